@@ -1,0 +1,31 @@
+"""The library's one rule of ownership, for single arrays.
+
+What is handed out is read-only (`frozen`), and what is kept, in a tree or for a backward pass, is never an alias of
+something that a caller can still write to (`keep`). So no function can change another's arrays, in either direction.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+
+def frozen(array: Array) -> Array:
+    """Mark a freshly made array, and the memory it is a view of, as read-only; return it."""
+    array.flags.writeable = False
+    if isinstance(array.base, np.ndarray):
+        array.base.flags.writeable = False
+    return array
+
+
+def is_frozen(array: Array) -> bool:
+    """Whether nobody can write to `array`, neither through it nor through the array it is a view of."""
+    base = array.base
+    return not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
+
+
+def keep(array: Array) -> Array:
+    """`array` itself if it is read-only, else a read-only copy in the same memory order: safe to hold on to."""
+    return array if is_frozen(array) else frozen(np.array(array, order="K"))

@@ -1,0 +1,69 @@
+"""Array-level forward and backward functions, usable alone: `y, cache = conv2d(x, w, b)`, then
+`dx, dw, db = conv2d_backward(dy, cache)`.
+
+They are pure: nothing passed in is written to, and what they return is read-only. Images are (N, C, H, W), features
+(N, D); float32 gives float32, float64 gives float64. How arrays lie in memory is explained in `fcnn.ops.layout`.
+"""
+
+from fcnn.ops.activation import (
+    erf,
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from fcnn.ops.conv import conv2d, conv2d_backward
+from fcnn.ops.dense import dense, dense_backward, flatten, flatten_backward
+from fcnn.ops.dropout import dropout, dropout_backward
+from fcnn.ops.im2col import col2im, im2col
+from fcnn.ops.norm import batch_norm, batch_norm_backward
+from fcnn.ops.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "col2im",
+    "conv2d",
+    "conv2d_backward",
+    "dense",
+    "dense_backward",
+    "dropout",
+    "dropout_backward",
+    "erf",
+    "flatten",
+    "flatten_backward",
+    "gelu",
+    "gelu_backward",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
+    "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]

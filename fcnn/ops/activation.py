@@ -1,0 +1,180 @@
+"""Elementwise activations and softmax. Each keeps the memory order of its input and the dtype.
+
+Where the derivative can be written in terms of the *output*, the output is the cache: then nothing is copied.
+"""
+
+import math
+
+import numpy as np
+
+from fcnn.ops.layout import Array, frozen, keep
+
+
+def relu(x: Array) -> tuple[Array, Array]:
+    """max(x, 0), elementwise, any shape; the cache is y. The derivative at 0 is 0.
+
+    >>> relu(np.array([-1.0, 0.0, 2.0]))[0]
+    array([0., 0., 2.])
+    """
+    y = frozen(np.maximum(x, 0))
+    return y, y
+
+
+def relu_backward(dy: Array, cache: Array) -> Array:
+    """dx = dy where y > 0, else 0."""
+    return frozen(dy * (cache > 0))
+
+
+def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple[Array, float]]:
+    """x where x > 0, else slope * x, elementwise (A. Maas et al., 2013); `slope` >= 0, so that y tells x's sign.
+
+    >>> leaky_relu(np.array([-1.0, 2.0]), 0.1)[0]
+    array([-0.1,  2. ])
+    """
+    if not 0 <= slope < math.inf:
+        raise ValueError(f"leaky_relu expects a slope of at least 0, got {slope}")
+    y = frozen(np.where(x > 0, x, slope * x))
+    return y, (y, slope)
+
+
+def leaky_relu_backward(dy: Array, cache: tuple[Array, float]) -> Array:
+    """dx = dy where y > 0, else slope * dy."""
+    y, slope = cache
+    return frozen(np.where(y > 0, dy, slope * dy))
+
+
+def sigmoid(x: Array) -> tuple[Array, Array]:
+    """1 / (1 + exp(-x)), elementwise; the cache is y. Written with tanh, which can't overflow.
+
+    >>> sigmoid(np.array([0.0, -1000.0]))[0]
+    array([0.5, 0. ])
+    """
+    y = np.tanh(0.5 * x)
+    y += 1
+    y *= 0.5
+    return frozen(y), y
+
+
+def sigmoid_backward(dy: Array, cache: Array) -> Array:
+    """dx = dy * y * (1 - y)."""
+    return frozen(dy * cache * (1 - cache))
+
+
+def tanh(x: Array) -> tuple[Array, Array]:
+    """The hyperbolic tangent, elementwise; the cache is y.
+
+    >>> tanh(np.array([0.0]))[0]
+    array([0.])
+    """
+    y = frozen(np.tanh(x))
+    return y, y
+
+
+def tanh_backward(dy: Array, cache: Array) -> Array:
+    """dx = dy * (1 - y²)."""
+    return frozen(dy * (1 - cache * cache))
+
+
+def gelu(x: Array) -> tuple[Array, Array]:
+    """x * Phi(x) with Phi the standard normal distribution, exact (erf, no tanh approximation); the cache is x.
+
+    D. Hendrycks and K. Gimpel, arXiv 1606.08415.
+
+    >>> gelu(np.array([0.0, 1.0])) [0]
+    array([0.        , 0.84134475])
+    """
+    return frozen(x * _normal_cdf(x)), keep(x)
+
+
+def gelu_backward(dy: Array, cache: Array) -> Array:
+    """dx = dy * (Phi(x) + x * phi(x)) with phi the standard normal density."""
+    density = np.exp(-0.5 * cache * cache) * (1 / math.sqrt(2 * math.pi))
+    return frozen(dy * (_normal_cdf(cache) + cache * density))
+
+
+def softmax(x: Array) -> tuple[Array, Array]:
+    """exp(x) / sum of exp(x) over axis 1 (classes or channels), stable for any finite x; the cache is y.
+
+    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]]))[0]
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    y = np.exp(x - x.max(axis=1, keepdims=True))
+    y /= y.sum(axis=1, keepdims=True)
+    return frozen(y), y
+
+
+def softmax_backward(dy: Array, cache: Array) -> Array:
+    """The whole Jacobian, whatever the loss: dx = y * (dy - sum(dy * y) over axis 1)."""
+    return frozen(cache * (dy - (dy * cache).sum(axis=1, keepdims=True)))
+
+
+def _normal_cdf(x: Array) -> Array:
+    half = erf(x * (1 / math.sqrt(2)))
+    half += 1
+    half *= 0.5
+    return half
+
+
+def erf(x: Array) -> Array:
+    """The error function, which NumPy lacks; float32 within 5e-7, float64 within 1e-15.
+
+    float64: W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969).
+    float32: one rational minimax approximation on [-4, 4], as in Eigen and XLA; beyond, erf is ±1 to float32.
+    """
+    if x.dtype == np.float32:
+        z = np.clip(x, -4, 4)
+        square = z * z
+        return z * _polynomial(square, _ERF32_TOP) / _polynomial(square, _ERF32_BOTTOM)
+    size = np.abs(x)
+    inner = np.minimum(size, 0.46875) ** 2
+    small = x * _polynomial(inner, _CODY_A) / _polynomial(inner, _CODY_B)
+    middle = np.clip(size, 0.46875, 4.0)
+    medium = 1 - np.exp(-middle * middle) * _polynomial(middle, _CODY_C) / _polynomial(middle, _CODY_D)
+    outer = np.clip(size, 4.0, 6.0)  # erf(6) is 1 in float64
+    inverse = 1 / (outer * outer)
+    tail = inverse * _polynomial(inverse, _CODY_P) / _polynomial(inverse, _CODY_Q)
+    large = 1 - np.exp(-outer * outer) / outer * (1 / math.sqrt(math.pi) - tail)
+    return np.where(size <= 0.46875, small, np.copysign(np.where(size <= 4, medium, large), x))
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """Horner's rule, highest power first."""
+    value = x * coefficients[0]
+    for coefficient in coefficients[1:-1]:
+        value += coefficient
+        value *= x
+    value += coefficients[-1]
+    return value
+
+
+# fmt: off
+_ERF32_TOP = (
+    -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+    -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02,
+)
+_ERF32_BOTTOM = (
+    -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02,
+)
+_CODY_A = (
+    1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3,
+)
+_CODY_B = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
+_CODY_C = (
+    2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
+    2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_CODY_D = (
+    1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
+    3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
+)
+_CODY_P = (
+    1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+    1.60837851487422766e-2, 6.58749161529837803e-4,
+)
+_CODY_Q = (
+    1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+    2.33520497626869185e-3,
+)
+# fmt: on

@@ -1,0 +1,67 @@
+"""How arrays lie in memory: the batch innermost. The one clever idea of the library, kept in this file.
+
+What a user sees is PyTorch's convention: images are `(N, C, H, W)`, features are `(N, D)`. What lies in memory is
+the same numbers in another order, with the *batch* running fastest:
+
+    logical index   x[n, c, h, w]          the shape a user reads and writes with
+    memory          block[h, c, w, n]      one C-contiguous block of shape (H, C, W, N)
+
+    row h = 0:  channel 0: w=0 [n0 n1 n2 … nN]  w=1 [n0 n1 n2 … nN]  …
+                channel 1: w=0 [n0 n1 n2 … nN]  w=1 [n0 n1 n2 … nN]  …
+    row h = 1:  …
+
+Why. A convolution needs, for each output row, all channels of KH neighbouring input rows: here that is *one
+contiguous piece of memory*. Any slice along C, H or W still has runs of N numbers, so shifted adds, pooling windows
+and strides run at memory speed. The result of the matrix product comes out in the very order that the next layer
+wants, so nothing is ever transposed between layers. Features lie likewise, as a (D, N) block, and a dense layer is
+`W @ X`.
+
+Any other order is accepted everywhere and gives the same values: `block` copies it into place once. NumPy's own
+elementwise functions, `np.where` and `astype` keep the order of their operands, so most layers need not know of it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fcnn.arrays import Array, frozen, keep
+
+__all__ = ["Array", "block", "empty", "frozen", "keep", "unblock", "zeros"]
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised array of logical `shape` (N, C, H, W), or (N, D), batch-innermost in memory."""
+    return _logical(np.empty(_block_shape(shape), dtype))
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of zeros of logical `shape` (N, C, H, W), or (N, D), batch-innermost in memory."""
+    return _logical(np.zeros(_block_shape(shape), dtype))
+
+
+def block(x: Array) -> Array:
+    """The C-contiguous (H, C, W, N) block of images (N, C, H, W), or the (D, N) block of features (N, D).
+
+    A view where `x` already lies batch-innermost, otherwise a copy.
+    """
+    return np.ascontiguousarray(_physical(x))
+
+
+def unblock(block: Array) -> Array:
+    """The logical (N, C, H, W) or (N, D) view of a block; the inverse of `block`."""
+    return _logical(block)
+
+
+def _block_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 4:
+        n, c, h, w = shape
+        return h, c, w, n
+    return shape[::-1]
+
+
+def _physical(x: Array) -> Array:
+    return x.transpose(2, 1, 3, 0) if x.ndim == 4 else x.T
+
+
+def _logical(block: Array) -> Array:
+    return block.transpose(3, 1, 0, 2) if block.ndim == 4 else block.T

@@ -1,0 +1,125 @@
+"""Batch normalisation (S. Ioffe and C. Szegedy, ICML 2015, arXiv 1502.03167, algorithm 1), for features and images.
+
+Both kinds of input are seen as (R, C, M): channel c has R rows of M numbers, so one code serves both. For images
+(N, C, H, W) that is (H, C, W * N), for features (N, D) it is (1, D, N); neither needs a copy.
+"""
+
+import attrs
+import numpy as np
+
+from fcnn.ops.layout import Array, block, frozen, keep, unblock
+
+
+@attrs.frozen
+class NormCache:
+    """What `batch_norm_backward` needs: the input block, the mean and 1 / deviation used (C,), gamma and the mode."""
+
+    block: Array
+    mean: Array
+    inv_std: Array
+    gamma: Array
+    train: bool
+
+
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    var: Array,
+    *,
+    train: bool,
+    decay: float = 0.9,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array, NormCache]:
+    """Normalise each channel, then scale and shift it.
+
+        y = gamma * (x - m) / sqrt(v + eps) + beta
+
+    In training m and v are the batch's mean and biased variance, and the running values become
+    `decay * old + (1 - decay) * batch`, with the unbiased variance. In evaluation m and v are the running values.
+
+    Args:
+        x: images (N, C, H, W) or features (N, C).
+        gamma, beta: scale and shift, (C,).
+        mean, var: running mean and variance, (C,).
+        train: which of the two modes.
+        decay: weight of the old running value, 0 to 1.
+        eps: added to the variance.
+
+    Returns:
+        y like x; the new running mean and variance (C,); the cache for `batch_norm_backward`.
+
+    Raises:
+        ValueError: the shapes don't go together, or a training batch has one number a channel, so no variance.
+
+    >>> x = np.array([[1.0], [3.0]])
+    >>> y, mean, var, _ = batch_norm(x, np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), train=True, eps=0.0)
+    >>> y.ravel(), mean, var
+    (array([-1.,  1.]), array([0.2]), array([1.1]))
+    """
+    if x.ndim not in (2, 4) or not gamma.shape == beta.shape == mean.shape == var.shape == x.shape[1:2]:
+        raise ValueError(
+            f"batch_norm expects x (N, C) or (N, C, H, W) and gamma, beta, mean, var (C,), got x {x.shape}, "
+            f"gamma {gamma.shape}, beta {beta.shape}, mean {mean.shape}, var {var.shape}"
+        )
+    memory = block(x)
+    rows = _rows(memory)
+    if train:
+        count = rows.shape[0] * rows.shape[2]
+        if count < 2:
+            raise ValueError("batch_norm needs at least two numbers a channel in training; use a larger batch")
+        used_mean = _channel_sum(rows) / count
+        centred = rows - used_mean[:, None]
+        used_var = _channel_dot(centred, centred) / count
+        mean = decay * mean + (1 - decay) * used_mean
+        var = decay * var + (1 - decay) * (count / (count - 1)) * used_var
+    else:
+        used_mean, used_var = mean, var
+        centred = rows - used_mean[:, None]
+    inv_std = 1 / np.sqrt(used_var + eps)
+    centred *= (gamma * inv_std)[:, None]
+    centred += beta[:, None]
+    y = frozen(unblock(centred.reshape(memory.shape)))
+    cache = NormCache(keep(memory), keep(used_mean), frozen(inv_std), keep(gamma), train)
+    return y, keep(mean), keep(var), cache
+
+
+def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Array]:
+    """The gradients of `batch_norm` for any dy, like x; the running statistics are constants.
+
+    With x_hat the normalised input and M numbers a channel:
+
+        dgamma = sum(dy * x_hat)          dbeta = sum(dy)
+        training    dx = gamma / std * (dy - dbeta / M - x_hat * dgamma / M)
+        evaluation  dx = gamma / std * dy
+
+    Returns:
+        dx like x, dgamma (C,), dbeta (C,).
+    """
+    memory = block(dy)
+    out = _rows(memory)
+    x_hat = (_rows(cache.block) - cache.mean[:, None]) * cache.inv_std[:, None]
+    dgamma, dbeta = _channel_dot(out, x_hat), _channel_sum(out)
+    if cache.train:
+        count = out.shape[0] * out.shape[2]
+        x_hat *= (-dgamma / count)[:, None]
+        x_hat += out
+        x_hat -= (dbeta / count)[:, None]
+        dx = x_hat
+        dx *= (cache.gamma * cache.inv_std)[:, None]
+    else:
+        dx = out * (cache.gamma * cache.inv_std)[:, None]
+    return frozen(unblock(dx.reshape(memory.shape))), frozen(dgamma), frozen(dbeta)
+
+
+def _rows(memory: Array) -> Array:
+    return memory[None] if memory.ndim == 2 else memory.reshape(memory.shape[0], memory.shape[1], -1)
+
+
+def _channel_sum(rows: Array) -> Array:
+    return np.asarray(rows.sum(axis=2).sum(axis=0))
+
+
+def _channel_dot(a: Array, b: Array) -> Array:
+    return _channel_sum(a * b)

@@ -1,0 +1,88 @@
+"""Window arithmetic shared by convolution and pooling: sizes, padding, and the view of one window offset.
+
+A window of K at stride s over a padded length P has (P - K) // s + 1 positions; what doesn't tile is left out.
+"""
+
+from typing import Literal, TypeAlias, TypeVar
+
+import numpy as np
+
+from fcnn.ops.layout import Array
+
+Pair: TypeAlias = int | tuple[int, int]
+Padding: TypeAlias = Pair | Literal["same"]
+Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+_T = TypeVar("_T")
+
+
+def pair(name: str, value: Pair, *, least: int) -> tuple[int, int]:
+    """`value` as (height, width). Raises ValueError unless it is one or two integers of at least `least`."""
+    both = (value, value) if isinstance(value, (int, np.integer)) else value
+    if (
+        not isinstance(both, (tuple, list))
+        or len(both) != 2
+        or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least for v in both)
+    ):
+        raise ValueError(f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}")
+    return int(both[0]), int(both[1])
+
+
+def pads(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Pads:
+    """The rows and columns to add on each side of an image of `in_size` (H, W).
+
+    "same" gives ceil(size / stride) positions; an odd number is split with the greater part after, as PyTorch and
+    TensorFlow do.
+    """
+    if padding == "same":
+        return _same(in_size[0], kernel[0], stride[0]), _same(in_size[1], kernel[1], stride[1])
+    if isinstance(padding, str):
+        raise ValueError(f'padding is an integer, a pair (height, width) or "same", got {padding!r}')
+    height, width = pair("padding", padding, least=0)
+    return (height, height), (width, width)
+
+
+def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def out_size(
+    in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], around: Pads
+) -> tuple[int, int]:
+    """How many window positions there are (OH, OW). Raises ValueError if the window fits nowhere."""
+    sizes = []
+    for axis in range(2):
+        padded = in_size[axis] + sum(around[axis])
+        if padded < kernel[axis]:
+            raise ValueError(
+                f"a window of {kernel[0]}x{kernel[1]} does not fit into {in_size[0]}x{in_size[1]} "
+                f"with padding {around[0]} x {around[1]}; use a smaller window or more padding"
+            )
+        sizes.append((padded - kernel[axis]) // stride[axis] + 1)
+    return sizes[0], sizes[1]
+
+
+def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
+    """The (H, C, W, N) block with a border of `value`; the block itself where there is none."""
+    (top, bottom), (left, right) = around
+    if not (top or bottom or left or right):
+        return block
+    h, c, w, n = block.shape
+    padded = np.empty((h + top + bottom, c, w + left + right, n), block.dtype)
+    padded[:top] = padded[top + h :] = value
+    padded[top : top + h, :, :left] = padded[top : top + h, :, left + w :] = value
+    padded[top : top + h, :, left : left + w] = block
+    return padded
+
+
+def crop_block(block: Array, around: Pads) -> Array:
+    """The inner part of a padded (H, C, W, N) block, contiguous; the adjoint of `pad_block`."""
+    (top, bottom), (left, right) = around
+    return np.ascontiguousarray(block[top : block.shape[0] - bottom, :, left : block.shape[2] - right])
+
+
+def at_offset(block: Array, offset: tuple[int, int], out: tuple[int, int], stride: tuple[int, int]) -> Array:
+    """The view (OH, C, OW, N) of a padded block that holds, for each window, its element at `offset` (row, column)."""
+    rows = slice(offset[0], offset[0] + (out[0] - 1) * stride[0] + 1, stride[0])
+    columns = slice(offset[1], offset[1] + (out[1] - 1) * stride[1] + 1, stride[1])
+    return block[rows, :, columns]

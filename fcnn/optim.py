@@ -1,0 +1,223 @@
+"""Optimizers as composable transforms of gradients, after optax's idea.
+
+A `Transform` turns a tree of updates into another, with a state of its own. An optimizer is a chain of them, the last
+of which multiplies by minus the learning rate, so that the new parameters are `params + updates`. All are pure: the
+one step counter belongs to the training state and is passed in. Moments have the dtype of the parameters.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import attrs
+import numpy as np
+
+from fcnn.arrays import Array, frozen
+from fcnn.schedules import Rate, as_schedule, check_rate
+from fcnn.tree import EMPTY, Tree, flatten, freeze, map
+
+
+class Updated(NamedTuple):
+    """What `Transform.update` gives."""
+
+    updates: Tree
+    state: Tree
+
+
+@attrs.frozen
+class Transform:
+    """`init(params) -> state` and `update(updates, state, params, step) -> (updates, state)`.
+
+    `parts` are the transforms of a chain, so that a chain within a chain lies flat.
+    """
+
+    name: str
+    init: Callable[[Tree], Tree] = attrs.field(repr=False)
+    update: Callable[[Tree, Tree, Tree, int], Updated] = attrs.field(repr=False)
+    parts: "tuple[Transform, ...]" = ()
+
+
+def chain(*transforms: Transform) -> Transform:
+    """Apply transforms one after the other; the state is a tree by transform name, such as `adam/mu/conv1/w`.
+
+    Raises ValueError if two transforms that keep a state have one name.
+
+    >>> chain(clip_by_global_norm(1.0), adam(1e-3)).init(freeze({"w": np.ones(2)}))
+    {adam: {mu: {w: float64[2]}, nu: {w: float64[2]}}}
+    """
+    parts = tuple(part for transform in transforms for part in (transform.parts or (transform,)))
+
+    def init(params: Tree) -> Tree:
+        states: dict[str, Tree] = {}
+        for part in parts:
+            state = part.init(params)
+            if state and part.name in states:
+                raise ValueError(f"chain has two transforms named {part.name} that keep a state; use one")
+            if state:
+                states[part.name] = state
+        return freeze(states)
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        states: dict[str, Tree] = {}
+        for part in parts:
+            updates, new = part.update(updates, state.get(part.name, EMPTY), params, step)
+            if new:
+                states[part.name] = new
+        return Updated(updates, freeze(states))
+
+    return Transform("chain", init, update, parts)
+
+
+def apply_updates(params: Tree, updates: Tree) -> Tree:
+    """params + updates."""
+    return map(lambda p, u: frozen(p + u), params, updates)
+
+
+def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> Transform:
+    """Stochastic gradient descent, as PyTorch's `SGD`: L2 in the gradient, then momentum, then the rate.
+
+        g = g + weight_decay * p;   v = momentum * v + g;   p = p - lr * (g + momentum * v  if nesterov else  v)
+
+    Args:
+        lr: learning rate, a float or a schedule.
+        momentum: 0 to less than 1 (I. Sutskever et al., ICML 2013).
+        nesterov: look one step ahead; needs momentum.
+        weight_decay: coefficient of L2 regularisation.
+    """
+    if nesterov and not momentum:
+        raise ValueError("sgd with nesterov=True needs momentum > 0")
+    parts = [add_weight_decay(weight_decay)] if weight_decay else []
+    parts += [trace(momentum, nesterov)] if momentum else []
+    return chain(*parts, scale_by_learning_rate(lr))
+
+
+def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Transform:
+    """Adam (D. Kingma and J. Ba, ICLR 2015, arXiv 1412.6980, algorithm 1), as PyTorch's `Adam`.
+
+        mu = b1 * mu + (1 - b1) * g;        nu = b2 * nu + (1 - b2) * g²        with t = step + 1:
+        p = p - lr * (mu / (1 - b1^t)) / (sqrt(nu / (1 - b2^t)) + eps)
+
+    `weight_decay` is L2, added to the gradient; for the decoupled kind see `adamw`.
+
+    >>> params = freeze({"w": np.array([1.0])})
+    >>> optimizer = adam(0.1)
+    >>> updates, state = optimizer.update(freeze({"w": np.array([7.0])}), optimizer.init(params), params, 0)
+    >>> updates["w"].round(6)                                # the first step is lr, whatever the gradient's size
+    array([-0.1])
+    """
+    parts = [add_weight_decay(weight_decay)] if weight_decay else []
+    return chain(*parts, scale_by_adam(b1, b2, eps), scale_by_learning_rate(lr))
+
+
+def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> Transform:
+    """Adam with decoupled weight decay (I. Loshchilov and F. Hutter, ICLR 2019, arXiv 1711.05101), as PyTorch's.
+
+    As `adam`, and p = p - lr * weight_decay * p.
+    """
+    return chain(scale_by_adam(b1, b2, eps), add_weight_decay(weight_decay), scale_by_learning_rate(lr))
+
+
+def clip_by_global_norm(max_norm: float) -> Transform:
+    """Scale all gradients down together so that their joint L2 norm is at most `max_norm` (arXiv 1211.5063).
+
+    >>> clip_by_global_norm(1.0).update(freeze({"w": np.array([3.0, 4.0])}), EMPTY, EMPTY, 0).updates["w"]
+    array([0.6, 0.8])
+    """
+    if not 0 < max_norm < math.inf:
+        raise ValueError(f"clip_by_global_norm expects a finite norm greater than 0, got {max_norm}")
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        norm = global_norm(updates)
+        if norm <= max_norm:
+            return Updated(updates, EMPTY)
+        return Updated(map(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
+
+    return Transform("clip_by_global_norm", _stateless, update)
+
+
+def global_norm(tree: Tree) -> float:
+    """The L2 norm of all numbers of a tree together."""
+    return math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in flatten(tree).values()))
+
+
+def add_weight_decay(coefficient: float) -> Transform:
+    """Add coefficient * params to the updates."""
+    check_rate("weight_decay", coefficient)
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        return Updated(map(lambda g, p: frozen(g + coefficient * p), updates, params), EMPTY)
+
+    return Transform("add_weight_decay", _stateless, update)
+
+
+def trace(momentum: float, nesterov: bool = False) -> Transform:
+    """A running sum of the updates, each weighing `momentum` times less a step later."""
+    _check_decay("momentum", momentum)
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        velocity = map(lambda g, v: frozen(momentum * v + g), updates, state["velocity"])
+        ahead = map(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
+        return Updated(ahead, freeze({"velocity": velocity}))
+
+    return Transform("momentum", lambda params: freeze({"velocity": map(_zeros, params)}), update)
+
+
+def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Transform:
+    """Adam's direction, without the rate: see `adam`."""
+    _check_decay("b1", b1)
+    _check_decay("b2", b2)
+    if not eps > 0:
+        raise ValueError(f"eps is greater than 0, got {eps}")
+
+    def init(params: Tree) -> Tree:
+        return freeze({"mu": map(_zeros, params), "nu": map(_zeros, params)})
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        mu = map(lambda m, g: _average(m, g, b1), state["mu"], updates)
+        nu = map(lambda v, g: _average(v, g * g, b2), state["nu"], updates)
+        size, root = 1 / (1 - b1 ** (step + 1)), 1 / math.sqrt(1 - b2 ** (step + 1))
+
+        def direction(m: Array, v: Array) -> Array:
+            scale = np.sqrt(v)
+            scale *= root
+            scale += eps
+            np.divide(m, scale, out=scale)
+            scale *= size
+            return frozen(scale)
+
+        return Updated(map(direction, mu, nu), freeze({"mu": mu, "nu": nu}))
+
+    return Transform("adam", init, update)
+
+
+def scale_by_learning_rate(lr: Rate) -> Transform:
+    """Multiply by minus the learning rate of the step: the last transform of an optimizer."""
+    schedule = as_schedule(lr)
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        factor = -float(schedule(step))
+        return Updated(map(lambda g: frozen(g * factor), updates), EMPTY)
+
+    return Transform("scale_by_learning_rate", _stateless, update)
+
+
+def _average(old: Array, new: Array, decay: float) -> Array:
+    """decay * old + (1 - decay) * new, where what is too small for a normal float becomes 0: denormals are slow."""
+    total = old * decay
+    total += new * (1 - decay)
+    normal = np.abs(total) >= np.finfo(total.dtype).smallest_normal
+    total *= normal
+    return frozen(total)
+
+
+def _zeros(leaf: Array) -> Array:
+    return frozen(np.zeros_like(leaf))
+
+
+def _stateless(params: Tree) -> Tree:
+    return EMPTY
+
+
+def _check_decay(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is at least 0 and less than 1, got {value}")
