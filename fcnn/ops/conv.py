@@ -23,6 +23,10 @@ from numpy.lib.stride_tricks import as_strided
 from fcnn.ops.layout import Array, block, frozen, keep, unblock
 from fcnn.ops.window import Padding, Pads, Pair, crop_block, out_size, pad_block, pads, pair
 
+# Up to so many numbers (4 MB of float32) all products of a layer are made in one call and then added; beyond that,
+# one at a time, so that the sum stays in cache.
+_BATCHED = 1 << 20
+
 
 @attrs.frozen
 class ConvCache:
@@ -91,10 +95,7 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     out = block(dy).reshape(oh, filters, ow * n)
 
     rows = _rows(padded, (kh, kw), cache.stride, (oh, ow))
-    dw = np.zeros((filters, kh * channels * kw), np.result_type(out, rows))
-    part = np.empty_like(dw)
-    for y in range(oh):
-        dw += np.matmul(out[y], rows[y].T, out=part)
+    dw = _sum_of_products(out, rows)
     dw = np.ascontiguousarray(dw.reshape(filters, kh, channels, kw).transpose(0, 2, 1, 3))
     db = frozen(out.sum(axis=2).sum(axis=0)) if cache.has_bias else None
     if not need_dx:
@@ -113,6 +114,17 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     for j in range(kw):
         dpadded[:, :, j : j + (ow - 1) * sw + 1 : sw] += lowered[:, :, j]
     return frozen(unblock(crop_block(dpadded, cache.around))), frozen(dw), db
+
+
+def _sum_of_products(out: Array, rows: Array) -> Array:
+    """The sum over y of out[y] @ rows[y].T, (F, KH * C * KW)."""
+    if out.shape[0] * out.shape[1] * rows.shape[1] <= _BATCHED:
+        return np.asarray(np.matmul(out, rows.transpose(0, 2, 1)).sum(axis=0))
+    total = np.matmul(out[0], rows[0].T)
+    part = np.empty_like(total)
+    for y in range(1, len(out)):
+        total += np.matmul(out[y], rows[y].T, out=part)
+    return total
 
 
 def _matrix(w: Array) -> Array:

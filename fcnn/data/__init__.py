@@ -1,0 +1,30 @@
+"""Data: load image sets, make batches of them, augment those.
+
+`load(name)` gives a `Dataset` of two `Split`s; `batches(split, batch_size, key)` gives `Batch`es, each a pure function
+of its arguments.
+"""
+
+from fcnn.data.augment import compose, normalize, random_affine, random_flip, random_shift
+from fcnn.data.batches import as_batch, batches, steps_per_epoch
+from fcnn.data.digits import digits as make_digits
+from fcnn.data.loading import DATASETS, load
+from fcnn.data.types import Batch, BatchTransform, DataError, Dataset, Split
+
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "BatchTransform",
+    "DataError",
+    "Dataset",
+    "Split",
+    "as_batch",
+    "batches",
+    "compose",
+    "load",
+    "make_digits",
+    "normalize",
+    "random_affine",
+    "random_flip",
+    "random_shift",
+    "steps_per_epoch",
+]

