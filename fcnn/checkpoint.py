@@ -11,11 +11,9 @@ Writing is atomic: a reader sees the old file or the new one, never half of one.
 import contextlib
 import json
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +22,9 @@ from fcnn.keys import Key
 from fcnn.layer import Init
 from fcnn.train import TrainState
 from fcnn.tree import Tree, flatten, unflatten
+
+if TYPE_CHECKING:
+    import zipfile  # at run time where it is used: it costs start-up time
 
 FORMAT_VERSION = 1
 _META_LIMIT = 4_000_000  # bytes; the JSON text is a few thousand
@@ -104,6 +105,8 @@ def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Any]:
     """A binary file that replaces `target` in one step if the block succeeds, and leaves nothing if it doesn't."""
+    import tempfile
+
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -169,7 +172,9 @@ def _value(arrays: Mapping[str, Array], like: T) -> T:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+def _opened(path: str | os.PathLike[str]) -> "Iterator[zipfile.ZipFile]":
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -179,7 +184,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-def _members(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _members(path: str | os.PathLike[str], archive: "zipfile.ZipFile") -> "dict[str, zipfile.ZipInfo]":
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -189,7 +194,7 @@ def _members(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> dict[str
     return members
 
 
-def _read_meta(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> dict[str, Any]:
+def _read_meta(path: str | os.PathLike[str], archive: "zipfile.ZipFile") -> dict[str, Any]:
     info = _members(path, archive).get("meta")
     if info is None:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
@@ -213,7 +218,7 @@ def _check_format(path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None
         )
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, template: Array) -> tuple[str | None, Array | None]:
+def _read(archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", template: Array) -> tuple[str | None, Array | None]:
     """The array, or what is wrong with it. No more is read than the template's size."""
     if info.file_size > template.nbytes + _HEADER_LIMIT:
         return f"wrong size ({info.file_size:,} bytes, expected about {template.nbytes:,})", None

@@ -176,16 +176,14 @@ def _check(
     for path, point in points.items():
         if slopes[path].shape != point.shape:
             raise GradientError(f"{path}: the gradient's shape is {slopes[path].shape}, expected {point.shape}")
-        rng = generator(fold_in(fold_in(root, "directions"), path))
-        tried: list[tuple[tuple[int, ...] | None, Array]] = []
-        for _ in range(directions):
-            u = rng.standard_normal(point.shape)
-            tried.append((None, u / np.sqrt((u * u).mean())))
+        along = fold_in(fold_in(root, "directions"), path)
+        tried: list[tuple[tuple[int, ...] | None, Array]]
+        tried = [(None, _normal(fold_in(along, number), point.shape)) for number in range(directions)]
         if point.size <= elementwise:
             for element in np.ndindex(point.shape):
-                u = np.zeros(point.shape)
-                u[element] = 1
-                tried.append((element, u))
+                unit: Array = np.zeros(point.shape)
+                unit[element] = 1
+                tried.append((element, unit))
         for which, u in tried:
             checks.append(_compare(function, values, path, which, u, slopes[path], tolerance))
     report = Report(tuple(checks), tolerance)

@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from fcnn.arrays import NDArray
 from fcnn.data.types import Batch, BatchTransform
 from fcnn.keys import Key, fold_in, generator
 from fcnn.ops.layout import block, empty, frozen, keep, unblock

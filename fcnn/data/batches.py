@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fcnn.arrays import NDArray
 from fcnn.data.types import Batch, BatchTransform, Split
 from fcnn.keys import Key, fold_in, generator
 from fcnn.ops.layout import block, frozen, keep, unblock

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fcnn.arrays import NDArray
 from fcnn.data.types import Dataset, Split
 from fcnn.keys import Key, fold_in, generator, key
 from fcnn.ops.layout import frozen

@@ -5,16 +5,13 @@ to its place when it is whole. The temporary folder is removed however this ends
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO
 
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, Archive, File, Mirror, Source
-from fcnn.data.types import DataError
-
-Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""`progress(description, done, total)`: `done` of `total` bytes have arrived; None where the total is unknown."""
+from fcnn.data.types import DataError, Progress
 
 _CONNECT_SECONDS = 10.0
 _NPM_SECONDS = 900.0

@@ -3,17 +3,15 @@
 A file's bytes are read once, verified, and only then parsed.
 """
 
-import difflib
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from fcnn.data.fetch import Progress, fetch
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
-from fcnn.data.types import DataError, Dataset
+from fcnn.data.types import DataError, Dataset, Progress
 
 DATASETS = (*SOURCES, "digits")
 """The names that `load` knows."""
@@ -38,6 +36,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
     ValueError: unknown data set 'mnits', did you mean 'mnist'? There are mnist, fashion_mnist, cifar10, digits
     """
     if name not in DATASETS:
+        import difflib
+
         close = difflib.get_close_matches(str(name), DATASETS, n=1)
         hint = f", did you mean {close[0]!r}?" if close else "."
         raise ValueError(f"unknown data set {name!r}{hint} There are {', '.join(DATASETS)}")
@@ -59,6 +59,9 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
         found = _find(source, place)
         if found is not None:
             return _read(source, *found)
+
+    from fcnn.data.fetch import fetch  # most runs need no download
+
     fetch(source, cache, looked_in=places, progress=progress)
     found = _find(source, cache)
     if found is None:

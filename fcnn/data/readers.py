@@ -12,8 +12,8 @@ import zlib
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fcnn.arrays import NDArray
 from fcnn.data.types import DataError
 from fcnn.ops.layout import frozen
 

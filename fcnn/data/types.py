@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from fcnn.arrays import NDArray
 from fcnn.keys import Key
 from fcnn.ops.layout import keep
 
@@ -27,6 +27,9 @@ class Batch(NamedTuple):
 
 BatchTransform: TypeAlias = Callable[[Key, Batch], Batch]
 """A pure function of a key and a batch, such as an augmentation."""
+
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""`progress(description, done, total)`: `done` of `total` bytes have arrived; None where the total is unknown."""
 
 
 @attrs.frozen(eq=False, repr=False)

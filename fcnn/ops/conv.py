@@ -120,7 +120,7 @@ def _sum_of_products(out: Array, rows: Array) -> Array:
     """The sum over y of out[y] @ rows[y].T, (F, KH * C * KW)."""
     if out.shape[0] * out.shape[1] * rows.shape[1] <= _BATCHED:
         return np.asarray(np.matmul(out, rows.transpose(0, 2, 1)).sum(axis=0))
-    total = np.matmul(out[0], rows[0].T)
+    total: Array = np.matmul(out[0], rows[0].T)
     part = np.empty_like(total)
     for y in range(1, len(out)):
         total += np.matmul(out[y], rows[y].T, out=part)
