@@ -1,0 +1,228 @@
+"""Losses and metrics against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fcnn import accuracy, classification_report, confusion_matrix, mean_squared_error, softmax_cross_entropy
+from fcnn.arrays import frozen
+
+LOG2, LOG3 = math.log(2), math.log(3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "smoothing", "value", "gradient"),
+    [
+        ([[0.0, 0.0]], [1], 0.0, LOG2, [[0.5, -0.5]]),
+        # softmax (1/4, 3/4); the loss is -log(3/4)
+        ([[0.0, LOG3]], [1], 0.0, math.log(4 / 3), [[0.25, -0.25]]),
+        # the mean of log 2 and log 4: every row's gradient is halved
+        ([[0.0, 0.0], [0.0, LOG3]], [0, 0], 0.0, 1.5 * LOG2, [[-0.25, 0.25], [-0.375, 0.375]]),
+        # q = (1/8, 7/8): 1/8 log 4 + 7/8 log(4/3)
+        ([[0.0, LOG3]], [1], 0.25, math.log(4) / 8 + 7 * math.log(4 / 3) / 8, [[0.125, -0.125]]),
+        ([[5.0, 5.0, 5.0, 5.0]], [3], 0.5, math.log(4), [[0.125, 0.125, 0.125, -0.375]]),
+    ],
+)
+def test_cross_entropy_by_hand(logits, labels, smoothing, value, gradient):
+    found, d_logits = softmax_cross_entropy(smoothing)(np.array(logits), np.array(labels))
+    assert isinstance(found, float)
+    assert found == pytest.approx(value, abs=1e-15)
+    np.testing.assert_allclose(d_logits, gradient, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_does_not_see_a_shift_of_the_logits_and_its_gradient_sums_to_zero(smoothing):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(7, 5)), rng.integers(0, 5, 7)
+    loss = softmax_cross_entropy(smoothing)
+    value, d_logits = loss(logits, labels)
+    shifted, d_shifted = loss(logits + 64.0, labels)
+    assert shifted == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(d_shifted, d_logits, atol=1e-13)
+    np.testing.assert_allclose(d_logits.sum(axis=1), 0, atol=1e-16)
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy(), softmax_cross_entropy(0.2)], ids=["plain", "smoothed"])
+def test_cross_entropy_gradient_is_the_slope(loss):
+    rng = np.random.default_rng(1)
+    logits, labels, direction = rng.normal(size=(6, 4)), rng.integers(0, 4, 6), rng.normal(size=(6, 4))
+    h = 1e-5
+    slope = (loss(logits + h * direction, labels)[0] - loss(logits - h * direction, labels)[0]) / (2 * h)
+    assert np.vdot(loss(logits, labels)[1], direction) == pytest.approx(slope, rel=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_of_logits_of_ten_thousand(dtype):
+    logits = np.array([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0]], dtype)
+    right, d_right = softmax_cross_entropy()(logits, np.array([0, 0]))
+    assert right == 0.0
+    assert not d_right.any()
+    wrong, d_wrong = softmax_cross_entropy()(logits, np.array([1, 1]))
+    assert wrong == 2e4
+    np.testing.assert_array_equal(d_wrong, [[0.5, -0.5, 0]] * 2)
+    smoothed, _ = softmax_cross_entropy(0.3)(logits, np.array([0, 0]))
+    assert smoothed == pytest.approx(0.1 * 2e4 + 0.1 * 1e4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (softmax_cross_entropy(), np.array([2, 0])),
+        (softmax_cross_entropy(0.1), np.array([2, 0])),
+        (mean_squared_error(), np.zeros((2, 3))),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_losses_keep_the_dtype_and_never_write_to_their_inputs(loss, targets, dtype):
+    outputs = frozen(np.linspace(-1, 1, 6, dtype=dtype).reshape(2, 3))
+    targets = frozen(targets.copy())
+    value, d_outputs = loss(outputs, targets)
+    assert isinstance(value, float)
+    assert (d_outputs.dtype, d_outputs.shape, d_outputs.flags.writeable) == (dtype, (2, 3), False)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_labels_of_any_integer_type(dtype):
+    logits = np.array([[0.0, LOG3]])
+    assert softmax_cross_entropy()(logits, np.array([1], dtype))[0] == pytest.approx(math.log(4 / 3))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (np.ones((2, 3)), np.array([0, 3]), r"expects labels 0 to 2 for logits \(2, 3\), got 0 to 3"),
+        (np.ones((2, 3)), np.array([-1, 2]), r"got -1 to 2"),
+        (np.ones((2, 3)), np.array([0.0, 1.0]), r"integer labels \(N,\), got \(2, 3\) and float64 \(2,\)"),
+        (np.ones((2, 3)), np.array([True, False]), r"got \(2, 3\) and bool \(2,\)"),
+        (np.ones((2, 3)), np.array([0, 1, 2]), r"got \(2, 3\) and int64 \(3,\)"),
+        (np.ones((2, 3)), np.eye(3, dtype=int)[:2], r"got \(2, 3\) and int64 \(2, 3\)"),
+        (np.ones(3), np.array([0, 1, 2]), r"expects logits \(N, K\)"),
+        (np.ones((0, 3)), np.zeros(0, int), "got an empty batch"),
+    ],
+    ids=["too great", "negative", "floats", "booleans", "too many", "one-hot", "1-D logits", "empty"],
+)
+def test_labels_that_are_none(logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        softmax_cross_entropy()(logits, labels)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0, math.nan])
+def test_label_smoothing_is_a_share(smoothing):
+    with pytest.raises(ValueError, match="label_smoothing is at least 0 and less than 1"):
+        softmax_cross_entropy(smoothing)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2), (1, 2, 2)])
+def test_mean_squared_error_by_hand(shape):
+    outputs, targets = np.array([1.0, 2.0, 3.0, -4.0]).reshape(shape), np.array([1, 0, 0, 0]).reshape(shape)
+    value, d_outputs = mean_squared_error()(outputs, targets)
+    assert value == 29 / 4
+    np.testing.assert_array_equal(d_outputs, np.array([0.0, 1.0, 1.5, -2.0]).reshape(shape))
+
+
+def test_mean_squared_error_never_broadcasts():
+    with pytest.raises(ValueError, match=r"expects targets of shape \(3, 1\), got \(3,\)"):
+        mean_squared_error()(np.ones((3, 1)), np.ones(3))
+
+
+def test_mean_squared_error_of_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        mean_squared_error()(np.ones((0, 2)), np.ones((0, 2)))
+
+
+#           label: 0  0  0  0  1  1  2  2  2  2
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+GUESSES = np.array([0, 0, 0, 1, 1, 0, 2, 2, 2, 1])
+
+
+def test_accuracy():
+    assert accuracy(GUESSES, LABELS) == 0.7
+    assert accuracy(LABELS, LABELS) == 1.0
+
+
+def test_confusion_matrix_has_the_truth_in_rows_and_the_guesses_in_columns():
+    table = confusion_matrix(GUESSES, LABELS)
+    assert table.tolist() == [[3, 1, 0], [1, 1, 0], [0, 1, 3]]
+    assert (table.dtype, table.flags.writeable) == (np.int64, False)
+    assert confusion_matrix(np.array([1]), np.array([0]), classes=3).tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_confusion_matrix_of_small_integers_does_not_overflow():
+    labels = np.array([199, 0], np.uint8)
+    table = confusion_matrix(labels, labels)
+    assert (table.shape, table[199, 199], table[0, 0], table.sum()) == ((200, 200), 1, 1, 2)
+
+
+def test_scores_by_hand():
+    report = classification_report(GUESSES, LABELS)
+    precision, recall, f1, support = (3 / 4, 1 / 3, 1.0), (3 / 4, 1 / 2, 3 / 4), (3 / 4, 2 / 5, 6 / 7), (4, 2, 4)
+    for k, name in enumerate("012"):
+        scores = report.classes[name]
+        assert (scores.precision, scores.recall, scores.support) == (precision[k], recall[k], support[k])
+        assert scores.f1 == pytest.approx(f1[k])
+    assert report.accuracy == 0.7
+    for average, weights in ((report.macro, (1 / 3,) * 3), (report.weighted, (0.4, 0.2, 0.4))):
+        assert average.precision == pytest.approx(np.dot(precision, weights))
+        assert average.recall == pytest.approx(np.dot(recall, weights))
+        assert average.f1 == pytest.approx(np.dot(f1, weights))
+        assert average.support == 10
+
+
+def test_the_report_reads_as_scikit_learns():
+    assert str(classification_report(GUESSES, LABELS, ["cat", "dog", "bird"])) == (
+        "              precision    recall  f1-score   support\n"
+        "\n"
+        "         cat     0.7500    0.7500    0.7500         4\n"
+        "         dog     0.3333    0.5000    0.4000         2\n"
+        "        bird     1.0000    0.7500    0.8571         4\n"
+        "\n"
+        "    accuracy                         0.7000        10\n"
+        "   macro avg     0.6944    0.6667    0.6690        10\n"
+        "weighted avg     0.7667    0.7000    0.7229        10"
+    )
+
+
+def test_the_report_widens_with_the_names():
+    lines = str(classification_report(GUESSES, LABELS, ["a", "b", "a class with a long name"])).splitlines()
+    assert {len(line) for line in lines if line} == {len("a class with a long name") + 41}
+    assert lines[4].startswith("a class with a long name ")
+
+
+def test_zero_over_zero_is_zero():
+    """Class 1 was never guessed, class 2 never true, class 3 neither."""
+    report = classification_report(np.array([0, 0, 2]), np.array([0, 1, 0]), list("abcd"))
+    assert [(s.precision, s.recall, s.f1, s.support) for s in report.classes.values()] == [
+        (0.5, 0.5, 0.5, 2),
+        (0.0, 0.0, 0.0, 1),
+        (0.0, 0.0, 0.0, 0),
+        (0.0, 0.0, 0.0, 0),
+    ]
+    assert report.macro.precision == 0.125
+    assert report.weighted.precision == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("measure", [accuracy, confusion_matrix, classification_report])
+@pytest.mark.parametrize(
+    ("guesses", "labels", "message"),
+    [
+        ([0.0, 1.0], [0, 1], r"predictions are classes, integers \(N,\), got float64 \(2,\)"),
+        ([0, 1], [[0, 1]], r"labels are classes, integers \(N,\), got int64 \(1, 2\)"),
+        ([0, 1], [0], "as many predictions as labels, and at least one; got 2 and 1"),
+        (np.zeros(0, int), np.zeros(0, int), "at least one; got 0 and 0"),
+    ],
+)
+def test_what_are_no_classes(measure, guesses, labels, message):
+    with pytest.raises(ValueError, match=message):
+        measure(np.array(guesses), np.array(labels))
+
+
+@pytest.mark.parametrize(("guesses", "labels"), [([0, 3], [0, 1]), ([0, 1], [3, 1]), ([-1, 0], [0, 0])])
+def test_classes_out_of_range(guesses, labels):
+    with pytest.raises(ValueError, match=r"classes are 0 to 2, got"):
+        confusion_matrix(np.array(guesses), np.array(labels), classes=3)
+
+
+def test_two_classes_of_one_name_are_refused_rather_than_one_dropped():
+    with pytest.raises(ValueError, match="name"):
+        classification_report(GUESSES, LABELS, ["cat", "cat", "dog"])

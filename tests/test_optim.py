@@ -1,0 +1,288 @@
+"""Optimizers: they minimise, they are the published formulas, and they are pure; schedules at their corners."""
+
+import math
+
+import numpy as np
+import pytest
+
+import fcnn
+from fcnn import adam, adamw, chain, clip_by_global_norm, freeze, optim, sgd, tree
+from fcnn.schedules import constant_schedule, cosine, linear_warmup, piecewise_linear, step_decay
+from fcnn.tree import EMPTY
+
+
+def descend(optimizer, params, gradient, steps):
+    state = optimizer.init(params)
+    for step in range(steps):
+        updates, state = optimizer.update(gradient(params), state, params, step)
+        params = optim.apply_updates(params, updates)
+    return params, state
+
+
+def parabola(params):
+    return freeze({"x": 2 * params["x"] * np.array([1.0, 10.0])})
+
+
+def rosenbrock(params):
+    a, b = params["x"]
+    return freeze({"x": np.array([-2 * (1 - a) - 400 * a * (b - a * a), 200 * (b - a * a)])})
+
+
+OPTIMIZERS = {
+    "sgd": (sgd(0.04), sgd(1.5e-3), 20_000),
+    "momentum": (sgd(0.01, momentum=0.9), sgd(5e-4, momentum=0.9), 6_000),
+    "nesterov": (sgd(0.01, momentum=0.9, nesterov=True), sgd(5e-4, momentum=0.9, nesterov=True), 6_000),
+    "adam": (adam(cosine(0.3, steps=400)), adam(0.03), 6_000),
+    "adamw": (adamw(cosine(0.3, steps=400), weight_decay=0.0), adamw(0.03, weight_decay=0.0), 6_000),
+    "clipped": (
+        chain(clip_by_global_norm(5.0), sgd(0.03)),
+        chain(clip_by_global_norm(1.0), sgd(1e-3, momentum=0.9)),
+        6_000,
+    ),
+    "warmed up": (
+        sgd(linear_warmup(step_decay(0.04, every=300, factor=0.5), steps=50)),
+        adam(linear_warmup(piecewise_linear([(0, 0.05), (6_000, 0.01)]), steps=100)),
+        6_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_solves_a_parabola(name):
+    found, _ = descend(OPTIMIZERS[name][0], freeze({"x": np.array([5.0, -3.0])}), parabola, 400)
+    assert np.abs(found["x"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_solves_rosenbrock(name):
+    _, optimizer, steps = OPTIMIZERS[name]
+    found, _ = descend(optimizer, freeze({"x": np.array([-1.2, 1.0])}), rosenbrock, steps)
+    np.testing.assert_allclose(found["x"], [1.0, 1.0], atol=0.02)
+
+
+def published(kind, p, gradients, lr, m=0.9, b1=0.8, b2=0.95, eps=1e-3, decay=0.0):
+    """The papers' algorithms, number by number, in plain Python."""
+    v = mu = nu = 0.0
+    for t, g in enumerate(gradients, 1):
+        if kind != "adamw":
+            g = g + decay * p
+        if kind == "sgd":
+            step = g
+        elif kind in ("momentum", "nesterov"):
+            v = m * v + g
+            step = g + m * v if kind == "nesterov" else v
+        else:
+            mu = b1 * mu + (1 - b1) * g
+            nu = b2 * nu + (1 - b2) * g**2
+            step = (mu / (1 - b1**t)) / (math.sqrt(nu / (1 - b2**t)) + eps)
+            if kind == "adamw":
+                step += decay * p
+        p = p - lr(t - 1) * step
+    return p
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("rate", [0.05, cosine(0.05, steps=6)], ids=["float", "schedule"])
+@pytest.mark.parametrize("kind", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+def test_is_the_published_formula(kind, rate, decay):
+    optimizer = {
+        "sgd": lambda: sgd(rate, weight_decay=decay),
+        "momentum": lambda: sgd(rate, momentum=0.9, weight_decay=decay),
+        "nesterov": lambda: sgd(rate, momentum=0.9, nesterov=True, weight_decay=decay),
+        "adam": lambda: adam(rate, 0.8, 0.95, 1e-3, weight_decay=decay),
+        "adamw": lambda: adamw(rate, 0.8, 0.95, 1e-3, weight_decay=decay),
+    }[kind]()
+    gradients = [0.3, -1.2, 0.0, 2.5, 0.7, -0.1, 0.4, 0.4]
+    stream = iter(gradients)
+    found, _ = descend(
+        optimizer, freeze({"x": np.array([1.5])}), lambda _: freeze({"x": [next(stream)] * np.ones(1)}), 8
+    )
+    expected = published(kind, 1.5, gradients, rate if callable(rate) else lambda step: rate, decay=decay)
+    assert found["x"][0] == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_the_first_step_of_adam_is_the_rate_whatever_the_gradients_size(size):
+    params = freeze({"x": np.zeros(3)})
+    gradient = freeze({"x": size * np.array([1.0, -2.0, 0.0])})
+    optimizer = adam(0.01, eps=1e-12)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params, 0)
+    np.testing.assert_allclose(updates["x"], [-0.01, 0.01, 0.0], rtol=1e-7)
+
+
+def test_steps_count_from_0_and_reach_the_schedule_as_they_are():
+    seen = []
+    optimizer = sgd(lambda step: seen.append(step) or 0.1)
+    descend(optimizer, freeze({"x": np.ones(1)}), lambda p: p, 3)
+    assert seen == [0, 1, 2]
+
+
+PARAMS = freeze({"conv1": {"w": np.ones((2, 3), np.float32), "b": np.ones(2, np.float32)}})
+GRADS = tree.map(lambda leaf: leaf * np.float32(0.5), PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "paths"),
+    [
+        (sgd(0.1), []),
+        (sgd(0.1, momentum=0.9, weight_decay=0.1), ["momentum/velocity/conv1/w", "momentum/velocity/conv1/b"]),
+        (adam(0.1), ["adam/mu/conv1/w", "adam/mu/conv1/b", "adam/nu/conv1/w", "adam/nu/conv1/b"]),
+        (
+            chain(clip_by_global_norm(1.0), chain(chain(adamw(0.1)))),
+            ["adam/mu/conv1/w", "adam/mu/conv1/b", "adam/nu/conv1/w", "adam/nu/conv1/b"],
+        ),
+    ],
+    ids=["sgd", "momentum", "adam", "chain in a chain"],
+)
+def test_the_state_is_a_tree_by_transform_name(optimizer, paths):
+    state = optimizer.init(PARAMS)
+    assert list(tree.flatten(state)) == paths
+    after = optimizer.update(GRADS, state, PARAMS, 0).state
+    assert list(tree.flatten(after)) == paths
+    assert not any(leaf.any() for leaf in tree.flatten(state).values())
+
+
+def test_a_chain_in_a_chain_lies_flat():
+    inner = adamw(0.1)
+    assert [part.name for part in chain(clip_by_global_norm(1.0), inner).parts] == [
+        "clip_by_global_norm",
+        *(part.name for part in inner.parts),
+    ]
+
+
+def test_two_states_of_one_name_are_refused():
+    optimizer = chain(optim.trace(0.9), optim.trace(0.5), optim.scale_by_learning_rate(0.1))
+    with pytest.raises(ValueError, match="two transforms named momentum that keep a state; use one"):
+        optimizer.init(PARAMS)
+
+
+def test_two_transforms_without_state_may_have_one_name():
+    optimizer = chain(clip_by_global_norm(2.0), clip_by_global_norm(1.0))
+    assert optimizer.init(PARAMS) == EMPTY
+    assert optim.global_norm(optimizer.update(PARAMS, EMPTY, PARAMS, 0).updates) == pytest.approx(1.0)
+
+
+ALL = {
+    "sgd": sgd(0.1, weight_decay=0.1),
+    "nesterov": sgd(0.1, momentum=0.9, nesterov=True),
+    "adam": adam(0.1, weight_decay=0.1),
+    "adamw": adamw(0.1),
+    "clip": chain(clip_by_global_norm(1e-3), adam(cosine(0.1, steps=5))),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ALL)
+def test_pure_and_of_the_parameters_dtype(name, dtype):
+    params, grads = tree.astype(PARAMS, dtype), tree.astype(GRADS, dtype)
+    kept = [tree.map(np.copy, t) for t in (params, grads)]
+    state = ALL[name].init(params)
+    first, again = (ALL[name].update(grads, state, params, 3) for _ in range(2))
+    assert first == again
+    assert [params, grads] == kept
+    for leaf in [*tree.flatten(first.updates).values(), *tree.flatten(first.state).values()]:
+        assert leaf.dtype == dtype
+    assert optim.apply_updates(params, first.updates)["conv1"]["w"].dtype == dtype
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_parameter_may_be_a_single_number(name):
+    scalar, vector = freeze({"s": np.array(2.0)}), freeze({"s": np.array([2.0])})
+    found, _ = descend(ALL[name], scalar, lambda p: p, 3)
+    expected, _ = descend(ALL[name], vector, lambda p: p, 3)
+    assert found["s"].shape == ()
+    assert found["s"] == expected["s"][0]
+
+
+@pytest.mark.parametrize("optimizer", [adam(0.1), sgd(0.1, momentum=0.9)], ids=["adam", "momentum"])
+def test_moments_decay_to_0_and_not_to_denormals_which_are_slow(optimizer):
+    params = freeze({"x": np.ones(2, np.float32)})
+    state = optimizer.init(params)
+    for step in range(1200):
+        gradient = np.float32([0.0, 1.0]) if step else np.float32([1e-12, 1.0])
+        _, state = optimizer.update(freeze({"x": gradient}), state, params, step)
+    tiny = np.finfo(np.float32).smallest_normal
+    for path, leaf in tree.flatten(state).items():
+        assert leaf[0] == 0 or abs(leaf[0]) >= tiny, path
+        assert leaf[1] > 0.5, path
+
+
+def test_clipping_is_joint_and_leaves_small_gradients_alone():
+    grads = freeze({"a": np.array([3.0]), "b": np.array([[0.0, 4.0]])})
+    clip = clip_by_global_norm(2.5)
+    found = clip.update(grads, EMPTY, EMPTY, 0).updates
+    assert (found["a"].tolist(), found["b"].tolist()) == ([1.5], [[0.0, 2.0]])
+    assert clip.update(found, EMPTY, EMPTY, 0).updates == found
+    assert clip_by_global_norm(5.0).update(grads, EMPTY, EMPTY, 0).updates == grads
+
+
+def test_clipping_of_gradients_whose_squares_overflow():
+    grads = freeze({"x": np.full(4, 1e20, np.float32)})
+    found = clip_by_global_norm(1.0).update(grads, EMPTY, EMPTY, 0).updates
+    np.testing.assert_allclose(found["x"], 0.5, rtol=1e-6)
+
+
+def test_global_norm():
+    assert optim.global_norm(freeze({"a": np.array([3.0]), "b": {"c": np.array([[4.0], [12.0]])}})) == 13.0
+    assert optim.global_norm(EMPTY) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sgd(-0.1), "the rate is a finite number of at least 0, got -0.1"),
+        (lambda: adam(math.nan), "the rate is a finite number of at least 0, got nan"),
+        (lambda: adamw(math.inf), "the rate is a finite number"),
+        (lambda: sgd(0.1, momentum=1.0), "momentum is at least 0 and less than 1, got 1.0"),
+        (lambda: sgd(0.1, momentum=-0.5), "momentum is at least 0"),
+        (lambda: sgd(0.1, nesterov=True), "nesterov=True needs momentum > 0"),
+        (lambda: sgd(0.1, weight_decay=-1.0), "weight_decay is a finite number of at least 0, got -1.0"),
+        (lambda: adam(0.1, b1=1.0), "b1 is at least 0 and less than 1, got 1.0"),
+        (lambda: adam(0.1, b2=math.nan), "b2 is at least 0 and less than 1, got nan"),
+        (lambda: adam(0.1, eps=0.0), "eps is greater than 0, got 0.0"),
+        (lambda: adam(0.1, eps=math.inf), "eps is .*got inf"),
+        (lambda: adamw(0.1, weight_decay=math.nan), "weight_decay is a finite number"),
+        (lambda: clip_by_global_norm(0.0), "expects a finite norm greater than 0, got 0.0"),
+        (lambda: clip_by_global_norm(math.inf), "expects a finite norm"),
+        (lambda: constant_schedule(-1.0), "the rate is a finite number"),
+        (lambda: step_decay(1.0, every=0), "every is at least 1, got 0"),
+        (lambda: step_decay(1.0, every=2, factor=-0.5), "factor is .*got -0.5"),
+        (lambda: step_decay(1.0, every=2, factor=math.nan), "factor is .*got nan"),
+        (lambda: cosine(1.0, steps=0), "steps is at least 1, got 0"),
+        (lambda: cosine(1.0, steps=2, end=-1.0), "end.* is a finite number of at least 0, got -1.0"),
+        (lambda: linear_warmup(1.0, steps=0), "steps is at least 1, got 0"),
+        (lambda: linear_warmup(-1.0, steps=2), "the rate is a finite number"),
+        (lambda: piecewise_linear([]), "expects points with rising steps"),
+        (lambda: piecewise_linear([(2, 1.0), (1, 1.0)]), "expects points with rising steps"),
+        (lambda: piecewise_linear([(1, 1.0), (1, 2.0)]), "expects points with rising steps"),
+        (lambda: piecewise_linear([(0, 1.0), (1, -1.0)]), "a point's rate is a finite number"),
+    ],
+)
+def test_nonsense_is_refused_with_a_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        (constant_schedule(0.3), {0: 0.3, 10**6: 0.3}),
+        (step_decay(1.0, every=3), {0: 1.0, 2: 1.0, 3: 0.1, 5: 0.1, 6: 0.01}),
+        (cosine(2.0, steps=4, end=1.0), {0: 2.0, 1: 1.5 + math.sqrt(0.5) / 2, 2: 1.5, 4: 1.0, 5: 1.0, 99: 1.0}),
+        (linear_warmup(0.8, steps=4), {0: 0.2, 2: 0.6, 3: 0.8, 4: 0.8, 99: 0.8}),
+        (linear_warmup(0.8, steps=1), {0: 0.8, 1: 0.8}),
+        (linear_warmup(step_decay(1.0, every=2), steps=4), {0: 0.25, 1: 0.5, 2: 0.075, 3: 0.1, 4: 0.01}),
+        (piecewise_linear([(2, 1.0), (4, 0.0)]), {0: 1.0, 2: 1.0, 3: 0.5, 4: 0.0, 9: 0.0}),
+        (piecewise_linear([(5, 0.7)]), {0: 0.7, 5: 0.7, 6: 0.7}),
+    ],
+)
+def test_schedules_at_their_corners(schedule, values):
+    for step, value in values.items():
+        assert schedule(step) == pytest.approx(value, rel=1e-14), step
+        assert isinstance(schedule(step), float)
+
+
+def test_gradients_of_another_network_are_refused_with_the_path():
+    optimizer = fcnn.adam(0.1)
+    with pytest.raises(fcnn.TreeError, match="conv1: the trees differ"):
+        optimizer.update(freeze({"conv1": {"w": np.ones((2, 3))}}), optimizer.init(PARAMS), PARAMS, 0)

@@ -1,0 +1,217 @@
+"""Sharding: the whole batch's gradient, whatever the threads; and steps that can run at once without harm."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import fcnn
+from fcnn import parallel, tree
+
+IMAGE = (1, 8, 8)
+LOSS = fcnn.softmax_cross_entropy(0.1)
+PLAIN = fcnn.serial(
+    conv1=fcnn.conv2d(4, 3),
+    relu1=fcnn.relu(),
+    pool1=fcnn.max_pool2d(2),
+    flatten=fcnn.flatten(),
+    fc1=fcnn.dense(3),
+)
+NORMED = fcnn.serial(conv1=fcnn.conv2d(4, 3), bn1=fcnn.batch_norm(decay=0.5), flatten=fcnn.flatten(), fc1=fcnn.dense(3))
+DROPPING = fcnn.serial(flatten=fcnn.flatten(), drop1=fcnn.dropout(0.5), fc1=fcnn.dense(3))
+EVERYTHING = fcnn.serial(
+    conv1=fcnn.conv2d(4, 3),
+    bn1=fcnn.batch_norm(),
+    relu1=fcnn.relu(),
+    pool1=fcnn.max_pool2d(2),
+    flatten=fcnn.flatten(),
+    drop1=fcnn.dropout(0.3),
+    fc1=fcnn.dense(3),
+)
+KEY = fcnn.key(3)
+
+
+def batch(n=22, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, *IMAGE)).astype(dtype), rng.integers(0, 3, n)
+
+
+def made(model, dtype=np.float64):
+    state = fcnn.init_state(model, fcnn.sgd(0.1), fcnn.key(0), IMAGE, dtype)
+    return state.params, state.state
+
+
+@pytest.mark.parametrize("shard_size", [1, 5, 11, 22, 64])
+def test_sharded_is_the_gradient_of_the_whole_batch(shard_size):
+    params, state = made(PLAIN)
+    whole = fcnn.gradient(PLAIN, LOSS)
+    expected = whole(params, state, KEY, batch())
+    found = parallel.sharded(whole, shard_size)(params, state, KEY, batch())
+    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert (found.correct, found.size, found.state) == (expected.correct, 22, state)
+    for path, leaf in tree.flatten(expected.grads).items():
+        np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
+
+
+def test_of_a_regression_nothing_is_counted_right():
+    model = fcnn.serial(fcnn.flatten(), fcnn.dense(2))
+    x, _ = batch()
+    params, state = made(model)
+    found = parallel.sharded(fcnn.gradient(model, fcnn.mean_squared_error()), 5)(
+        params, state, KEY, (x, x[:, 0, 0, :2])
+    )
+    assert found.correct is None
+
+
+@pytest.mark.parametrize("shard_size", [3, 8])
+def test_the_bits_depend_on_the_shards_and_not_on_the_threads(shard_size):
+    params, state = made(EVERYTHING, np.float32)
+    gradient = fcnn.gradient(EVERYTHING, LOSS)
+    serial = parallel.sharded(gradient, shard_size)(params, state, KEY, batch(dtype=np.float32))
+    for count in (1, 2, 4):
+        with parallel.threads(count) as map_fn:
+            assert parallel.sharded(gradient, shard_size, map_fn)(params, state, KEY, batch(dtype=np.float32)) == serial
+    assert {leaf.dtype for leaf in tree.flatten(serial.grads).values()} == {np.dtype(np.float32)}
+
+
+def test_any_map_will_do_that_keeps_the_order():
+    params, state = made(PLAIN)
+    seen = []
+
+    def backwards(function, items):
+        seen.extend(items)
+        return [function(item) for item in reversed(list(items))][::-1]
+
+    gradient = fcnn.gradient(PLAIN, LOSS)
+    found = parallel.sharded(gradient, 5, backwards)(params, state, KEY, batch())
+    assert found == parallel.sharded(gradient, 5)(params, state, KEY, batch())
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_ghost_batch_norm_keeps_the_weighted_mean_of_what_the_shards_found():
+    params, state = made(NORMED)
+    x, y = batch(22)
+    gradient = fcnn.gradient(NORMED, LOSS)
+    found = parallel.sharded(gradient, 9)(params, state, KEY, (x, y))
+    parts = [gradient(params, state, KEY, (x[a:b], y[a:b])) for a, b in ((0, 9), (9, 18), (18, 22))]
+    for name in ("mean", "var"):
+        expected = sum(w * part.state["bn1"][name] for w, part in zip((9 / 22, 9 / 22, 4 / 22), parts, strict=True))
+        np.testing.assert_allclose(found.state["bn1"][name], expected, rtol=1e-14)
+    assert found.state != gradient(params, state, KEY, (x, y)).state
+
+
+def test_every_shard_drops_other_units():
+    """Four equal shards under equal masks would have the gradient of one."""
+    params, state = made(DROPPING)
+    x, y = batch(5)
+    four = np.concatenate([x] * 4), np.concatenate([y] * 4)
+    gradient = fcnn.gradient(DROPPING, LOSS)
+    seen = []
+
+    def watched(params, state, key, part):
+        seen.append(key)
+        return gradient(params, state, key, part)
+
+    found = parallel.sharded(watched, 5)(params, state, KEY, four)
+    assert seen == [fcnn.fold_in(KEY, shard) for shard in range(4)]
+    parts = [gradient(params, state, key, (x, y)).grads["fc1"]["w"] for key in seen]
+    assert len({part.tobytes() for part in parts}) == 4
+    np.testing.assert_allclose(found.grads["fc1"]["w"], sum(parts) / 4, rtol=0, atol=1e-14)
+
+
+def test_a_sharded_step_trains_as_a_whole_one_does():
+    optimizer = fcnn.sgd(0.1, momentum=0.9)
+    start = fcnn.init_state(PLAIN, optimizer, fcnn.key(0), IMAGE, np.float64)
+    stream = [batch(22, seed=seed) for seed in range(6)]
+    whole, _ = fcnn.fold(fcnn.train_step(PLAIN, LOSS, optimizer), start, stream)
+    gradient = parallel.sharded(fcnn.gradient(PLAIN, LOSS), 4)
+    found, records = fcnn.fold(fcnn.train_step(PLAIN, LOSS, optimizer, gradient), start, stream)
+    for path, leaf in tree.flatten(whole.params).items():
+        np.testing.assert_allclose(tree.flatten(found.params)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
+    assert [record.size for record in records] == [22] * 6
+
+
+def test_a_parameter_may_be_a_single_number():
+    @fcnn.layer_constructor
+    def scale():
+        def init(key, in_shape):
+            return fcnn.Init(fcnn.freeze({"s": np.array(2.0)}), tree.EMPTY, in_shape)
+
+        def apply(params, state, x, *, train, key=None):
+            return fcnn.Out(x * params["s"], tree.EMPTY, (x, params["s"]))
+
+        def backward(params, cache, dy, *, need_dx=True):
+            x, s = cache
+            return fcnn.Grads(dy * s if need_dx else None, fcnn.freeze({"s": np.sum(dy * x)}))
+
+        return fcnn.Functions(init, apply, backward)
+
+    model = fcnn.serial(scale=scale(), flatten=fcnn.flatten(), fc1=fcnn.dense(3))
+    params, state = made(model)
+    gradient = fcnn.gradient(model, LOSS)
+    found = parallel.sharded(gradient, 5)(params, state, KEY, batch()).grads["scale"]["s"]
+    assert found == pytest.approx(float(gradient(params, state, KEY, batch()).grads["scale"]["s"]), rel=1e-12)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_threads_holds_blas_to_one_thread_and_lets_go_again(count):
+    before = blas_threads()
+    with parallel.threads(count) as map_fn:
+        assert set(blas_threads()) == {1}
+        assert list(map_fn(abs, [-1, 2, -3])) == [1, 2, 3]
+    assert blas_threads() == before
+
+    def failing():
+        with parallel.threads(count) as map_fn:
+            list(map_fn(lambda n: 1 / n, [1, 0]))
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert blas_threads() == before
+
+
+def test_an_error_in_a_shard_names_the_layer():
+    params, state = made(PLAIN)
+    x, y = batch()
+    with (
+        parallel.threads(2) as map_fn,
+        pytest.raises(fcnn.LayerError, match=r"^conv1: "),
+    ):
+        parallel.sharded(fcnn.gradient(PLAIN, LOSS), 5, map_fn)(params, state, KEY, (x[:, :, :2, :2], y))
+
+
+def test_steps_at_once_agree_bit_for_bit_with_steps_one_by_one():
+    """Nothing inside a layer is shared between calls."""
+    optimizer = fcnn.adam(1e-2)
+    step = fcnn.train_step(EVERYTHING, LOSS, optimizer)
+
+    def run(seed):
+        start = fcnn.init_state(EVERYTHING, optimizer, fcnn.key(seed), IMAGE)
+        return fcnn.fold(step, start, (batch(9 + seed % 3, np.float32, seed=100 * seed + k) for k in range(25)))
+
+    alone = [run(seed) for seed in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(run, range(12))) == alone
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_sizes_and_counts_are_at_least_1(number):
+    with pytest.raises(ValueError, match=f"sharded expects a shard_size of at least 1, got {number}"):
+        parallel.sharded(fcnn.gradient(PLAIN, LOSS), number)
+    with (
+        pytest.raises(ValueError, match=f"threads expects a count of at least 1, got {number}"),
+        parallel.threads(number),
+    ):
+        pass
+
+
+def test_an_empty_batch_is_refused():
+    params, state = made(PLAIN)
+    x, y = batch()
+    with pytest.raises(ValueError, match="empty batch"):
+        parallel.sharded(fcnn.gradient(PLAIN, LOSS), 5)(params, state, KEY, (x[:0], y[:0]))

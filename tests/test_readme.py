@@ -1,0 +1,66 @@
+"""The README's code runs as it stands, and the files it names exist."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fcnn
+from fcnn import data, parallel
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(*languages):
+    """Each fenced block in one of these languages: (its line in the README, its text)."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    fences = re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, f.start(2)), f[2]) for f in fences if f[1] in languages]
+
+
+@pytest.fixture
+def small_data(monkeypatch):
+    """Any data set, but as a few hundred of the embedded digits, in the shape that the name promises."""
+    digits = data.make_digits(fcnn.key(0), 400)
+
+    def load(name, *args, **kwargs):
+        assert name in data.DATASETS
+        x = digits.x
+        if name == "cifar10":
+            x = np.repeat(np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2))), 3, axis=1)
+        split = data.Split(x, digits.y)
+        return data.Dataset(split.take(300), split.take(list(range(300, 400))), name, tuple("0123456789"))
+
+    monkeypatch.setattr(fcnn.data, "load", load)
+
+
+@pytest.mark.usefixtures("small_data")
+def test_every_python_block_runs_in_one_session(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = {}
+    found = blocks("python")
+    assert found, "the README shows the library in use"
+    with parallel.threads(1):
+        for line, code in found:
+            exec(compile("\n" * line + code, "README.md", "exec"), session)
+
+
+def test_the_readme_shows_how_to_install_and_to_train():
+    commands = blocks("bash", "console", "sh")
+    assert len(commands) >= 2
+    text = "\n".join(code for _, code in commands)
+    assert "pip install" in text
+    assert "scripts/train.py" in text
+
+
+def test_every_script_that_the_readme_runs_exists():
+    named = {name for _, code in blocks("bash", "console", "sh") for name in re.findall(r"\bscripts/\w+\.py\b", code)}
+    assert named
+    assert not [name for name in sorted(named) if not (ROOT / name).is_file()]
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert not [link for link in links if not (ROOT / link).exists()]

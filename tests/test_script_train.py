@@ -1,0 +1,318 @@
+"""scripts/train.py from outside: what it writes, what it says, and that stopping it at any moment costs nothing."""
+
+import contextlib
+import errno
+import importlib.util
+import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fcnn
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
+SPEC = importlib.util.spec_from_file_location("train_script", SCRIPT)
+script = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(script)
+
+TINY = ["--dataset", "digits", "--train-size", "160", "--batch-size", "32", "--epochs", "3", "--shard-size", "16"]
+STEPS, TOTAL = 5, 15  # of TINY: an epoch, and all
+LONGER = ["--dataset", "digits", "--train-size", "2048", "--batch-size", "32", "--epochs", "3", "--validation", "200"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    whole = fcnn.data.load("digits")
+    return fcnn.Dataset(whole.train, whole.test.take(200), whole.name, whole.classes)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys, digits):
+    """Run the script in this process and in an empty folder: (exit code, standard output, standard error)."""
+    real = fcnn.data.load
+    monkeypatch.setattr(
+        fcnn.data, "load", lambda name, *args, **kw: digits if name == "digits" else real(name, *args, **kw)
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def main(*arguments):
+        try:
+            code = script.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse's way
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return main
+
+
+def arrays(checkpoint):
+    with np.load(checkpoint, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if name != "meta"}
+
+
+def assert_same_bits(one, other):
+    one, other = arrays(one), arrays(other)
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype
+        assert array.tobytes() == other[name].tobytes(), name
+
+
+def epochs(folder):
+    """The history, without what a clock measured."""
+    history = json.loads((Path(folder) / "history.json").read_text())["epochs"]
+    return [{k: v for k, v in item.items() if k not in ("seconds", "images_per_second")} for item in history]
+
+
+def test_a_run_leaves_checkpoints_a_history_and_a_figure(run, digits):
+    code, out, _ = run(*TINY, "--out", "a/b")
+    assert code == 0
+    folder = Path("a/b")
+    files = ["curves.png", "epoch-01.npz", "epoch-02.npz", "epoch-03.npz", "history.json"]
+    assert sorted(path.name for path in folder.iterdir()) == files
+
+    history = json.loads((folder / "history.json").read_text())
+    assert history["settings"]["train_size"] == 160
+    assert [item["epoch"] for item in history["epochs"]] == [1, 2, 3]
+    assert history["epochs"][2]["train_loss"] < history["epochs"][0]["train_loss"]
+    for item in history["epochs"]:
+        assert set(item) == {
+            *("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+            *("seconds", "images_per_second"),
+        }
+        assert 0 <= item["validation_accuracy"] <= 1
+
+    png = (folder / "curves.png").read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert 800 <= width <= 3000
+    assert 400 <= height <= 2000
+
+    assert "lenet5 (61,706 parameters) on digits: 160 training images, 200 test images" in out
+    assert f"test accuracy after epoch 3: {history['epochs'][2]['validation_accuracy']:.2%} of 200 images" in out
+    assert "weighted avg" in out
+
+    params = fcnn.load(folder / "epoch-03.npz", like=fcnn.lenet5().init(fcnn.key(0), (1, 28, 28)).params)
+    found = fcnn.evaluate(fcnn.lenet5(), params, fcnn.tree.EMPTY, digits.test)
+    assert found.accuracy == history["epochs"][2]["validation_accuracy"]
+    assert arrays(folder / "epoch-03.npz")["step"] == TOTAL
+
+
+def test_the_seed_decides_and_the_threads_do_not(run):
+    small = [*TINY[:-4], "--epochs", "1", "--shard-size", "16"]
+    for name, options in {"one": ["--threads", "1"], "two": ["--threads", "2"], "seed": ["--seed", "1"]}.items():
+        assert run(*small, "--out", name, *options)[0] == 0
+    assert_same_bits("one/epoch-01.npz", "two/epoch-01.npz")
+    one, other = arrays("one/epoch-01.npz"), arrays("seed/epoch-01.npz")
+    assert (one["params/fc1/w"] != other["params/fc1/w"]).any()
+
+
+def test_held_out_images_are_the_last_and_not_trained_on(run, digits):
+    assert run(*TINY, "--epochs", "1", "--validation", "60", "--out", "a")[0] == 0
+    params = fcnn.load("a/epoch-01.npz", like=fcnn.lenet5().init(fcnn.key(0), (1, 28, 28)).params)
+    held = digits.train.take(list(range(100, 160)))
+    found = fcnn.evaluate(fcnn.lenet5(), params, fcnn.tree.EMPTY, held)
+    assert epochs("a")[0]["validation_loss"] == pytest.approx(found.loss)
+    assert arrays("a/epoch-01.npz")["step"] == 4
+    code, _, err = run(*TINY, "--validation", "160", "--out", "b")
+    assert (code, "--validation 160 leaves no image of 160" in err, Path("b").exists()) == (1, True, False)
+
+
+def test_a_second_run_takes_a_new_folder(run):
+    for _ in range(2):
+        run(*TINY, "--epochs", "1")
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["digits-lenet5-seed0", "digits-lenet5-seed0-2"]
+
+
+def interrupted_after(step):
+    """Ctrl-C in the middle of this step of the run."""
+
+    @contextlib.contextmanager
+    def interruptible():
+        asked = iter(range(1, 1000))
+        yield lambda: next(asked) == step
+
+    return interruptible
+
+
+@pytest.mark.parametrize(
+    ("model", "steps"),
+    [("lenet5", (1, STEPS - 1, STEPS, TOTAL)), ("lenet5_bn", (STEPS + 2,))],
+    ids=["lenet5", "lenet5_bn"],
+)
+def test_interrupted_after_any_step_a_run_goes_on_to_the_same_bits(run, monkeypatch, model, steps):
+    options = [*TINY, "--model", model, "--optimizer", "adamw", "--schedule", "one-cycle", "--clip", "1"]
+    run(*options, "--out", "whole")
+    for step in steps:
+        folder = f"stopped-{step}"
+        with monkeypatch.context() as patch:
+            patch.setattr(script, "interruptible", interrupted_after(step))
+            code, _, err = run(*options, "--out", folder)
+        if code:  # stopping after the very last step may as well finish the run
+            assert f"interrupted after step {step}" in err
+            assert f"--resume {folder}" in err
+            code, _, err = run("--resume", folder)
+        assert (code, err) == (0, "")
+        assert_same_bits(f"{folder}/epoch-03.npz", "whole/epoch-03.npz")
+        assert epochs(folder) == epochs("whole"), f"stopped after step {step}"
+        assert sorted(p.name for p in Path(folder).iterdir()) == sorted(p.name for p in Path("whole").iterdir())
+
+
+def start(folder, *options):
+    """Start the script by itself and come back in the middle of its second epoch."""
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *LONGER, "--out", folder, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    limit = time.monotonic() + 120
+    while not (folder / "curves.png").exists():  # the last that is written of an epoch
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    time.sleep(0.05)
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize(("model", "number"), [("lenet5", signal.SIGINT), ("lenet5_bn", signal.SIGKILL)])
+def test_a_run_that_was_stopped_from_outside_goes_on_to_the_same_bits(run, tmp_path, model, number):
+    process = start(tmp_path / "stopped", "--model", model)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    left = {path.name for path in (tmp_path / "stopped").iterdir()}
+    assert "epoch-03.npz" not in left
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert (process.returncode, "interrupted.npz" in left) == (1, True)
+        assert f"go on with: python scripts/train.py --resume {tmp_path / 'stopped'}" in err
+    code, out, _ = run("--resume", "stopped")
+    assert code == 0
+    assert "going on from stopped/" in out
+    run(*LONGER, "--model", model, "--out", "whole")
+    assert_same_bits("stopped/epoch-03.npz", "whole/epoch-03.npz")
+    assert epochs("stopped") == epochs("whole")
+    assert not Path("stopped/interrupted.npz").exists()
+
+
+def test_resuming_a_finished_run_reports_and_changes_nothing(run):
+    run(*TINY, "--out", "a")
+    before = {path: path.read_bytes() for path in Path("a").iterdir()}
+    code, out, _ = run("--resume", "a")
+    assert (code, "test accuracy after epoch 3" in out) == (0, True)
+    assert {path: path.read_bytes() for path in Path("a").iterdir()} == before
+
+
+def test_a_full_disk_costs_the_epoch_and_not_the_run(run, monkeypatch):
+    run(*TINY, "--out", "whole")
+    save = fcnn.save
+
+    def full_at_the_second(path, *args, **kwargs):
+        if path.name == "epoch-02.npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcnn, "save", full_at_the_second)
+        code, _, err = run(*TINY, "--out", "a")
+    assert (code, "No space left on device" in err, "--resume" in err) == (1, True, True)
+    assert run("--resume", "a")[0] == 0
+    assert_same_bits("a/epoch-03.npz", "whole/epoch-03.npz")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_loss_that_overflows_ends_the_run_with_a_sentence_and_no_warning(run, threads):
+    code, out, err = run(*TINY, "--optimizer", "sgd", "--lr", "1e30", "--threads", threads, "--out", "a")
+    assert code == 1
+    assert "the loss is not finite at step 1 (epoch 1); no epoch was finished" in err
+    assert "Try a smaller --lr" in err
+    assert "test accuracy" not in out
+    assert not list(Path("a").iterdir())
+
+
+def test_a_loss_that_is_no_number_later_leaves_the_earlier_checkpoints(run, monkeypatch):
+    real = fcnn.train_step
+
+    def train_step(*args):
+        step = real(*args)
+
+        def failing(state, batch):
+            new, record = step(state, batch)
+            return new, record._replace(loss=float("nan")) if record.step == STEPS + 2 else record
+
+        return failing
+
+    monkeypatch.setattr(fcnn, "train_step", train_step)
+    code, _, err = run(*TINY, "--out", "a")
+    assert code == 1
+    assert "not finite at step 7 (epoch 2); the last good checkpoint is a/epoch-01.npz" in err
+    assert sorted(path.name for path in Path("a").iterdir()) == ["curves.png", "epoch-01.npz", "history.json"]
+    assert arrays("a/epoch-01.npz")["step"] == STEPS
+
+
+def test_a_folder_with_something_in_it_is_never_written_to(run):
+    Path("a").mkdir()
+    Path("a/mine.txt").write_text("mine")
+    code, _, err = run(*TINY, "--out", "a")
+    assert (code, "a is not empty; go on with --resume a, or choose another with --out" in err) == (1, True)
+    assert [path.name for path in Path("a").iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_at_once(run):
+    Path("file").write_text("")
+    code, out, err = run(*TINY, "--out", "file/a")
+    assert (code, "can't make the folder file/a (Not a directory)" in err, "epoch" in out) == (1, True, False)
+
+
+def test_resuming_with_other_settings_is_refused(run):
+    """Also with a value that happens to be the default: here the run has 3 epochs, the default is 5."""
+    run(*TINY, "--out", "a")
+    for options in (["--seed", "1"], ["--lr", "0.1"], ["--out", "b"], ["--epochs", "9"], ["--epochs", "5"]):
+        code, _, err = run("--resume", "a", *options)
+        assert (code, f"leave out {options[0]}" in err) == (2, True), options
+
+
+def test_resuming_what_is_no_run(run, tmp_path):
+    for folder in ("nowhere", tmp_path):
+        code, _, err = run("--resume", folder)
+        assert (code, f"{folder} holds no checkpoint (epoch-01.npz, …) to go on from" in err) == (1, True)
+    fcnn.save("epoch-01.npz", fcnn.freeze({"w": np.ones(1)}))
+    code, _, err = run("--resume", ".")
+    assert (code, "were not written by this script" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--dataset", "mnits"], 2, "invalid choice: 'mnits'"),
+        (["--epochs", "0"], 2, "expected a whole number of at least 1, got 0"),
+        (["--epochs", "two"], 2, "invalid whole number value: 'two'"),
+        (["--lr", "nan"], 2, "expected a finite number of at least 0, got nan"),
+        (["--see", "1"], 2, "unrecognized arguments: --see 1"),
+        (["--label-smoothing", "1.5"], 1, "label_smoothing is at least 0 and less than 1, got 1.5"),
+        (["--optimizer", "sgd", "--momentum", "2"], 1, "momentum is at least 0 and less than 1, got 2.0"),
+        (["--train-size", "10001"], 1, "10001"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nonsense_is_refused_before_a_folder_is_made(run, options, code, message):
+    found, _, err = run("--dataset", "digits", *options)
+    assert (found, message in err) == (code, True), err
+    assert not list(Path().iterdir())
+
+
+def test_missing_data_says_where_it_looked(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("--dataset", "mnist", "--data", tmp_path / "empty", "--out", "a")
+    assert code == 1
+    assert f"error: {tmp_path / 'empty'}: no mnist there; looked in" in err
+    assert "leave root out to download" not in err, "an option of the script, not an argument of a function"
+    assert not Path("a").exists()
