@@ -4,7 +4,7 @@ Parameters are immutable trees, a layer is three pure functions (`fcnn.layer`), 
 (`fcnn.train`). Begin with the example in the README; `fcnn.ops` holds the mathematics.
 """
 
-from fcnn import data, initializers, losses, metrics, models, ops, optim, schedules, tree
+from fcnn import data, initializers, losses, metrics, models, ops, optim, parallel, schedules, tree
 from fcnn.checkpoint import CheckpointError, load, load_meta, save
 from fcnn.combinators import branch, residual, serial
 from fcnn.data import Batch, Dataset, Split, batches
@@ -122,6 +122,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "parallel",
     "piecewise_linear",
     "relu",
     "residual",

@@ -16,6 +16,7 @@ Array: TypeAlias = NDArray[Any]
 
 def frozen(array: Array) -> Array:
     """Mark a freshly made array, and the memory it is a view of, as read-only; return it."""
+    array = np.asarray(array)  # what NumPy computes from 0-d arrays is a scalar
     array.flags.writeable = False
     if isinstance(array.base, np.ndarray):
         array.base.flags.writeable = False
@@ -23,9 +24,13 @@ def frozen(array: Array) -> Array:
 
 
 def is_frozen(array: Array) -> bool:
-    """Whether nobody can write to `array`, neither through it nor through the array it is a view of."""
-    base = array.base
-    return not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
+    """Whether nobody can write to `array`, neither through it nor through anything that it is a view of."""
+    view: Any = array
+    while isinstance(view, np.ndarray):
+        if view.flags.writeable:
+            return False
+        view = view.base
+    return view is None or isinstance(view, bytes)  # any other buffer may have another owner
 
 
 def keep(array: Array) -> Array:

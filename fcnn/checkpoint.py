@@ -9,8 +9,10 @@ Writing is atomic: a reader sees the old file or the new one, never half of one.
 """
 
 import contextlib
+import io
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,8 +54,10 @@ def save(
         OSError: the folder can't be written or the disk is full; an old file is still there, whole.
     """
     target = Path(path)
-    text = json.dumps({"format": FORMAT_VERSION, **(meta or {})}, allow_nan=False)
-    arrays = {**_arrays(value), "meta": np.array(text)}
+    text = np.array(json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False))
+    if text.nbytes > _META_LIMIT:
+        raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
+    arrays = {**_arrays(value), "meta": text}
     with replacing(target) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -173,12 +177,15 @@ def _value(arrays: Mapping[str, Array], like: T) -> T:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> "Iterator[zipfile.ZipFile]":
+    import lzma
     import zipfile
+    import zlib
 
+    damage = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError)
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (*damage, zlib.error, lzma.LZMAError) as error:
         raise CheckpointError(
             f"{os.fspath(path)}: not a whole .npz file ({error}); use an earlier checkpoint"
         ) from error
@@ -199,12 +206,11 @@ def _read_meta(path: str | os.PathLike[str], archive: "zipfile.ZipFile") -> dict
     if info is None:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
     meta = None
-    if info.file_size <= _META_LIMIT:
-        with archive.open(info) as file, contextlib.suppress(ValueError):
-            header = _header(file)
-            if header and header[0] == () and header[1].kind == "U":
-                text = file.read(header[1].itemsize)
-                meta = json.loads(str(np.frombuffer(text, header[1])[0]))
+    data, whole = _bytes(archive, info, _META_LIMIT)
+    header = _header(data)
+    if whole and header is not None and header[0] == () and header[1].kind == "U":
+        with contextlib.suppress(ValueError):
+            meta = json.loads(str(np.frombuffer(data, header[1], count=1, offset=header[3])[0]))
     if not isinstance(meta, dict):
         raise CheckpointError(f"{os.fspath(path)}: its `meta` is not a JSON object; use an earlier checkpoint")
     return meta
@@ -219,30 +225,38 @@ def _check_format(path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None
 
 
 def _read(archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", template: Array) -> tuple[str | None, Array | None]:
-    """The array, or what is wrong with it. No more is read than the template's size."""
-    if info.file_size > template.nbytes + _HEADER_LIMIT:
-        return f"wrong size ({info.file_size:,} bytes, expected about {template.nbytes:,})", None
-    with archive.open(info) as file:
-        header = _header(file)
-        if header is None:
-            return "not a plain array", None
-        shape, dtype, fortran = header
-        if shape != template.shape:
-            return f"wrong shape ({shape}, expected {template.shape})", None
-        if dtype != template.dtype:
-            return f"wrong dtype ({dtype}, expected {template.dtype})", None
-        data = file.read(template.nbytes)
-        rest = file.read(1)  # to the end, where the zip's checksum is verified
-    if len(data) != template.nbytes or rest:
+    """The array, or what is wrong with it."""
+    data, whole = _bytes(archive, info, template.nbytes)
+    header = _header(data)
+    if header is None:
+        return "not a plain array", None
+    shape, dtype, fortran, start = header
+    if shape != template.shape:
+        return f"wrong shape ({shape}, expected {template.shape})", None
+    if dtype != template.dtype:
+        return f"wrong dtype ({dtype}, expected {template.dtype})", None
+    if not whole or len(data) != start + template.nbytes:
         return "wrong length", None
-    return None, frozen(np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C"))
+    return None, frozen(np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C"))
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool] | None:
+def _bytes(archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", most: int) -> tuple[bytes, bool]:
+    """What a member holds, up to a header and `most` bytes, and whether that is all of it."""
+    with archive.open(info) as file:
+        data = file.read(most + _HEADER_LIMIT)
+        whole = not file.read(1)  # the zip's checksum is verified at the end
+        return data, whole and len(data) == info.file_size
+
+
+def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], bool, int] | None:
+    """Shape, dtype, Fortran order and the length of an .npy header; None where it is damaged or tells of objects."""
+    stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(file, max_header_size=_HEADER_LIMIT)
-    except (ValueError, KeyError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy mends headers that Python 2 wrote, and says so
+            version = np.lib.format.read_magic(stream)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, fortran, dtype = read(stream, max_header_size=_HEADER_LIMIT)
+    except Exception:  # a damaged header makes NumPy's parser raise almost anything
         return None
-    return None if dtype.hasobject else (shape, dtype, fortran)
+    return None if dtype.hasobject else (shape, dtype, fortran, stream.tell())

@@ -71,6 +71,8 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
     {body: {w: float32[8, 8, 3, 3], b: float32[8]}}
     """
     children = {"body": body, "shortcut": identity() if shortcut is None else shortcut}
+    for name, child in children.items():
+        _check_layer("residual", name, child)
     return Layer("residual", {}, children, *_parallel("residual", children, "sum"))
 
 
@@ -126,13 +128,11 @@ def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> 
     children: dict[str, Layer] = {}
     ordinals: dict[str, int] = {}
     for layer in layers:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"{kind} expects layers, got {layer!r}")
+        _check_layer(kind, "a positional argument", layer)
         ordinals[layer.kind] = ordinals.get(layer.kind, 0) + 1
         children[f"{layer.kind}{ordinals[layer.kind]}"] = layer
     for name, layer in named.items():
-        if not isinstance(layer, Layer):
-            raise TypeError(f"{kind} expects layers, got {name}={layer!r}")
+        _check_layer(kind, name, layer)
         if name in children:
             raise ValueError(f"{kind}: the name {name} is taken by a positional layer; choose another")
         check_name(name)
@@ -140,6 +140,11 @@ def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> 
     if not children:
         raise ValueError(f"{kind} expects at least one layer")
     return children
+
+
+def _check_layer(kind: str, name: str, layer: object) -> None:
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{kind} expects layers, got {layer!r} for {name}; call the constructor, such as relu()")
 
 
 def _apply(name: str, child: Layer, params: Tree, state: Tree, x: Array, train: bool, key: Key | None) -> Out:
@@ -154,9 +159,9 @@ def _apply(name: str, child: Layer, params: Tree, state: Tree, x: Array, train: 
 
 
 def _only(params: Tree, children: Mapping[str, Layer]) -> None:
-    if not params.keys() <= children.keys():
-        unknown = ", ".join(params.keys() - children.keys())
-        raise LayerError(f"the parameters have {unknown}, but the network has {', '.join(children)}")
+    unknown = [name for name in params if name not in children]
+    if unknown:
+        raise LayerError(f"the parameters have {', '.join(unknown)}, but the network has {', '.join(children)}")
 
 
 def _joined(made: Mapping[str, Init], out_shape: Shape) -> Init:

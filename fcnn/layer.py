@@ -17,11 +17,12 @@ A layer is one immutable record of three pure functions. A network is a layer to
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
+import numpy as np
 
 from fcnn.arrays import Array
 from fcnn.keys import Key, key
@@ -76,7 +77,7 @@ class Config(Mapping[str, Any]):
     """A layer's arguments by name, in order; prints as the call would be typed, defaults left out."""
 
     def __init__(self, values: Mapping[str, Any], signature: inspect.Signature | None = None) -> None:
-        self._values = dict(values)
+        self._values = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
         self._signature = signature
 
     def __getitem__(self, name: str) -> Any:
@@ -154,6 +155,12 @@ def at(name: str) -> Iterator[None]:
         raise LayerError(error.message, path) from error.__cause__
     except (ValueError, LookupError) as error:
         raise LayerError(str(error.args[0]) if error.args else repr(error), name) from error
+
+
+def expect_names(params: Tree, names: Collection[str]) -> None:
+    """Raise LayerError unless the parameters have just these names."""
+    if len(params) != len(names) or any(name not in params for name in names):
+        raise LayerError(f"the parameters have {', '.join(params) or 'nothing'}, the layer has {', '.join(names)}")
 
 
 class Functions(NamedTuple):

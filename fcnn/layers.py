@@ -3,6 +3,7 @@
 In every constructor the order is the same: init, apply, backward.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,9 @@ from fcnn import ops
 from fcnn.arrays import Array, keep
 from fcnn.initializers import Fan, Initializer, he, zeros
 from fcnn.keys import Key, fold_in
-from fcnn.layer import Functions, Grads, Init, LayerError, Out, Shape, layer_constructor, no_state
+from fcnn.layer import Functions, Grads, Init, LayerError, Out, Shape, expect_names, layer_constructor, no_state
 from fcnn.ops.dropout import check_rate
+from fcnn.ops.pool import pool_window
 from fcnn.ops.window import Padding, Pair, out_size, pads, pair
 from fcnn.tree import EMPTY, Tree, freeze
 
@@ -56,7 +58,7 @@ def conv2d(
         return no_state(_weights(key, (count, channels, *size), fan, bias, init, bias_init), (count, oh, ow))
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        y, cache = ops.conv2d(x, params["w"], params["b"] if bias else None, stride=steps, padding=padding)
+        y, cache = ops.conv2d(x, *_w_and_b(params, bias), stride=steps, padding=padding)
         return Out(y, EMPTY, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
@@ -90,7 +92,7 @@ def dense(
         return no_state(_weights(key, (count, inputs), Fan(inputs, count), bias, init, bias_init), (count,))
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        y, cache = ops.dense(x, params["w"], params["b"] if bias else None)
+        y, cache = ops.dense(x, *_w_and_b(params, bias))
         return Out(y, EMPTY, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
@@ -119,6 +121,7 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         return Init(freeze({"gamma": one, "beta": zero}), freeze({"mean": zero, "var": one}), in_shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_names(params, ("gamma", "beta"))
         y, mean, var, cache = ops.batch_norm(
             x, params["gamma"], params["beta"], state["mean"], state["var"], train=train, decay=decay, eps=eps
         )
@@ -203,7 +206,7 @@ def relu() -> Functions:
 @layer_constructor
 def leaky_relu(slope: float = 0.01) -> Functions:
     """x where x > 0, else slope * x."""
-    if not slope >= 0:
+    if not 0 <= slope < math.inf:
         raise ValueError(f"leaky_relu expects a slope of at least 0, got {slope}")
     return _plain(_same_shape, lambda x: ops.leaky_relu(x, slope), ops.leaky_relu_backward)
 
@@ -257,17 +260,19 @@ def _pool(
 ) -> Functions:
     size = pair("window", window, least=1)
     steps = size if stride is None else pair("stride", stride, least=1)
+    pads((1, 1), size, steps, padding)  # refuses nonsense here, not at the first image
+    name = call.partition("(")[0]
 
     def initialise(key: Key, in_shape: Shape) -> Init:
         channels, height, width = _images(call, in_shape)
-        around = pads((height, width), size, steps, padding)
-        return no_state(EMPTY, (channels, *out_size((height, width), size, steps, around)))
+        _, out = pool_window(name, (height, width), size, steps, padding)
+        return no_state(EMPTY, (channels, *out))
 
     return _plain(initialise, lambda x: forward(x, size, stride=steps, padding=padding), backward)
 
 
 def _same_shape(key: Key, in_shape: Shape, /) -> Init:
-    return no_state(EMPTY, in_shape)
+    return no_state(EMPTY, tuple(in_shape))
 
 
 def _weights(key: Key, shape: Shape, fan: Fan, bias: bool, init: Initializer, bias_init: Initializer) -> Tree:
@@ -275,6 +280,11 @@ def _weights(key: Key, shape: Shape, fan: Fan, bias: bool, init: Initializer, bi
     if bias:
         weights["b"] = bias_init(fold_in(key, "b"), shape[:1], fan)
     return freeze(weights)
+
+
+def _w_and_b(params: Tree, bias: bool) -> tuple[Array, Array | None]:
+    expect_names(params, ("w", "b") if bias else ("w",))
+    return params["w"], params["b"] if bias else None
 
 
 def _weight_grads(dx: Array | None, dw: Array, db: Array | None) -> Grads:

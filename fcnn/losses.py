@@ -58,6 +58,8 @@ def mean_squared_error() -> Loss:
 
     def loss(outputs: Array, targets: Array) -> tuple[float, Array]:
         targets = np.asarray(targets)
+        if not outputs.size:
+            raise ValueError("mean_squared_error got an empty batch")
         if outputs.shape != targets.shape:
             raise ValueError(f"mean_squared_error expects targets of shape {outputs.shape}, got {targets.shape}")
         difference = outputs - targets.astype(outputs.dtype, copy=False)

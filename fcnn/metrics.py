@@ -82,7 +82,14 @@ def classification_report(
     Scores(precision=1.0, recall=0.5, f1=0.6666666666666666, support=2)
     """
     table = confusion_matrix(predictions, labels, None if class_names is None else len(class_names))
-    names = [str(k) for k in range(len(table))] if class_names is None else list(class_names)
+    if class_names is None:
+        names = [str(k) for k in range(len(table))]
+        seen = table.sum(axis=0) + table.sum(axis=1) > 0  # a number in between that never occurs is no class
+        table, names = table[seen][:, seen], [name for name, here in zip(names, seen, strict=True) if here]
+    else:
+        names = list(class_names)
+        if len(set(names)) < len(names):
+            raise ValueError(f"class_names are different names, got {names}")
     right, predicted, support = np.diag(table), table.sum(axis=0), table.sum(axis=1)
     precision, recall = _ratio(right, predicted), _ratio(right, support)
     f1 = _ratio(2 * right, predicted + support)

@@ -137,7 +137,7 @@ def clip_by_global_norm(max_norm: float) -> Transform:
 
 def global_norm(tree: Tree) -> float:
     """The L2 norm of all numbers of a tree together."""
-    return math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in flatten(tree).values()))
+    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in flatten(tree).values()))
 
 
 def add_weight_decay(coefficient: float) -> Transform:
@@ -155,7 +155,7 @@ def trace(momentum: float, nesterov: bool = False) -> Transform:
     _check_decay("momentum", momentum)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        velocity = map(lambda g, v: frozen(momentum * v + g), updates, state["velocity"])
+        velocity = map(lambda g, v: _flushed(momentum * v + g), updates, state["velocity"])
         ahead = map(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
 
@@ -166,8 +166,8 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
     """Adam's direction, without the rate: see `adam`."""
     _check_decay("b1", b1)
     _check_decay("b2", b2)
-    if not eps > 0:
-        raise ValueError(f"eps is greater than 0, got {eps}")
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps is greater than 0 and finite, got {eps}")
 
     def init(params: Tree) -> Tree:
         return freeze({"mu": map(_zeros, params), "nu": map(_zeros, params)})
@@ -178,7 +178,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
         size, root = 1 / (1 - b1 ** (step + 1)), 1 / math.sqrt(1 - b2 ** (step + 1))
 
         def direction(m: Array, v: Array) -> Array:
-            scale = np.sqrt(v)
+            scale = np.asarray(np.sqrt(v))
             scale *= root
             scale += eps
             np.divide(m, scale, out=scale)
@@ -202,12 +202,14 @@ def scale_by_learning_rate(lr: Rate) -> Transform:
 
 
 def _average(old: Array, new: Array, decay: float) -> Array:
-    """decay * old + (1 - decay) * new, where what is too small for a normal float becomes 0: denormals are slow."""
-    total = old * decay
-    total += new * (1 - decay)
-    normal = np.abs(total) >= np.finfo(total.dtype).smallest_normal
-    total *= normal
-    return frozen(total)
+    return _flushed(old * decay + new * (1 - decay))
+
+
+def _flushed(moment: Array) -> Array:
+    """A moment in which what is too small for a normal float is 0: denormal numbers are slow, and never decay."""
+    moment = np.asarray(moment)
+    moment *= np.abs(moment) >= np.finfo(moment.dtype).smallest_normal
+    return frozen(moment)
 
 
 def _zeros(leaf: Array) -> Array:

@@ -11,6 +11,7 @@ Batch norm under sharding sees one shard at a time: "ghost" batch norm (E. Hoffe
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeAlias
 
 from fcnn.arrays import Array, frozen
@@ -42,7 +43,13 @@ def threads(count: int) -> Iterator[MapFn]:
             yield map
         else:
             with ThreadPoolExecutor(count) as pool:
-                yield pool.map
+
+                def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterable[Any]:
+                    # Each call sees the caller's context, in which NumPy keeps its error state.
+                    contexts = iter(copy_context, None)
+                    return pool.map(lambda context, *each: context.run(function, *each), contexts, *arguments)
+
+                yield map_fn
 
 
 def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> GradientFn:
@@ -62,6 +69,8 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
         x, targets = batch
         total = len(x)
+        if not total:
+            raise ValueError("sharded got an empty batch")
 
         def shard(index: int) -> Gradient:
             rows = slice(index * shard_size, (index + 1) * shard_size)

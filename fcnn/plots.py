@@ -31,7 +31,7 @@ def curves(history: Sequence[Mapping[str, Any]], title: str, validation_name: st
         (accuracy, "accuracy", "accuracy (%)", 100),
     ):
         for split, name, colour, dashes, marker in (
-            ("train", "training", BLUE, "-", "o"),
+            ("train", "training (mean over the epoch)", BLUE, "-", "o"),
             ("validation", validation_name, ORANGE, "--", "s"),
         ):
             values = [item[f"{split}_{kind}"] * factor for item in history]

@@ -26,6 +26,7 @@ def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
     check_rate("the rate", value)
+    check_rate("factor", factor)
     _check_steps("every", every)
     return lambda step: value * factor ** (step // every)
 
@@ -37,6 +38,7 @@ def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     [1.0, 0.5, 0.0, 0.0]
     """
     check_rate("the rate", value)
+    check_rate("end", end)
     _check_steps("steps", steps)
     return lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
 
@@ -62,7 +64,8 @@ def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
     rates = [float(rate) for _, rate in points]
     if not points or steps != sorted(set(steps)):
         raise ValueError(f"piecewise_linear expects points with rising steps, got {list(points)}")
-    for rate in rates:
+    for step, rate in zip(steps, rates, strict=True):
+        check_rate("a point's step", step)
         check_rate("a point's rate", rate)
     return lambda step: float(np.interp(step, steps, rates))
 

@@ -158,6 +158,8 @@ def evaluate(
     """
     if not len(split):
         raise ValueError("evaluate expects at least one image, got an empty split")
+    if batch_size < 1:
+        raise ValueError(f"evaluate expects a batch_size of at least 1, got {batch_size}")
     dtype = next(iter(flatten(params).values())).dtype if params else np.dtype(np.float32)
 
     def outputs_at(start: int) -> Array:
@@ -172,7 +174,7 @@ def evaluate(
 
 def _correct(outputs: Array, targets: Any) -> int | None:
     targets = np.asarray(targets)
-    if not np.issubdtype(targets.dtype, np.integer):
+    if not np.issubdtype(targets.dtype, np.integer) or targets.ndim != 1 or outputs.ndim != 2:
         return None
     return int(np.count_nonzero(outputs.argmax(axis=1) == targets))
 

@@ -45,7 +45,10 @@ class Tree(Mapping[str, Any]):
     def __setattr__(self, name: str, value: object) -> None:
         raise TypeError("a tree is immutable; fcnn.tree.set_at(tree, path, value) makes a changed one")
 
-    __setitem__ = __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    __setitem__, __delitem__ = __setattr__, __delattr__
 
     def __eq__(self, other: object) -> bool:
         """Same paths, and arrays equal in dtype, shape and every bit (so NaN equals the same NaN)."""
@@ -95,10 +98,10 @@ def _freeze(nested: Nested, path: str) -> Tree:
         check_name(name, here)
         if isinstance(value, Mapping):
             items[name] = _freeze(value, here)
-        elif isinstance(value, (np.ndarray, np.generic)):
+        elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
             items[name] = keep(np.asarray(value))
         else:
-            raise TreeError(f"{here}: a leaf is a NumPy array, got {type(value).__name__}")
+            raise TreeError(f"{here}: a leaf is a NumPy array of numbers, got {type(value).__name__}")
     return _tree(items)
 
 

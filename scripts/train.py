@@ -47,22 +47,26 @@ class Stop(Exception):
 class Settings:
     """Everything that the result depends on; written into every checkpoint, so that --resume needs no option."""
 
-    dataset: str
-    model: str
-    init: str
-    epochs: int
-    batch_size: int
-    optimizer: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    clip: float
-    schedule: str
-    label_smoothing: float
-    seed: int
-    train_size: int
-    validation: int
-    shard_size: int
+    dataset: str = "mnist"
+    model: str = "lenet5"
+    init: str = "he"
+    train_size: int = 0
+    validation: int = 0
+    epochs: int = 5
+    batch_size: int = 128
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    schedule: str = "constant"
+    label_smoothing: float = 0.0
+    seed: int = 0
+    shard_size: int = attrs.field()
+
+    @shard_size.default
+    def _whole_batches_for_batch_norm(self) -> int:
+        return 0 if self.model.endswith("_bn") else 64
 
 
 @attrs.frozen
@@ -88,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
             folder = Path(arguments.resume)
             checkpoint, settings, history = latest(folder)
         else:
-            settings = Settings(**{field.name: getattr(arguments, field.name) for field in attrs.fields(Settings)})
+            settings = Settings(**given(arguments))
             checkpoint, history = None, []
             folder = Path(arguments.out) if arguments.out else free_folder(settings)
         run = prepare(settings, arguments.data)
@@ -102,9 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(
-            f"\nerror: {error}; earlier checkpoints are whole, go on with --resume once that is mended", file=sys.stderr
-        )
+        print(f"\nerror: {error}; checkpoints written before are whole, --resume goes on from them", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted before training began", file=sys.stderr)
@@ -118,42 +120,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument_group("what is trained").add_argument
-    add("--dataset", choices=fcnn.data.DATASETS, default="mnist", help="the images (default mnist)")
-    add("--model", choices=MODELS, default="lenet5", help="the network (default lenet5)")
-    add("--init", choices=INITIALIZERS, default="he", help="how weights begin (default he)")
-    add("--train-size", type=whole(0), default=0, help="the first so many training images (default 0: all)")
+    add("--dataset", choices=fcnn.data.DATASETS, help="the images (default mnist)")
+    add("--model", choices=MODELS, help="the network (default lenet5)")
+    add("--init", choices=INITIALIZERS, help="how weights begin (default he)")
+    add("--train-size", type=whole(0), help="the first so many training images (default 0: all)")
     add(
         "--validation",
         type=whole(0),
-        default=0,
         help="hold out the last so many training images for the validation curve "
         "(default 0: the curve shows the test set; nothing is ever selected by it)",
     )
     add = parser.add_argument_group("how").add_argument
-    add("--epochs", type=whole(1), default=5, help="passes over the training images (default 5)")
-    add("--batch-size", type=whole(1), default=128, help="images a step (default 128)")
-    add("--optimizer", choices=OPTIMIZERS, default="adam", help="default adam")
-    add("--lr", type=number, default=1e-3, help="learning rate, or its peak (default 0.001)")
-    add("--momentum", type=number, default=0.9, help="of sgd (default 0.9)")
-    add("--weight-decay", type=number, default=0.0, help="L2; decoupled with adamw (default 0)")
-    add("--clip", type=number, default=0.0, help="greatest joint norm of the gradients (default 0: no limit)")
+    add("--epochs", type=whole(1), help="passes over the training images (default 5)")
+    add("--batch-size", type=whole(1), help="images a step (default 128)")
+    add("--optimizer", choices=OPTIMIZERS, help="default adam")
+    add("--lr", type=number, help="learning rate, or its peak (default 0.001)")
+    add("--momentum", type=number, help="of sgd (default 0.9)")
+    add("--weight-decay", type=number, help="L2; decoupled with adamw (default 0)")
+    add("--clip", type=number, help="greatest joint norm of the gradients (default 0: no limit)")
     add(
         "--schedule",
         choices=SCHEDULES,
-        default="constant",
         help="step: a tenth after each third; cosine: to 0; warmup: linear in the first epoch; "
         "one-cycle: up for a quarter, then down (default constant)",
     )
-    add("--label-smoothing", type=number, default=0.0, help="0 to less than 1 (default 0)")
-    add("--seed", type=whole(0), default=0, help="of weights, order and dropout (default 0)")
+    add("--label-smoothing", type=number, help="0 to less than 1 (default 0)")
+    add("--seed", type=whole(0), help="of weights, order and dropout (default 0)")
     add(
         "--shard-size",
         type=whole(0),
-        default=None,
         help="images that a thread takes at a time; the bits depend on it, and batch norm sees one shard at a time "
         "(default 64, or whole batches with batch norm; 0: whole batches)",
     )
-    own = {action.dest for action in parser._actions} - {"help"}
     add = parser.add_argument_group("where").add_argument
     add(
         "--threads",
@@ -165,17 +163,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--out", metavar="FOLDER", help="the run's folder (default runs/<dataset>-<model>-seed<seed>)")
     add("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its own settings")
     arguments = parser.parse_args(argv)
-    if arguments.resume:
-        given = [
-            f"--{name.replace('_', '-')}"
-            for name in sorted(own)
-            if getattr(arguments, name) != parser.get_default(name)
-        ]
-        if given or arguments.out:
-            parser.error(f"--resume goes on with the run's own settings; leave out {', '.join(given or ['--out'])}")
-    if arguments.shard_size is None:
-        arguments.shard_size = 0 if arguments.model.endswith("_bn") else 64
+    if arguments.resume and (given(arguments) or arguments.out):
+        names = [f"--{name.replace('_', '-')}" for name in given(arguments)] + (["--out"] if arguments.out else [])
+        parser.error(f"--resume goes on with the run's own settings; leave out {', '.join(names)}")
     return arguments
+
+
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were named on the command line."""
+    names = [field.name for field in attrs.fields(Settings)]
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
 def prepare(settings: Settings, root: str | None) -> Run:
@@ -258,12 +255,9 @@ def train(
                     state, seen = new, seen.add(record, time.perf_counter() - began)
                     bar.update(record.size)
                     bar.set_postfix_str(f"loss {record.loss:.3f}, accuracy {seen.accuracy:.2%}", refresh=False)
-                    if asked():
+                    if state.step < epoch * run.steps and asked():
                         path = save(folder / "interrupted.npz", state, run, settings, history, seen)
-                        raise Stop(
-                            f"interrupted after step {state.step}; everything is in {path}\n"
-                            f"go on with: python scripts/train.py --resume {folder}"
-                        )
+                        stopped(path, state)
             found = fcnn.evaluate(run.model, state.params, state.state, run.validation, map_fn=map_fn)
             if not math.isfinite(found.loss):
                 diverged(folder, state.step - 1, epoch)
@@ -273,6 +267,8 @@ def train(
             (folder / "interrupted.npz").unlink(missing_ok=True)
             write_history(folder, settings, history)
             print(epoch_line(history[-1], settings), flush=True)
+            if epoch < settings.epochs and asked():
+                stopped(folder / f"epoch-{epoch:02d}.npz", state)
         result = fcnn.evaluate(run.model, state.params, state.state, run.test, map_fn=map_fn)
     report(run, settings, folder, history, result)
 
@@ -357,6 +353,14 @@ def progress_bar(total: int, done: int, description: str) -> "tqdm[Any]":
         leave=False,
         dynamic_ncols=True,
         disable=None,
+    )
+
+
+def stopped(path: Path, state: fcnn.TrainState) -> NoReturn:
+    """End a run that was interrupted; nothing is lost."""
+    raise Stop(
+        f"interrupted after step {state.step}; everything is in {path}\n"
+        f"go on with: python scripts/train.py --resume {path.parent}"
     )
 
 

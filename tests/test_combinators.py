@@ -94,7 +94,7 @@ WRONG_NETWORKS = [
     (lambda: serial(), ValueError, "serial expects at least one layer"),
     (lambda: branch(merge="concat"), ValueError, "branch expects at least one layer"),
     (lambda: serial(relu), TypeError, "serial expects layers, got <function relu"),
-    (lambda: serial(act="relu"), TypeError, "serial expects layers, got act='relu'"),
+    (lambda: serial(act="relu"), TypeError, "serial expects layers, got 'relu' for act"),
     (lambda: residual(relu), TypeError, "residual expects layers"),
     (lambda: residual(relu(), "identity"), TypeError, "residual expects layers"),
     (lambda: branch(relu(), merge="mean"), ValueError, 'merge="sum" or merge="concat", got \'mean\''),
@@ -169,9 +169,9 @@ def test_errors_in_apply_and_backward_have_the_path() -> None:
 def test_missing_and_unknown_parameters_are_refused() -> None:
     net = serial(a=serial(fc=dense(3)), b=relu())
     params, x = net.init(KEY, (3,)).params, np.ones((2, 3), np.float32)
-    with pytest.raises(LayerError, match=r"^a/fc: no 'w' in this tree; it has nothing"):
+    with pytest.raises(LayerError, match=r"^a/fc: the parameters have nothing, the layer has w, b"):
         net.apply(EMPTY, EMPTY, x, train=False)
-    with pytest.raises(LayerError, match=r"^a/fc: no 'b' in this tree; it has w"):
+    with pytest.raises(LayerError, match=r"^a/fc: the parameters have w, the layer has w, b"):
         net.apply(freeze({"a": {"fc": {"w": params["a"]["fc"]["w"]}}}), EMPTY, x, train=False)
     with pytest.raises(LayerError, match=r"^the parameters have fc9, but the network has a, b"):
         net.apply(freeze({**params, "fc9": params["a"]}), EMPTY, x, train=False)
@@ -185,7 +185,7 @@ def test_missing_and_unknown_parameters_are_refused() -> None:
 
 def test_parameters_that_a_layer_does_not_have_are_refused() -> None:
     net, x = serial(fc=dense(3, bias=False)), np.ones((2, 3))
-    with pytest.raises(LayerError, match=r"^fc: the parameters have b"):
+    with pytest.raises(LayerError, match=r"^fc: the parameters have w, b, the layer has w"):
         net.apply(freeze({"fc": {"w": np.ones((3, 3)), "b": np.ones(3)}}), EMPTY, x, train=False)
 
 

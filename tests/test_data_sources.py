@@ -163,7 +163,7 @@ def test_an_explicit_root_without_the_data_is_an_error_and_nothing_is_downloaded
     (tmp_path / "root").mkdir()
     with pytest.raises(DataError) as error:
         load("mnist", tmp_path / "root")
-    for part in (str(tmp_path / "root" / "MNIST/raw"), "train-images-idx3-ubyte", "(plain or .gz)", "leave root out"):
+    for part in (str(tmp_path / "root" / "MNIST/raw"), "train-images-idx3-ubyte", "(plain or .gz)", "name no folder"):
         assert part in str(error.value)
     assert not web.asked
 

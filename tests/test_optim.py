@@ -239,7 +239,7 @@ def test_global_norm():
         (lambda: sgd(0.1, weight_decay=-1.0), "weight_decay is a finite number of at least 0, got -1.0"),
         (lambda: adam(0.1, b1=1.0), "b1 is at least 0 and less than 1, got 1.0"),
         (lambda: adam(0.1, b2=math.nan), "b2 is at least 0 and less than 1, got nan"),
-        (lambda: adam(0.1, eps=0.0), "eps is greater than 0, got 0.0"),
+        (lambda: adam(0.1, eps=0.0), "eps is greater than 0 and finite, got 0.0"),
         (lambda: adam(0.1, eps=math.inf), "eps is .*got inf"),
         (lambda: adamw(0.1, weight_decay=math.nan), "weight_decay is a finite number"),
         (lambda: clip_by_global_norm(0.0), "expects a finite norm greater than 0, got 0.0"),

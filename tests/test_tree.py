@@ -123,7 +123,7 @@ def test_names_are_checked_and_the_error_says_where(name):
 
 @pytest.mark.parametrize("leaf", [1.0, [1.0], None, "w", (np.ones(1),)])
 def test_a_leaf_is_an_array_and_the_error_says_where(leaf):
-    with pytest.raises(TreeError, match=rf"^fc/w: a leaf is a NumPy array, got {type(leaf).__name__}$"):
+    with pytest.raises(TreeError, match=rf"^fc/w: a leaf is a NumPy array of numbers, got {type(leaf).__name__}$"):
         freeze({"fc": {"w": leaf}})
 
 

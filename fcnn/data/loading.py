@@ -166,5 +166,5 @@ def _nothing_in(root: Path, source: Source) -> str:
     zipped = " (plain or .gz)" if source.forms[0].gzipped else ""
     return (
         f"{root}: no {source.name} there; looked in {folders} for {forms}{zipped}. "
-        "Put the files there, or leave root out to download them"
+        "Put the files there, or name no folder, to have them downloaded"
     )

@@ -88,7 +88,8 @@ def gelu(x: Array) -> tuple[Array, Array]:
 
 def gelu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)) with phi the standard normal density."""
-    density = np.exp(-0.5 * cache * cache) * (1 / math.sqrt(2 * math.pi))
+    near = np.clip(cache, -40, 40)  # beyond, the density is 0 in float64, and x² may overflow
+    density = np.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
     return frozen(dy * (_normal_cdf(cache) + cache * density))
 
 

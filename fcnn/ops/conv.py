@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from fcnn.ops.layout import Array, block, frozen, keep, unblock
-from fcnn.ops.window import Padding, Pads, Pair, crop_block, out_size, pad_block, pads, pair
+from fcnn.ops.window import NO_PADS, Padding, Pads, Pair, check_dy, crop_block, out_size, pad_block, pads, pair
 
 # Up to so many numbers (4 MB of float32) all products of a layer are made in one call and then added; beyond that,
 # one at a time, so that the sum stays in cache.
@@ -90,8 +90,9 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     """
     w, padded = cache.w, cache.padded
     filters, channels, kh, kw = w.shape
-    height, _, _, n = padded.shape
-    oh, ow = dy.shape[2:]
+    height, _, width, n = padded.shape
+    oh, ow = out_size((height, width), (kh, kw), cache.stride, NO_PADS)
+    check_dy("conv2d_backward", dy, (n, filters, oh, ow))
     out = block(dy).reshape(oh, filters, ow * n)
 
     rows = _rows(padded, (kh, kw), cache.stride, (oh, ow))

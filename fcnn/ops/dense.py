@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import Array, block, frozen, keep, unblock
+from fcnn.ops.window import check_dy
 
 
 @attrs.frozen
@@ -50,6 +51,7 @@ def dense_backward(dy: Array, cache: DenseCache, *, need_dx: bool = True) -> tup
     Returns:
         dx (N, D), None unless `need_dx`; dw (F, D); db (F,), None without a bias.
     """
+    check_dy("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0]))
     out = block(dy)
     dw = frozen(np.matmul(out, cache.x))
     db = frozen(out.sum(axis=1)) if cache.has_bias else None
@@ -65,8 +67,11 @@ def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
     """
     if x.ndim == 2:
         return keep(x), x.shape
-    memory = block(x)
-    return keep(unblock(memory.swapaxes(0, 1).reshape(-1, x.shape[0]))), x.shape
+    if x.ndim != 4:
+        raise ValueError(f"flatten expects images (N, C, H, W) or features (N, D), got {x.shape}")
+    n, c, h, w = x.shape
+    columns = np.ascontiguousarray(block(x).swapaxes(0, 1))  # (C, H, W, N)
+    return _owned(unblock(columns.reshape(c * h * w, n)), x), x.shape
 
 
 def flatten_backward(dy: Array, cache: tuple[int, ...]) -> Array:
@@ -74,4 +79,10 @@ def flatten_backward(dy: Array, cache: tuple[int, ...]) -> Array:
     if len(cache) == 2:
         return keep(dy)
     n, c, h, w = cache
-    return keep(unblock(np.ascontiguousarray(block(dy).reshape(c, h, w, n).swapaxes(0, 1))))
+    rows = np.ascontiguousarray(block(dy).reshape(c, h, w, n).swapaxes(0, 1))  # (H, C, W, N)
+    return _owned(unblock(rows), dy)
+
+
+def _owned(result: Array, source: Array) -> Array:
+    """A result that may be a view of its source (where C is 1, say): read-only without a needless copy."""
+    return keep(result) if np.may_share_memory(result, source) else frozen(result)

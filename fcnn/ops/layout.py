@@ -42,9 +42,10 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
 def block(x: Array) -> Array:
     """The C-contiguous (H, C, W, N) block of images (N, C, H, W), or the (D, N) block of features (N, D).
 
-    A view where `x` already lies batch-innermost, otherwise a copy.
+    A view where `x` already lies batch-innermost, otherwise a copy, which is read-only.
     """
-    return np.ascontiguousarray(_physical(x))
+    memory = _physical(x)
+    return memory if memory.flags.c_contiguous else frozen(np.ascontiguousarray(memory))
 
 
 def unblock(block: Array) -> Array:

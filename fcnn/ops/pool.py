@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import Array, block, frozen, keep, unblock
-from fcnn.ops.window import Padding, Pads, Pair, at_offset, crop_block, out_size, pad_block, pads, pair
+from fcnn.ops.window import Padding, Pads, Pair, at_offset, check_dy, crop_block, out_size, pad_block, pads, pair
 
 
 @attrs.frozen
@@ -61,6 +61,7 @@ def max_pool2d(
 
 def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
     """The gradient of `max_pool2d` for any dy, (N, C, OH, OW): it goes to the *first* maximum of each window."""
+    check_dy("max_pool2d_backward", dy, (*cache.plan.in_shape[:2], *cache.plan.out))
     out = block(dy)
     free = np.ones(out.shape, bool)  # windows whose maximum has not been met yet
     hit = np.empty_like(free)
@@ -90,6 +91,7 @@ def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: P
 
 def avg_pool2d_backward(dy: Array, cache: Plan) -> Array:
     """The gradient of `avg_pool2d` for any dy, (N, C, OH, OW): each pixel of a window gets an equal share."""
+    check_dy("avg_pool2d_backward", dy, (*cache.in_shape[:2], *cache.out))
     share = block(dy) * (1 / (cache.window[0] * cache.window[1]))
     n, c, h, w = cache.in_shape
     (top, bottom), (left, right) = cache.around
@@ -113,6 +115,7 @@ def global_avg_pool2d(x: Array) -> tuple[Array, tuple[int, ...]]:
 def global_avg_pool2d_backward(dy: Array, cache: tuple[int, ...]) -> Array:
     """The gradient of `global_avg_pool2d` for any dy, (N, C)."""
     n, c, h, w = cache
+    check_dy("global_avg_pool2d_backward", dy, (n, c))
     dx = np.empty((h, c, w, n), dy.dtype)
     dx[:] = (block(dy) * (1 / (h * w)))[None, :, None, :]
     return frozen(unblock(dx))
@@ -123,10 +126,18 @@ def _plan(name: str, x: Array, window: Pair, stride: Pair | None, padding: Paddi
         raise ValueError(f"{name} expects images (N, C, H, W), got {x.shape}")
     size = pair("window", window, least=1)
     steps = size if stride is None else pair("stride", stride, least=1)
-    around = pads((x.shape[2], x.shape[3]), size, steps, padding)
-    if max(around[0]) >= size[0] or max(around[1]) >= size[1]:
-        raise ValueError(f"{name}: padding {padding!r} leaves windows of {size[0]}x{size[1]} that hold no pixel")
-    return Plan(x.shape, size, steps, around, out_size((x.shape[2], x.shape[3]), size, steps, around))
+    around, out = pool_window(name, (x.shape[2], x.shape[3]), size, steps, padding)
+    return Plan(x.shape, size, steps, around, out)
+
+
+def pool_window(
+    name: str, in_size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: Padding
+) -> tuple[Pads, tuple[int, int]]:
+    """A pool's padding and its output's (OH, OW). Raises ValueError where a window would hold no pixel."""
+    around = pads(in_size, window, stride, padding)
+    if max(around[0]) >= window[0] or max(around[1]) >= window[1]:
+        raise ValueError(f"{name}: padding {padding!r} leaves windows of {window[0]}x{window[1]} that hold no pixel")
+    return around, out_size(in_size, window, stride, around)
 
 
 def _views(padded: Array, plan: Plan) -> Iterator[Array]:

@@ -3,16 +3,16 @@
 A window of K at stride s over a padded length P has (P - K) // s + 1 positions; what doesn't tile is left out.
 """
 
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fcnn.ops.layout import Array
+from fcnn.ops.layout import Array, frozen
 
 Pair: TypeAlias = int | tuple[int, int]
 Padding: TypeAlias = Pair | Literal["same"]
 Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
-_T = TypeVar("_T")
+NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 def pair(name: str, value: Pair, *, least: int) -> tuple[int, int]:
@@ -63,7 +63,7 @@ def out_size(
 
 
 def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
-    """The (H, C, W, N) block with a border of `value`; the block itself where there is none."""
+    """A read-only (H, C, W, N) block with a border of `value`; the block itself where there is none."""
     (top, bottom), (left, right) = around
     if not (top or bottom or left or right):
         return block
@@ -72,13 +72,19 @@ def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
     padded[:top] = padded[top + h :] = value
     padded[top : top + h, :, :left] = padded[top : top + h, :, left + w :] = value
     padded[top : top + h, :, left : left + w] = block
-    return padded
+    return frozen(padded)
 
 
 def crop_block(block: Array, around: Pads) -> Array:
     """The inner part of a padded (H, C, W, N) block, contiguous; the adjoint of `pad_block`."""
     (top, bottom), (left, right) = around
     return np.ascontiguousarray(block[top : block.shape[0] - bottom, :, left : block.shape[2] - right])
+
+
+def check_dy(name: str, dy: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless dy has the output's shape, which NumPy would otherwise broadcast or cut."""
+    if dy.shape != shape:
+        raise ValueError(f"{name} expects dy of the output's shape {shape}, got {dy.shape}")
 
 
 def at_offset(block: Array, offset: tuple[int, int], out: tuple[int, int], stride: tuple[int, int]) -> Array:
