@@ -20,7 +20,7 @@ class Key:
 
     @value.validator
     def _in_range(self, _: object, value: int) -> None:
-        if not isinstance(value, int) or not 0 <= value < 1 << _BITS:
+        if not isinstance(value, int) or value < 0 or value.bit_length() > _BITS:
             raise ValueError(f"a key's value is an int of {_BITS} bits, got {value!r}; make keys with fcnn.key(seed)")
 
     def __repr__(self) -> str:

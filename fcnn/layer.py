@@ -18,7 +18,6 @@ A layer is one immutable record of three pure functions. A network is a layer to
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
@@ -145,16 +144,21 @@ class LayerError(ValueError):
         return LayerError, (self.message, self.path)
 
 
-@contextmanager
-def at(name: str) -> Iterator[None]:
+class at:
     """Put `name` before the path of any error from within: combinators wrap every call of a child in it."""
-    try:
-        yield
-    except LayerError as error:
-        path = f"{name}/{error.path}" if error.path else name
-        raise LayerError(error.message, path) from error.__cause__
-    except (ValueError, LookupError) as error:
-        raise LayerError(str(error.args[0]) if error.args else repr(error), name) from error
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LayerError):
+            path = f"{self._name}/{error.path}" if error.path else self._name
+            raise LayerError(error.message, path) from error.__cause__
+        if isinstance(error, (ValueError, LookupError)):
+            raise LayerError(str(error.args[0]) if error.args else repr(error), self._name) from error
 
 
 def expect_names(params: Tree, names: Collection[str]) -> None:

@@ -155,7 +155,7 @@ def trace(momentum: float, nesterov: bool = False) -> Transform:
     _check_decay("momentum", momentum)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        velocity = map(lambda g, v: _flushed(momentum * v + g), updates, state["velocity"])
+        velocity = map(lambda g, v: _flushed(momentum * v + g, step), updates, state["velocity"])
         ahead = map(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
 
@@ -173,17 +173,15 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
         return freeze({"mu": map(_zeros, params), "nu": map(_zeros, params)})
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        mu = map(lambda m, g: _average(m, g, b1), state["mu"], updates)
-        nu = map(lambda v, g: _average(v, g * g, b2), state["nu"], updates)
+        mu = map(lambda m, g: _average(m, g, b1, step), state["mu"], updates)
+        nu = map(lambda v, g: _average(v, g * g, b2, step), state["nu"], updates)
         size, root = 1 / (1 - b1 ** (step + 1)), 1 / math.sqrt(1 - b2 ** (step + 1))
 
         def direction(m: Array, v: Array) -> Array:
             scale = np.asarray(np.sqrt(v))
-            scale *= root
-            scale += eps
-            np.divide(m, scale, out=scale)
-            scale *= size
-            return frozen(scale)
+            scale *= root / size
+            scale += eps / size
+            return frozen(np.divide(m, scale, out=scale))
 
         return Updated(map(direction, mu, nu), freeze({"mu": mu, "nu": nu}))
 
@@ -201,14 +199,20 @@ def scale_by_learning_rate(lr: Rate) -> Transform:
     return Transform("scale_by_learning_rate", _stateless, update)
 
 
-def _average(old: Array, new: Array, decay: float) -> Array:
-    return _flushed(old * decay + new * (1 - decay))
+def _average(old: Array, new: Array, decay: float, step: int) -> Array:
+    total = np.asarray(new * (1 - decay))
+    total += old * decay
+    return _flushed(total, step)
 
 
-def _flushed(moment: Array) -> Array:
-    """A moment in which what is too small for a normal float is 0: denormal numbers are slow, and never decay."""
+def _flushed(moment: Array, step: int) -> Array:
+    """A moment in which, every 16 steps, what is too small for a normal float becomes 0.
+
+    Denormal numbers are slow and may never decay. That often is enough, and costs nothing to speak of.
+    """
     moment = np.asarray(moment)
-    moment *= np.abs(moment) >= np.finfo(moment.dtype).smallest_normal
+    if step % 16 == 0:
+        moment *= np.abs(moment) >= np.finfo(moment.dtype).smallest_normal
     return frozen(moment)
 
 

@@ -4,6 +4,7 @@ A tree is a read-only mapping from names to arrays or to further trees. A *path*
 `conv1/w`. Nothing here knows of layers: a tree is plain data, and every change makes a new one.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -96,7 +97,9 @@ def _freeze(nested: Nested, path: str) -> Tree:
     for name, value in nested.items():
         here = f"{path}/{name}" if path else str(name)
         check_name(name, here)
-        if isinstance(value, Mapping):
+        if isinstance(value, Tree):
+            items[name] = value
+        elif isinstance(value, Mapping):
             items[name] = _freeze(value, here)
         elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
             items[name] = keep(np.asarray(value))
@@ -105,9 +108,14 @@ def _freeze(nested: Nested, path: str) -> Tree:
     return _tree(items)
 
 
+@functools.lru_cache(maxsize=4096)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _is_name(name):
         raise TreeError(
             f"{name if path is None else path}: the name {name!r} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"

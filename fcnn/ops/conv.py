@@ -14,17 +14,20 @@ as (F, OW * N), which is row y of the output block. With f the flattened (KH, C,
     forward            y[y]           =  W @ rows[y]  + b
     weight gradient    dW             =  sum over y of  dy[y] @ rows[y].T
     input gradient     dL[y : y + KH] += (W.T @ dy[y]);   dblock[h, c, j + x * stride] += dL[h, c, j, x]
+
+Thin layers, such as the first one of a network, make matrices too small for a fast product. For them T neighbouring
+output columns are computed together: a convolution with the T * F filters that are w shifted by 0 … T - 1 steps, each
+in a window of KW + (T - 1) * stride columns, with T times the stride; its outputs are then interleaved.
 """
 
 import attrs
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from fcnn.ops.layout import Array, block, frozen, keep, unblock
+from fcnn.ops.layout import Array, block, frozen, keep, strided, unblock
 from fcnn.ops.window import NO_PADS, Padding, Pads, Pair, check_dy, crop_block, out_size, pad_block, pads, pair
 
 # Up to so many numbers (4 MB of float32) all products of a layer are made in one call and then added; beyond that,
-# one at a time, so that the sum stays in cache.
+# one at a time, so that a product is still in cache when it is added.
 _BATCHED = 1 << 20
 
 
@@ -37,6 +40,7 @@ class ConvCache:
     has_bias: bool
     stride: tuple[int, int]
     around: Pads
+    tile: int
 
 
 def conv2d(
@@ -74,12 +78,15 @@ def conv2d(
     oh, ow = out_size((x.shape[2], x.shape[3]), (kh, kw), steps, around)
 
     padded = pad_block(block(x), around)
-    rows = _rows(padded, (kh, kw), steps, (oh, ow))
-    y = np.matmul(_matrix(w), rows)  # (OH, F, OW * N)
-    if b is not None:
-        y += b[:, None]
-    y = y.reshape(oh, filters, ow, x.shape[0])
-    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, around)
+    tile = _tile(x.shape[1] * kw, ow)
+    if tile == 1:
+        y = _correlate(padded, w, steps, (oh, ow))
+        if b is not None:
+            y += b[:, None, None]
+    else:
+        wide = _correlate(padded, _widened(w, tile, steps[1]), (steps[0], steps[1] * tile), (oh, ow // tile))
+        y = _interleaved(wide, b, tile)
+    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, around, tile)
 
 
 def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
@@ -88,44 +95,75 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     Returns:
         dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW); db (F,), None without a bias.
     """
-    w, padded = cache.w, cache.padded
-    filters, channels, kh, kw = w.shape
+    w, padded, tile = cache.w, cache.padded, cache.tile
+    filters, _, kh, kw = w.shape
     height, _, width, n = padded.shape
     oh, ow = out_size((height, width), (kh, kw), cache.stride, NO_PADS)
     check_dy("conv2d_backward", dy, (n, filters, oh, ow))
-    out = block(dy).reshape(oh, filters, ow * n)
+    out = block(dy)
+    db = frozen(out.reshape(oh, filters, -1).sum(axis=2).sum(axis=0)) if cache.has_bias else None
 
-    rows = _rows(padded, (kh, kw), cache.stride, (oh, ow))
-    dw = _sum_of_products(out, rows)
-    dw = np.ascontiguousarray(dw.reshape(filters, kh, channels, kw).transpose(0, 2, 1, 3))
-    db = frozen(out.sum(axis=2).sum(axis=0)) if cache.has_bias else None
+    stride = (cache.stride[0], cache.stride[1] * tile)
+    if tile > 1:
+        out, w = _deinterleaved(out, tile), _widened(w, tile, cache.stride[1])
+    dw = _weight_gradient(padded, out, w.shape, stride)
+    if tile > 1:
+        dw = _narrowed(dw, tile, cache.stride[1], kw)
     if not need_dx:
         return None, frozen(dw), db
-
-    # One output row at a time, so that the product is still in cache when it is added.
-    sh, sw = cache.stride
-    back = _matrix(w).T
-    dtype = np.result_type(out, w)
-    lowered = np.zeros((height, channels, kw, ow, n), dtype)
-    product = np.empty((kh * channels * kw, ow * n), dtype)
-    for y in range(oh):
-        target = lowered[y * sh : y * sh + kh]
-        target += np.matmul(back, out[y], out=product).reshape(target.shape)
-    dpadded = np.zeros(padded.shape, dtype)
-    for j in range(kw):
-        dpadded[:, :, j : j + (ow - 1) * sw + 1 : sw] += lowered[:, :, j]
+    dpadded = _input_gradient(out, w, stride, padded.shape)
     return frozen(unblock(crop_block(dpadded, cache.around))), frozen(dw), db
 
 
-def _sum_of_products(out: Array, rows: Array) -> Array:
-    """The sum over y of out[y] @ rows[y].T, (F, KH * C * KW)."""
-    if out.shape[0] * out.shape[1] * rows.shape[1] <= _BATCHED:
-        return np.asarray(np.matmul(out, rows.transpose(0, 2, 1)).sum(axis=0))
-    total: Array = np.matmul(out[0], rows[0].T)
-    part = np.empty_like(total)
-    for y in range(1, len(out)):
-        total += np.matmul(out[y], rows[y].T, out=part)
-    return total
+def _tile(columns: int, out_width: int) -> int:
+    """How many neighbouring output columns are computed together; `columns` is C * KW."""
+    return 2 if columns <= 32 and out_width % 2 == 0 else 1
+
+
+def _correlate(padded: Array, w: Array, stride: tuple[int, int], out: tuple[int, int]) -> Array:
+    """The (OH, F, OW, N) block of outputs of a padded (H, C, W, N) block."""
+    rows = _rows(padded, (w.shape[2], w.shape[3]), stride, out)
+    return np.asarray(np.matmul(_matrix(w), rows)).reshape(out[0], w.shape[0], out[1], padded.shape[3])
+
+
+def _weight_gradient(padded: Array, out: Array, w_shape: tuple[int, ...], stride: tuple[int, int]) -> Array:
+    """The gradient of the weights (F, C, KH, KW), for an output gradient (OH, F, OW, N)."""
+    filters, channels, kh, kw = w_shape
+    oh, _, ow, n = out.shape
+    rows = _rows(padded, (kh, kw), stride, (oh, ow))
+    out = out.reshape(oh, filters, ow * n)
+    if oh * filters * rows.shape[1] <= _BATCHED:
+        total = np.asarray(np.matmul(out, rows.transpose(0, 2, 1)).sum(axis=0))
+    else:
+        total = np.matmul(out[0], rows[0].T)
+        part = np.empty_like(total)
+        for y in range(1, oh):
+            total += np.matmul(out[y], rows[y].T, out=part)
+    return np.ascontiguousarray(total.reshape(filters, kh, channels, kw).transpose(0, 2, 1, 3))
+
+
+def _input_gradient(out: Array, w: Array, stride: tuple[int, int], padded_shape: tuple[int, ...]) -> Array:
+    """The gradient of the padded input block (H, C, W, N), for an output gradient (OH, F, OW, N)."""
+    height, channels, _, n = padded_shape
+    filters, _, kh, kw = w.shape
+    oh, _, ow, _ = out.shape
+    sh, sw = stride
+    out, back = out.reshape(oh, filters, ow * n), _matrix(w).T
+    lowered = np.zeros((height, channels * kw, ow * n), np.result_type(out, w))
+    if oh * back.shape[0] * ow * n <= _BATCHED:
+        products = np.matmul(back, out).reshape(oh, kh, *lowered.shape[1:])
+        for k in range(kh):
+            lowered[k : k + (oh - 1) * sh + 1 : sh] += products[:, k]
+    else:
+        product = np.empty((back.shape[0], ow * n), lowered.dtype)
+        for y in range(oh):
+            np.matmul(back, out[y], out=product)
+            lowered[y * sh : y * sh + kh] += product.reshape(kh, *lowered.shape[1:])
+    lowered = lowered.reshape(height, channels, kw, ow, n)
+    dpadded = np.zeros(padded_shape, lowered.dtype)
+    for j in range(kw):
+        dpadded[:, :, j : j + (ow - 1) * sw + 1 : sw] += lowered[:, :, j]
+    return dpadded
 
 
 def _matrix(w: Array) -> Array:
@@ -140,9 +178,46 @@ def _rows(padded: Array, kernel: tuple[int, int], stride: tuple[int, int], out: 
     if kw == 1 and sw == 1:
         lowered = padded  # a column is lowered to itself
     else:
+        h, c, w, item = padded.strides
         lowered = np.empty((height, channels, kw, ow, n), padded.dtype)
-        for j in range(kw):
-            lowered[:, :, j] = padded[:, :, j : j + (ow - 1) * sw + 1 : sw]
+        np.copyto(lowered, strided(padded, lowered.shape, (h, c, w, w * sw, item)))
     row, item = lowered.strides[0], lowered.itemsize
-    shape = (oh, kh * channels * kw, ow * n)
-    return as_strided(lowered, shape, (row * sh, ow * n * item, item), writeable=False)
+    return strided(lowered, (oh, kh * channels * kw, ow * n), (row * sh, ow * n * item, item))
+
+
+def _widened(w: Array, tile: int, step: int) -> Array:
+    """Filters (F, C, KH, KW) as (T * F, C, KH, KW + (T - 1) * step): copy t is shifted by t steps."""
+    filters, channels, kh, kw = w.shape
+    wide = np.zeros((tile, filters, channels, kh, kw + (tile - 1) * step), w.dtype)
+    for t in range(tile):
+        wide[t, ..., t * step : t * step + kw] = w
+    return wide.reshape(tile * filters, *wide.shape[2:])
+
+
+def _narrowed(wide: Array, tile: int, step: int, kw: int) -> Array:
+    """The adjoint of `_widened`: the sum over t of what belongs to the copy shifted by t steps."""
+    parts = wide.reshape(tile, -1, *wide.shape[1:])
+    total = np.array(parts[0, ..., :kw])
+    for t in range(1, tile):
+        total += parts[t, ..., t * step : t * step + kw]
+    return total
+
+
+def _interleaved(wide: Array, b: Array | None, tile: int) -> Array:
+    """The (OH, F, T * OW, N) block of a (OH, T * F, OW, N) one, plus the biases."""
+    oh, filters, ow, n = wide.shape
+    parts = wide.reshape(oh, tile, filters // tile, ow, n)
+    y = np.empty((oh, filters // tile, ow * tile, n), wide.dtype)
+    bias = np.zeros((), wide.dtype) if b is None else b[:, None, None]
+    for t in range(tile):
+        np.add(parts[:, t], bias, out=y[:, :, t::tile])
+    return y
+
+
+def _deinterleaved(out: Array, tile: int) -> Array:
+    """The (OH, T * F, OW / T, N) block of an (OH, F, OW, N) one; the adjoint of `_interleaved`."""
+    oh, filters, ow, n = out.shape
+    parts = np.empty((oh, tile, filters, ow // tile, n), out.dtype)
+    for t in range(tile):
+        parts[:, t] = out[:, :, t::tile]
+    return parts.reshape(oh, tile * filters, ow // tile, n)

@@ -1,7 +1,8 @@
 """Max, average and global average pooling.
 
-A pool is a running maximum or sum over the KH * KW views that hold, for every window, its element at one offset. With
-the batch innermost each view consists of long runs, so this is several times faster than an argmax over windows.
+A pool is made of two in one dimension: along the width, then along the height. Each is a running maximum or sum over
+the K views that hold, for every window, its element at one offset. With the batch innermost each view consists of
+long runs, so this is many times faster than an argmax over windows.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import Array, block, frozen, keep, unblock
-from fcnn.ops.window import Padding, Pads, Pair, at_offset, check_dy, crop_block, out_size, pad_block, pads, pair
+from fcnn.ops.window import Padding, Pads, Pair, check_dy, crop_block, out_size, pad_block, pads, pair
 
 
 @attrs.frozen
@@ -26,10 +27,14 @@ class Plan:
 
 @attrs.frozen
 class MaxPoolCache:
-    """What `max_pool2d_backward` needs: the padded input block (H, C, W, N) and the output block (OH, C, OW, N)."""
+    """What `max_pool2d_backward` needs: the padded input block, the maxima along its rows, and those of the windows.
+
+    Their shapes are (H, C, W, N), (H, C, OW, N) and (OH, C, OW, N).
+    """
 
     plan: Plan
     padded: Array
+    rows: Array
     y: Array
 
 
@@ -51,27 +56,22 @@ def max_pool2d(
     array([[[[ 5.,  7.], [13., 15.]]]])
     """
     plan = _plan("max_pool2d", x, window, stride, padding)
-    padded = pad_block(block(x), plan.around, -np.inf)
-    views = _views(padded, plan)
-    y = np.array(next(views))
-    for view in views:
-        np.maximum(y, view, out=y)
-    return frozen(unblock(y)), MaxPoolCache(plan, keep(padded), y)
+    padded = keep(pad_block(block(x), plan.around, -np.inf))
+    rows = frozen(_along(1, np.maximum, padded, plan))
+    y = frozen(_along(0, np.maximum, rows, plan))
+    return unblock(y), MaxPoolCache(plan, padded, rows, y)
 
 
 def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
-    """The gradient of `max_pool2d` for any dy, (N, C, OH, OW): it goes to the *first* maximum of each window."""
-    check_dy("max_pool2d_backward", dy, (*cache.plan.in_shape[:2], *cache.plan.out))
-    out = block(dy)
-    free = np.ones(out.shape, bool)  # windows whose maximum has not been met yet
-    hit = np.empty_like(free)
-    dpadded = np.zeros(cache.padded.shape, dy.dtype)
-    for target, view in zip(_views(dpadded, cache.plan), _views(cache.padded, cache.plan), strict=True):
-        np.equal(view, cache.y, out=hit)
-        hit &= free
-        free ^= hit
-        target += out * hit
-    return frozen(unblock(crop_block(dpadded, cache.plan.around)))
+    """The gradient of `max_pool2d` for any dy, (N, C, OH, OW): it goes to the *first* maximum of each window.
+
+    First in reading order: the first row that holds the maximum, and in it the first column.
+    """
+    plan = cache.plan
+    check_dy("max_pool2d_backward", dy, (*plan.in_shape[:2], *plan.out))
+    drows = _to_first(block(dy), cache.y, cache.rows, 0, plan)
+    dpadded = _to_first(drows, cache.rows, cache.padded, 1, plan)
+    return frozen(unblock(crop_block(dpadded, plan.around)))
 
 
 def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Plan]:
@@ -81,10 +81,7 @@ def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: P
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """
     plan = _plan("avg_pool2d", x, window, stride, padding)
-    views = _views(pad_block(block(x), plan.around), plan)
-    y = np.array(next(views))
-    for view in views:
-        y += view
+    y = _along(0, np.add, _along(1, np.add, pad_block(block(x), plan.around), plan), plan)
     y *= 1 / (plan.window[0] * plan.window[1])
     return frozen(unblock(y)), plan
 
@@ -95,9 +92,12 @@ def avg_pool2d_backward(dy: Array, cache: Plan) -> Array:
     share = block(dy) * (1 / (cache.window[0] * cache.window[1]))
     n, c, h, w = cache.in_shape
     (top, bottom), (left, right) = cache.around
-    dpadded = np.zeros((h + top + bottom, c, w + left + right, n), dy.dtype)
-    for target in _views(dpadded, cache):
+    drows = np.zeros((h + top + bottom, c, cache.out[1], n), dy.dtype)
+    for target in _offsets(drows, 0, cache):
         target += share
+    dpadded = np.zeros((h + top + bottom, c, w + left + right, n), dy.dtype)
+    for target in _offsets(dpadded, 1, cache):
+        target += drows
     return frozen(unblock(crop_block(dpadded, cache.around)))
 
 
@@ -140,8 +140,47 @@ def pool_window(
     return around, out_size(in_size, window, stride, around)
 
 
-def _views(padded: Array, plan: Plan) -> Iterator[Array]:
-    """For each offset in the window, in reading order, the (OH, C, OW, N) view of the windows' elements there."""
-    for k in range(plan.window[0]):
-        for j in range(plan.window[1]):
-            yield at_offset(padded, (k, j), plan.out, plan.stride)
+def _offsets(memory: Array, axis: int, plan: Plan) -> Iterator[Array]:
+    """For each offset in the window along the height (axis 0) or the width (1), the view of what stands there."""
+    span = (plan.out[axis] - 1) * plan.stride[axis] + 1
+    for k in range(plan.window[axis]):
+        part = slice(k, k + span, plan.stride[axis])
+        yield memory[part] if axis == 0 else memory[:, :, part]
+
+
+def _along(axis: int, function: np.ufunc, memory: Array, plan: Plan) -> Array:
+    """The windows along one axis, each reduced to one number."""
+    views = _offsets(memory, axis, plan)
+    first = next(views)
+    second = next(views, None)
+    if second is None:
+        return np.array(first)
+    total: Array = function(first, second)
+    for view in views:
+        function(total, view, out=total)
+    return total
+
+
+def _to_first(dy: Array, y: Array, memory: Array, axis: int, plan: Plan) -> Array:
+    """The gradient of `memory`, whose windows along `axis` have the maxima y: dy goes to the first that equals it."""
+    window, stride = plan.window[axis], plan.stride[axis]
+    apart = window <= stride  # no element is in two windows, so there is nothing to add up
+    tiled = window == stride and plan.out[axis] * stride == memory.shape[2 * axis]
+    gradient = (np.empty if tiled else np.zeros)(memory.shape, dy.dtype)
+    free: Array | None = None  # windows whose maximum has not been met yet
+    pairs = zip(_offsets(gradient, axis, plan), _offsets(memory, axis, plan), strict=True)
+    for number, (target, view) in enumerate(pairs, 1):
+        if number == window and free is not None:
+            hit = free  # it must be the last one
+        else:
+            hit = np.equal(view, y)
+            if free is None:
+                free = ~hit
+            else:
+                hit &= free
+                free ^= hit
+        if apart:
+            np.multiply(dy, hit, out=target)
+        else:
+            target += dy * hit
+    return gradient

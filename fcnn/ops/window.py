@@ -68,9 +68,7 @@ def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
     if not (top or bottom or left or right):
         return block
     h, c, w, n = block.shape
-    padded = np.empty((h + top + bottom, c, w + left + right, n), block.dtype)
-    padded[:top] = padded[top + h :] = value
-    padded[top : top + h, :, :left] = padded[top : top + h, :, left + w :] = value
+    padded = np.full((h + top + bottom, c, w + left + right, n), value, block.dtype)
     padded[top : top + h, :, left : left + w] = block
     return frozen(padded)
 
@@ -85,10 +83,3 @@ def check_dy(name: str, dy: Array, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless dy has the output's shape, which NumPy would otherwise broadcast or cut."""
     if dy.shape != shape:
         raise ValueError(f"{name} expects dy of the output's shape {shape}, got {dy.shape}")
-
-
-def at_offset(block: Array, offset: tuple[int, int], out: tuple[int, int], stride: tuple[int, int]) -> Array:
-    """The view (OH, C, OW, N) of a padded block that holds, for each window, its element at `offset` (row, column)."""
-    rows = slice(offset[0], offset[0] + (out[0] - 1) * stride[0] + 1, stride[0])
-    columns = slice(offset[1], offset[1] + (out[1] - 1) * stride[1] + 1, stride[1])
-    return block[rows, :, columns]
