@@ -3,13 +3,17 @@
 from fcnn.combinators import serial
 from fcnn.initializers import Initializer, he, zeros
 from fcnn.layer import Layer, Shape
-from fcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
+from fcnn.layers import batch_norm as normalise
+from fcnn.layers import conv2d, dense, flatten, max_pool2d, relu
+from fcnn.layers import dropout as drop
 
 
 def lenet5(
     in_shape: Shape = (1, 28, 28),
     classes: int = 10,
     *,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
     init: Initializer = he(),  # noqa: B008
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
@@ -19,22 +23,40 @@ def lenet5(
     Images of 28x28 are padded by 2, which gives the original's 32x32; images of 32x32 are taken as they are. So both
     sizes have a 400-number input to the first dense layer; (1, 28, 28) has 61,706 parameters, (3, 32, 32) 62,006.
 
+    Args:
+        in_shape: (C, 28, 28) or (C, 32, 32).
+        classes: how many outputs.
+        batch_norm: normalise before each ReLU; the layer before has no bias then, as its shift is `beta`.
+        dropout: the probability of dropping after the ReLU of each dense layer; 0 for no dropout layers.
+        init, bias_init: how weights and biases begin.
+
     >>> from fcnn.keys import key
     >>> lenet5((3, 32, 32)).init(key(0), (3, 32, 32)).out_shape
     (10,)
     """
+    padding = _padding(in_shape)
+
+    def activated(number: int) -> dict[str, Layer]:
+        norm = {f"bn{number}": normalise()} if batch_norm else {}
+        return {**norm, f"relu{number}": relu()}
+
+    def dropped(number: int) -> dict[str, Layer]:
+        return {f"drop{number}": drop(dropout)} if dropout else {}
+
     return serial(
-        conv1=conv2d(6, 5, padding=_padding(in_shape), init=init, bias_init=bias_init),
-        relu1=relu(),
+        conv1=conv2d(6, 5, padding=padding, bias=not batch_norm, init=init, bias_init=bias_init),
+        **activated(1),
         pool1=max_pool2d(2),
-        conv2=conv2d(16, 5, init=init, bias_init=bias_init),
-        relu2=relu(),
+        conv2=conv2d(16, 5, bias=not batch_norm, init=init, bias_init=bias_init),
+        **activated(2),
         pool2=max_pool2d(2),
         flatten=flatten(),
-        fc1=dense(120, init=init, bias_init=bias_init),
-        relu3=relu(),
-        fc2=dense(84, init=init, bias_init=bias_init),
-        relu4=relu(),
+        fc1=dense(120, bias=not batch_norm, init=init, bias_init=bias_init),
+        **activated(3),
+        **dropped(1),
+        fc2=dense(84, bias=not batch_norm, init=init, bias_init=bias_init),
+        **activated(4),
+        **dropped(2),
         fc3=dense(classes, init=init, bias_init=bias_init),
     )
 
@@ -43,38 +65,12 @@ def lenet5_bn(
     in_shape: Shape = (1, 28, 28),
     classes: int = 10,
     *,
-    rate: float = 0.25,
+    dropout: float = 0.25,
     init: Initializer = he(),  # noqa: B008
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
-    """LeNet-5 with batch normalisation before each ReLU and dropout after the dense ones.
-
-    Args:
-        in_shape: (C, 28, 28) or (C, 32, 32).
-        classes: how many outputs.
-        rate: dropout's probability of dropping.
-        init, bias_init: how weights and biases begin. A layer before batch norm has no bias: its shift is `beta`.
-    """
-    return serial(
-        conv1=conv2d(6, 5, padding=_padding(in_shape), bias=False, init=init),
-        bn1=batch_norm(),
-        relu1=relu(),
-        pool1=max_pool2d(2),
-        conv2=conv2d(16, 5, bias=False, init=init),
-        bn2=batch_norm(),
-        relu2=relu(),
-        pool2=max_pool2d(2),
-        flatten=flatten(),
-        fc1=dense(120, bias=False, init=init),
-        bn3=batch_norm(),
-        relu3=relu(),
-        drop1=dropout(rate),
-        fc2=dense(84, bias=False, init=init),
-        bn4=batch_norm(),
-        relu4=relu(),
-        drop2=dropout(rate),
-        fc3=dense(classes, init=init, bias_init=bias_init),
-    )
+    """The variant of `lenet5` with batch normalisation and dropout."""
+    return lenet5(in_shape, classes, batch_norm=True, dropout=dropout, init=init, bias_init=bias_init)
 
 
 def _padding(in_shape: Shape) -> int:
