@@ -1,7 +1,7 @@
 """The networks of the study. Each is a plain function that returns a layer."""
 
 from fcnn.combinators import serial
-from fcnn.initializers import Initializer, he, zeros
+from fcnn.initializers import Initializer, xavier, zeros
 from fcnn.layer import Layer, Shape
 from fcnn.layers import batch_norm as normalise
 from fcnn.layers import conv2d, dense, flatten, max_pool2d, relu
@@ -14,7 +14,7 @@ def lenet5(
     *,
     batch_norm: bool = False,
     dropout: float = 0.0,
-    init: Initializer = he(),  # noqa: B008
+    init: Initializer = xavier(),  # noqa: B008
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
     """LeNet-5 (Y. LeCun et al., Proc. IEEE 86, 1998) with ReLU and max pooling, as the reproduced study has it.
@@ -66,7 +66,7 @@ def lenet5_bn(
     classes: int = 10,
     *,
     dropout: float = 0.25,
-    init: Initializer = he(),  # noqa: B008
+    init: Initializer = xavier(),  # noqa: B008
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
     """The variant of `lenet5` with batch normalisation and dropout."""

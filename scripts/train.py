@@ -49,7 +49,7 @@ class Settings:
 
     dataset: str = "mnist"
     model: str = "lenet5"
-    init: str = "he"
+    init: str = "xavier"
     train_size: int = 0
     validation: int = 0
     epochs: int = 5
@@ -122,7 +122,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("what is trained").add_argument
     add("--dataset", choices=fcnn.data.DATASETS, help="the images (default mnist)")
     add("--model", choices=MODELS, help="the network (default lenet5)")
-    add("--init", choices=INITIALIZERS, help="how weights begin (default he)")
+    add("--init", choices=INITIALIZERS, help="how weights begin (default xavier)")
     add("--train-size", type=whole(0), help="the first so many training images (default 0: all)")
     add(
         "--validation",
