@@ -11,7 +11,7 @@ import numpy as np
 
 from fcnn import ops
 from fcnn.arrays import Array, keep
-from fcnn.initializers import Fan, Initializer, he, zeros
+from fcnn.initializers import Fan, Initializer, xavier, zeros
 from fcnn.keys import Key, fold_in
 from fcnn.layer import Functions, Grads, Init, LayerError, Out, Shape, expect_names, layer_constructor, no_state
 from fcnn.ops.dropout import check_rate
@@ -28,7 +28,7 @@ def conv2d(
     stride: Pair = 1,
     padding: Padding = 0,
     bias: bool = True,
-    init: Initializer = he(),  # noqa: B008 (an immutable value)
+    init: Initializer = xavier(),  # noqa: B008 (an immutable value)
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Functions:
     """2-D convolution: images (C, H, W) to (filters, OH, OW); see `fcnn.ops.conv2d`.
@@ -41,7 +41,7 @@ def conv2d(
         stride: step in pixels, an int or (vertical, horizontal).
         padding: zeros on each side, an int, (vertical, horizontal), or "same".
         bias: whether to add a bias to each filter's output.
-        init, bias_init: how weights and biases begin.
+        init, bias_init: how weights and biases begin; for deep networks of ReLUs `he()` keeps the variance.
 
     >>> conv2d(6, 5, padding=2)
     conv2d(6, 5, padding=2)
@@ -72,7 +72,7 @@ def dense(
     units: int,
     *,
     bias: bool = True,
-    init: Initializer = he(),  # noqa: B008
+    init: Initializer = xavier(),  # noqa: B008
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Functions:
     """Fully connected: features (D,) to (units,); see `fcnn.ops.dense`.
@@ -82,7 +82,7 @@ def dense(
     Args:
         units: how many output features.
         bias: whether to add a bias.
-        init, bias_init: how weights and biases begin.
+        init, bias_init: how weights and biases begin; for deep networks of ReLUs `he()` keeps the variance.
     """
     count = _count("units", units)
     call = f"dense({units})"
