@@ -4,15 +4,17 @@ A cell's result is `cells/<key>.json`, with `cells/<key>.npz` beside it where it
 atomically and the JSON last, so an interrupted study goes on where it stopped: what is there is not run again.
 """
 
+import functools
 import importlib.metadata
 import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -114,24 +116,44 @@ def _results(
     open_cells: list[tuple[Cell, bool]], workers: int, executor: Executor | None, tell: Callable[[str], None]
 ) -> Iterator[tuple[Cell, bool, tuple[dict[str, Any], Arrays]]]:
     # A fresh interpreter for each process: threads of BLAS and PyTorch don't survive a fork.
-    context = multiprocessing.get_context("spawn")
+    # Ctrl-C reaches the whole group; the default action ends a process without a traceback of its own.
+    spawned = functools.partial(
+        ProcessPoolExecutor,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
     for cell, is_timed in open_cells:
         if is_timed:
             tell(f"{describe(cell)}, alone")
-            with ProcessPoolExecutor(1, mp_context=context) as alone:
-                yield cell, True, alone.submit(cells.run, cell).result()
+            with spawned(1) as alone:
+                yield cell, True, _outcome(cell, alone.submit(cells.run, cell))
     rest = sorted((cell for cell, is_timed in open_cells if not is_timed), key=cost, reverse=True)
     if not rest:
         return
-    pool = executor or ProcessPoolExecutor(workers, mp_context=context)
+    pool = executor or spawned(workers)
     try:
         futures: dict[Future[tuple[dict[str, Any], Arrays]], Cell] = {pool.submit(cells.run, c): c for c in rest}
         for future in as_completed(futures):
             cell = futures[future]
             tell(describe(cell))
-            yield cell, False, future.result()
+            yield cell, False, _outcome(cell, future)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():  # none has work left unless this was cut short
+            child.terminate()
+
+
+def _outcome(cell: Cell, future: Future[tuple[dict[str, Any], Arrays]]) -> tuple[dict[str, Any], Arrays]:
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        raise StudyError(
+            f"error: the process that ran {describe(cell)} died ({error}); was there enough memory? "
+            "Run again, and the study goes on from the finished cells"
+        ) from error
+    except Exception as error:
+        raise StudyError(f"error in {describe(cell)}: {type(error).__name__}: {error}") from error
 
 
 def _tell(bar: "tqdm[Any]", text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the study found, as numbers: a pure function from the cells' results to everything that page and figures show."""
+"""What the study found, as numbers: a pure function from the cells' results to all that page and figures show."""
 
 import itertools
 import math
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
-from cells import INITIALIZERS
+from cells import INITIALIZERS, Training
 from verdicts import answer, claims
 
 __all__ = ["answer", "claims", "read_arrays", "summarise"]
@@ -17,9 +18,14 @@ Cell = Mapping[str, Any]
 Stored = Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
 """The arrays of the cells that keep any, by the cell's key and the array's name."""
 
+Sweep = dict[int, dict[tuple[str, str], dict[int, float]]]
+"""Accuracies by training size, then by framework and initialisation, then by seed."""
+
 FRAMEWORKS = ("fcnn", "pytorch")
 PLAIN = {"batch_norm": False, "dropout": 0.0, "optimizer": "adam", "lr": 1e-3, "batch_size": 128}
-DEFAULT_INIT = "kaiming_uniform"
+PROTOCOL_INIT: str = attrs.fields(Training).init.default
+"""The initialisation of every run that doesn't vary it, in both frameworks."""
+DEFAULT_INIT = "kaiming_uniform"  # PyTorch's own
 REPORTED = {"fcnn": 0.953, "pytorch": 0.922}
 """The accuracies that the reproduced report gives; with the claims, the only numbers that are not measured here."""
 
@@ -44,6 +50,7 @@ def summarise(cells: Sequence[Cell], arrays: Stored) -> dict[str, Any]:
     main = names[0] if names else None
     found: dict[str, Any] = {
         "main": main,
+        "init": PROTOCOL_INIT,
         "datasets": names,
         "frameworks": [f for f in FRAMEWORKS if any(cell["config"]["framework"] == f for cell in training)],
         "headline": {name: _headline(training, name) for name in names},
@@ -56,6 +63,7 @@ def summarise(cells: Sequence[Cell], arrays: Stored) -> dict[str, Any]:
         "parting": _parting(cells),
         "gradient_checks": _gradient_checks(cells),
         "reliability": _per_detail(training, lambda cell: _reliability(arrays.get(cell["key"], {}))),
+        "filter_change": _per_detail(training, lambda cell: _filter_change(arrays.get(cell["key"], {}))),
         "confused": _per_detail(training, lambda cell: _confused(cell["result"])),
     }
     return found | {"claims": claims(found), "answer": answer(found)}
@@ -91,21 +99,24 @@ def t_quantile(degrees: int, level: float = 0.95) -> float:
     return (low + high) / 2
 
 
-def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, standard deviation (n - 1), n, range and 95 % t-interval; no deviation or interval of fewer than two."""
+def spread(values: Iterable[float], floor: float = 0.0) -> dict[str, Any]:
+    """Mean, standard deviation (n - 1), n, range and 95 % t-interval; no deviation or interval of fewer than two.
+
+    The interval ends at `floor` and at 1, between which shares (floor 0) or their differences (floor -1) lie.
+    """
     x = np.array(list(values), np.float64)
     n = len(x)
     mean = float(x.mean())
     sd = float(x.std(ddof=1)) if n > 1 else None
     half = None if sd is None else t_quantile(n - 1) * sd / math.sqrt(n)
-    low, high = (None, None) if half is None else (mean - half, mean + half)
+    low, high = (None, None) if half is None else (max(mean - half, floor), min(mean + half, 1.0))
     return {"mean": mean, "sd": sd, "n": n, "low": low, "high": high, "least": float(x.min()), "most": float(x.max())}
 
 
 def paired(first: Mapping[Any, float], second: Mapping[Any, float]) -> dict[str, Any] | None:
     """The spread of first - second over the keys that both have (runs with the same seed and so the same batches)."""
     common = [key for key in first if key in second]
-    return spread(first[key] - second[key] for key in common) if common else None
+    return spread((first[key] - second[key] for key in common), floor=-1.0) if common else None
 
 
 # -- which cells belong together -------------------------------------------------------------------------------------
@@ -150,7 +161,7 @@ def _per_detail(training: Sequence[Cell], function: Any) -> dict[str, dict[str, 
 
 
 def _headline(training: Sequence[Cell], name: str) -> dict[str, Any]:
-    cells = _chosen(training, dataset=name, init=DEFAULT_INIT, **PLAIN)
+    cells = _chosen(training, dataset=name, init=PROTOCOL_INIT, **PLAIN)
     size = _largest(cells)
     cells = _chosen(cells, train_size=size)
     frameworks, accuracies = {}, {}
@@ -182,7 +193,7 @@ def _headline(training: Sequence[Cell], name: str) -> dict[str, Any]:
 
 
 def _overlap(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool | None:
-    if a["low"] is None or b["low"] is None:
+    if a["n"] < 3 or b["n"] < 3:  # the interval of two seeds is wider than anything that could be found
         return None
     return bool(a["low"] <= b["high"] and b["low"] <= a["high"])
 
@@ -206,13 +217,17 @@ def _position(place: tuple[str, str, str, int]) -> tuple[Any, ...]:
     return dataset != "mnist", dataset, size, list(INITIALIZERS).index(init), FRAMEWORKS.index(framework)
 
 
-def _sweep(grid: Iterable[Mapping[str, Any]], dataset: str | None) -> dict[int, dict[tuple[str, str], dict[int, float]]]:
-    """Accuracies by training size, then (framework, initialisation), then seed; sizes with several initialisations."""
-    sizes: dict[int, dict[tuple[str, str], dict[int, float]]] = {}
+def _sweep(
+    grid: Iterable[Mapping[str, Any]], dataset: str | None
+) -> dict[int, dict[tuple[str, str], dict[int, float]]]:
+    """The runs of the complete training sizes."""
+    sizes: Sweep = {}
     for row in grid:
         if row["dataset"] == dataset:
             sizes.setdefault(row["train_size"], {})[row["framework"], row["init"]] = row["by_seed"]
-    return {size: sizes[size] for size in sorted(sizes) if len({init for _, init in sizes[size]}) > 1}
+    most = max(map(len, sizes.values()), default=0)  # a size at which only some were run would compare unlike things
+    several = len({init for runs in sizes.values() for _, init in runs}) > 1
+    return {size: sizes[size] for size in sorted(sizes) if several and len(sizes[size]) == most}
 
 
 def _effects(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> list[dict[str, Any]]:
@@ -225,33 +240,33 @@ def _effects(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> list[dic
         freedom = sum(s["n"] - 1 for s in deviations)
         inits, frameworks = sorted({init for _, init in runs}), sorted({framework for framework, _ in runs})
 
-        def across(part: Mapping[str, str], runs: Any = runs) -> dict[tuple[str, str, int], float]:
-            """The runs of one framework by initialisation and seed, or of one initialisation by framework and seed."""
-            kept = {}
-            for (framework, init), by_seed in runs.items():
-                at = {"framework": framework, "init": init}
-                if all(at[name] == value for name, value in part.items()):
-                    rest = "/".join(value for name, value in at.items() if name not in part)
-                    kept |= {(rest, "", seed): value for seed, value in by_seed.items()}
-            return kept
-
         ours, theirs = runs.get(("fcnn", "he"), {}), runs.get(("pytorch", DEFAULT_INIT), {})
         means = {place: float(np.mean(list(by_seed.values()))) for place, by_seed in runs.items()}
         rows.append(
             {
                 "train_size": size,
                 "mean": float(np.mean(accuracies)),
-                "framework": paired(across({"framework": "fcnn"}), across({"framework": "pytorch"})),
-                "init": paired(across({"init": "he"}), across({"init": DEFAULT_INIT})),
+                "framework": _change(runs, [(("fcnn", init), ("pytorch", init)) for init in inits]),
+                "init": _change(runs, [((name, "he"), (name, DEFAULT_INIT)) for name in frameworks]),
                 "both": paired(ours, theirs),
-                "init_range": max(
-                    max(means[f, i] for i in inits if (f, i) in means) - min(means[f, i] for i in inits if (f, i) in means)
-                    for f in frameworks
-                ),
+                "init_range": max(np.ptp([means[f, i] for i in inits if (f, i) in means]).item() for f in frameworks),
                 "seed_sd": math.sqrt(squares / freedom) if freedom else None,
             }
         )
     return rows
+
+
+def _change(
+    runs: Mapping[tuple[str, str], Mapping[int, float]], pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]
+) -> dict[str, Any] | None:
+    """The spread over seeds of the mean difference of all pairs of (framework, initialisation) that were run.
+
+    Runs of one seed share their batches and are not independent, so each seed counts as one observation.
+    """
+    there = [(runs[first], runs[second]) for first, second in pairs if first in runs and second in runs]
+    seeds = set.intersection(*(set(side) for pair in there for side in pair)) if there else set()
+    values = [float(np.mean([first[seed] - second[seed] for first, second in there])) for seed in sorted(seeds)]
+    return spread(values, floor=-1.0) if values else None
 
 
 def _variance(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> dict[str, Any] | None:
@@ -261,7 +276,9 @@ def _variance(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> dict[st
     None where the grid is not balanced (unfinished, or made of other cells).
     """
     sweep = _sweep(grid, dataset)
-    cells = {(str(size), *place): list(runs.values()) for size, by_place in sweep.items() for place, runs in by_place.items()}
+    cells = {
+        (str(size), *place): list(by_seed.values()) for size, runs in sweep.items() for place, by_seed in runs.items()
+    }
     factors = [list(dict.fromkeys(key[k] for key in cells)) for k in range(3)]
     n = {len(values) for values in cells.values()}
     if not cells or len(n) > 1 or set(itertools.product(*factors)) != set(cells) or max(n) < 2:
@@ -280,12 +297,12 @@ def _variance(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> dict[st
 
 
 def _reached(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> dict[str, dict[str, Any]]:
-    """For each framework with PyTorch's default initialisation: the training sizes at which the reported accuracies
+    """For each framework with the protocol's initialisation: the training sizes at which the reported accuracies
     are reached, by linear interpolation over log(size); and what the other framework has at that size.
     """
     lines: dict[str, list[tuple[int, float]]] = {}
     for row in grid:
-        if row["dataset"] == dataset and row["init"] == DEFAULT_INIT:
+        if row["dataset"] == dataset and row["init"] == PROTOCOL_INIT:
             lines.setdefault(row["framework"], []).append((row["train_size"], row["mean"]))
     found: dict[str, dict[str, Any]] = {}
     for framework, points in lines.items():
@@ -312,7 +329,7 @@ def _crossing(points: Sequence[tuple[int, float]], level: float) -> tuple[float 
 
 
 def _batch_sizes(training: Sequence[Cell], dataset: str | None) -> dict[str, Any] | None:
-    at = {"dataset": dataset, "init": DEFAULT_INIT, **{k: v for k, v in PLAIN.items() if k != "batch_size"}}
+    at = {"dataset": dataset, "init": PROTOCOL_INIT, **{k: v for k, v in PLAIN.items() if k != "batch_size"}}
     cells = _chosen(training, **at)
     size = _largest(cell for cell in cells if cell["config"]["batch_size"] != PLAIN["batch_size"])
     cells = [cell for cell in _chosen(cells, train_size=size) if not cell["timed"]]
@@ -327,10 +344,10 @@ def _batch_sizes(training: Sequence[Cell], dataset: str | None) -> dict[str, Any
 
 
 ABLATED: dict[str, dict[str, Any]] = {
-    "baseline: Adam, PyTorch's default initialisation": {},
+    "baseline: Adam, Xavier initialisation": {},
     "SGD with momentum instead of Adam": {"optimizer": "sgd"},
     "He initialisation": {"init": "he"},
-    "Xavier initialisation": {"init": "xavier"},
+    "PyTorch's default initialisation": {"init": "kaiming_uniform"},
     "with batch norm": {"batch_norm": True},
     "with dropout": {"dropout": True},
     "with batch norm and dropout": {"batch_norm": True, "dropout": True},
@@ -345,7 +362,7 @@ def _ablations(training: Sequence[Cell], dataset: str | None) -> dict[str, Any] 
         config = cell["config"]
         change: dict[str, Any] = {}
         change |= {"optimizer": "sgd"} if config["optimizer"] == "sgd" else {}
-        change |= {"init": config["init"]} if config["init"] != DEFAULT_INIT else {}
+        change |= {"init": config["init"]} if config["init"] != PROTOCOL_INIT else {}
         change |= {"batch_norm": True} if config["batch_norm"] else {}
         change |= {"dropout": True} if config["dropout"] else {}
         return next((name for name, value in ABLATED.items() if value == change), None)
@@ -398,7 +415,7 @@ def _gradient_checks(cells: Sequence[Cell]) -> dict[str, Any] | None:
 
 
 def _reliability(arrays: Mapping[str, np.ndarray[Any, Any]], bins: int = 10) -> dict[str, Any] | None:
-    """Accuracy by confidence in equal bins, and the expected calibration error, sum of (n / N) |accuracy - confidence|."""
+    """Accuracy by confidence in equal bins; the expected calibration error, sum of (n / N) |accuracy - confidence|."""
     if "confidence" not in arrays:
         return None
     confidence, right = arrays["confidence"], arrays["predictions"] == arrays["labels"]
@@ -412,6 +429,15 @@ def _reliability(arrays: Mapping[str, np.ndarray[Any, Any]], bins: int = 10) -> 
         rows.append({"from": k / bins, "to": (k + 1) / bins, "count": n, "confidence": mean, "accuracy": share})
     error = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows if row["count"]) / len(right)
     return {"bins": rows, "error": float(error), "confidence": float(confidence.mean()), "count": len(right)}
+
+
+def _filter_change(arrays: Mapping[str, np.ndarray[Any, Any]]) -> float | None:
+    """How far the first layer's weights are from their start after one epoch, as a share of how far at the end."""
+    if "filters" not in arrays:
+        return None
+    filters = arrays["filters"].astype(np.float64)
+    whole = float(np.linalg.norm(filters[-1] - filters[0]))
+    return float(np.linalg.norm(filters[1] - filters[0])) / whole if whole else None
 
 
 def _confused(result: Mapping[str, Any], most: int = 5) -> dict[str, Any]:
