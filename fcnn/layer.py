@@ -18,6 +18,7 @@ A layer is one immutable record of three pure functions. A network is a layer to
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
@@ -102,7 +103,7 @@ class Config(Mapping[str, Any]):
 def _children(children: Mapping[str, "Layer"]) -> Mapping[str, "Layer"]:
     for name in children:
         check_name(name)
-    return Config(children)
+    return MappingProxyType(dict(children))
 
 
 def _config(config: Mapping[str, Any]) -> Config:
