@@ -81,7 +81,7 @@ class Store:
 def run_all(
     timed: Sequence[Cell], others: Sequence[Cell], store: Store, workers: int, executor: Executor | None = None
 ) -> list[dict[str, Any]]:
-    """The entries of all cells; those that are in the store already are not run again.
+    """The entries of all cells, timed ones first; those that are in the store already are not run again.
 
     Args:
         timed: cells to run alone, one after the other, each in a process of its own.
@@ -90,14 +90,11 @@ def run_all(
         workers: processes for the others.
         executor: any `concurrent.futures` executor to use instead, such as `mpi4py.futures.MPIPoolExecutor`.
     """
-    entries = {}
-    open_cells: list[tuple[Cell, bool]] = []
-    for cell, is_timed in [*((cell, True) for cell in timed), *((cell, False) for cell in dict.fromkeys(others))]:
-        entry = store.load(cell, is_timed)
-        if entry is None:
-            open_cells.append((cell, is_timed))
-        else:
-            entries[cell, is_timed] = entry
+    wanted = [*((cell, True) for cell in timed), *((cell, False) for cell in dict.fromkeys(others))]
+    entries = {
+        (cell, is_timed): entry for cell, is_timed in wanted if (entry := store.load(cell, is_timed)) is not None
+    }
+    open_cells = [one for one in wanted if one not in entries]
     total = sum(cost(cell) for cell, _ in open_cells)
     if entries:
         print(f"{len(entries)} cells are there already, {len(open_cells)} are to run", flush=True)
@@ -109,7 +106,7 @@ def run_all(
             bar.update(round(cost(cell)))
             if bar.disable:
                 print(f"{time.monotonic() - began:7.1f} s: {describe(cell)}", flush=True)
-    return list(entries.values())
+    return [entries[one] for one in wanted]  # in the plan's order, whichever was finished first
 
 
 def _results(
