@@ -11,7 +11,7 @@ import numpy as np
 
 from fcnn.arrays import Array, frozen
 from fcnn.keys import Key, fold_in
-from fcnn.layer import Config, Functions, Grads, Init, Layer, LayerError, Out, Shape, at
+from fcnn.layer import Functions, Grads, Init, Layer, LayerError, Out, Shape, at
 from fcnn.layers import identity
 from fcnn.tree import EMPTY, Tree, check_name, freeze
 
@@ -86,7 +86,7 @@ def branch(*layers: Layer, merge: Literal["sum", "concat"], **named: Layer) -> L
     if merge not in ("sum", "concat"):
         raise ValueError(f'branch expects merge="sum" or merge="concat", got {merge!r}')
     children = _named("branch", layers, named)
-    return Layer("branch", Config({"merge": merge}), children, *_parallel("branch", children, merge))
+    return Layer("branch", {"merge": merge}, children, *_parallel("branch", children, merge))
 
 
 def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "concat"]) -> Functions:

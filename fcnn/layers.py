@@ -158,15 +158,13 @@ def max_pool2d(window: Pair, *, stride: Pair | None = None, padding: Padding = 0
         stride: in pixels; the window's size when None.
         padding: in pixels on each side, an int, (vertical, horizontal), or "same"; the border never wins.
     """
-    call = f"max_pool2d({window})"
-    return _pool(call, ops.max_pool2d, ops.max_pool2d_backward, window, stride, padding)
+    return _pool("max_pool2d", ops.max_pool2d, ops.max_pool2d_backward, window, stride, padding)
 
 
 @layer_constructor
 def avg_pool2d(window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> Functions:
     """The mean of each window of images (C, H, W), padded zeros included; arguments as `max_pool2d`."""
-    call = f"avg_pool2d({window})"
-    return _pool(call, ops.avg_pool2d, ops.avg_pool2d_backward, window, stride, padding)
+    return _pool("avg_pool2d", ops.avg_pool2d, ops.avg_pool2d_backward, window, stride, padding)
 
 
 @layer_constructor
@@ -251,7 +249,7 @@ def _plain(
 
 
 def _pool(
-    call: str,
+    name: str,
     forward: Callable[..., tuple[Array, Any]],
     backward: Callable[..., Array],
     window: Pair,
@@ -261,10 +259,9 @@ def _pool(
     size = pair("window", window, least=1)
     steps = size if stride is None else pair("stride", stride, least=1)
     pads((1, 1), size, steps, padding)  # refuses nonsense here, not at the first image
-    name = call.partition("(")[0]
 
     def initialise(key: Key, in_shape: Shape) -> Init:
-        channels, height, width = _images(call, in_shape)
+        channels, height, width = _images(f"{name}({window})", in_shape)
         _, out = pool_window(name, (height, width), size, steps, padding)
         return no_state(EMPTY, (channels, *out))
 

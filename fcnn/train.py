@@ -16,7 +16,7 @@ import numpy as np
 
 from fcnn.arrays import Array, frozen
 from fcnn.data.batches import as_batch
-from fcnn.data.types import Batch, Split
+from fcnn.data.types import Split
 from fcnn.keys import Key, fold_in
 from fcnn.layer import Layer, Shape
 from fcnn.losses import Loss, softmax_cross_entropy
@@ -190,7 +190,6 @@ def _check_dtype(params: Tree, x: Array) -> None:
 
 
 __all__ = [
-    "Batch",
     "Evaluation",
     "Gradient",
     "GradientFn",

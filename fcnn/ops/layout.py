@@ -26,17 +26,12 @@ import numpy as np
 
 from fcnn.arrays import Array, frozen, keep
 
-__all__ = ["Array", "block", "empty", "frozen", "keep", "strided", "unblock", "zeros"]
+__all__ = ["Array", "block", "empty", "frozen", "keep", "strided", "unblock"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array of logical `shape` (N, C, H, W), or (N, D), batch-innermost in memory."""
     return _logical(np.empty(_block_shape(shape), dtype))
-
-
-def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array of zeros of logical `shape` (N, C, H, W), or (N, D), batch-innermost in memory."""
-    return _logical(np.zeros(_block_shape(shape), dtype))
 
 
 def block(x: Array) -> Array:

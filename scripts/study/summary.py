@@ -4,15 +4,14 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 from cells import INITIALIZERS, Training
-from verdicts import answer, claims
+from verdicts import REPORTED_NUMPY, REPORTED_TORCH, answer, claims
 
-__all__ = ["answer", "claims", "read_arrays", "summarise"]
+__all__ = ["answer", "claims", "summarise"]
 
 Cell = Mapping[str, Any]
 Stored = Mapping[str, Mapping[str, np.ndarray[Any, Any]]]
@@ -26,17 +25,6 @@ PLAIN = {"batch_norm": False, "dropout": 0.0, "optimizer": "adam", "lr": 1e-3, "
 PROTOCOL_INIT: str = attrs.fields(Training).init.default
 """The initialisation of every run that doesn't vary it, in both frameworks."""
 DEFAULT_INIT = "kaiming_uniform"  # PyTorch's own
-REPORTED = {"fcnn": 0.953, "pytorch": 0.922}
-"""The accuracies that the reproduced report gives; with the claims, the only numbers that are not measured here."""
-
-
-def read_arrays(folder: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """The arrays of all cells in a folder of `<key>.npz`."""
-    found = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as file:
-            found[path.stem] = {name: file[name] for name in file.files}
-    return found
 
 
 def summarise(cells: Sequence[Cell], arrays: Stored) -> dict[str, Any]:
@@ -307,7 +295,7 @@ def _reached(grid: Sequence[Mapping[str, Any]], dataset: str | None) -> dict[str
     found: dict[str, dict[str, Any]] = {}
     for framework, points in lines.items():
         found[framework] = {}
-        for reported in REPORTED.values():
+        for reported in (REPORTED_NUMPY, REPORTED_TORCH):
             size, where = _crossing(points, reported)
             others = {
                 other: float(np.interp(math.log(size), np.log([p[0] for p in line]), [p[1] for p in line]))
