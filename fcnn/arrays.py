@@ -17,9 +17,9 @@ Array: TypeAlias = NDArray[Any]
 def frozen(array: Array) -> Array:
     """Mark a freshly made array, and the memory it is a view of, as read-only; return it."""
     array = np.asarray(array)  # what NumPy computes from 0-d arrays is a scalar
-    array.flags.writeable = False
+    array.setflags(write=False)
     if isinstance(array.base, np.ndarray):
-        array.base.flags.writeable = False
+        array.base.setflags(write=False)
     return array
 
 

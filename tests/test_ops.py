@@ -375,3 +375,13 @@ WRONG = [
 def test_wrong_arguments_are_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_list_is_as_good_as_a_pair_and_true_is_no_number():
+    x, w = np.arange(50.0).reshape(1, 2, 5, 5), np.ones((1, 2, 3, 3))
+    assert np.array_equal(ops.conv2d(x, w, stride=[2, 1])[0], ops.conv2d(x, w, stride=(2, 1))[0])
+    assert np.array_equal(ops.max_pool2d(x, [2, 1])[0], ops.max_pool2d(x, (2, 1))[0])
+    for _ in range(2):  # also where the same arguments with 1 were seen before
+        ops.conv2d(x, w, stride=1)
+        with pytest.raises(ValueError, match="stride is an integer"):
+            ops.conv2d(x, w, stride=True)

@@ -12,7 +12,7 @@ row, (KH * C * KW, OW * N), is a *view*. Output row y is W @ rows[y] with the we
 as (F, OW * N), which is row y of the output block. With f the flattened (KH, C, KW) index:
 
     forward            y[y]           =  W @ rows[y]  + b
-    weight gradient    dW             =  sum over y of  dy[y] @ rows[y].T
+    weight gradient    dW.T           =  sum over y of  rows[y] @ dy[y].T
     input gradient     dL[y : y + KH] += (W.T @ dy[y]);   dblock[h, c, j + x * stride] += dL[h, c, j, x]
 
 Thin layers, such as the first one of a network, make matrices too small for a fast product. For them T neighbouring
@@ -24,7 +24,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import Array, block, frozen, keep, strided, unblock
-from fcnn.ops.window import NO_PADS, Padding, Pads, Pair, check_dy, crop_block, out_size, pad_block, pads, pair
+from fcnn.ops.window import Padding, Pads, Pair, check_dy, pad_block, windows
 
 # Up to so many numbers (4 MB of float32) all products of a layer are made in one call and then added; beyond that,
 # one at a time, so that a product is still in cache when it is added.
@@ -40,7 +40,6 @@ class ConvCache:
     has_bias: bool
     stride: tuple[int, int]
     around: Pads
-    tile: int
 
 
 def conv2d(
@@ -73,20 +72,14 @@ def conv2d(
     filters, _, kh, kw = w.shape
     if b is not None and b.shape != (filters,):
         raise ValueError(f"conv2d expects b ({filters},), one number for each filter of w, got {b.shape}")
-    steps = pair("stride", stride, least=1)
-    around = pads((x.shape[2], x.shape[3]), (kh, kw), steps, padding)
-    oh, ow = out_size((x.shape[2], x.shape[3]), (kh, kw), steps, around)
-
+    steps, around, (oh, ow) = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
     padded = pad_block(block(x), around)
-    tile = _tile(x.shape[1] * kw, ow)
-    if tile == 1:
-        y = _correlate(padded, w, steps, (oh, ow))
-        if b is not None:
-            y += b[:, None, None]
-    else:
-        wide = _correlate(padded, _widened(w, tile, steps[1]), (steps[0], steps[1] * tile), (oh, ow // tile))
-        y = _interleaved(wide, b, tile)
-    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, around, tile)
+    tile = _tile(filters, oh, least=12)
+    rows = _rows(padded, (kh + (tile - 1) * steps[0], kw), (steps[0] * tile, steps[1]), (oh // tile, ow))
+    y = np.asarray(np.matmul(_matrix(_tall(w, tile, steps[0])), rows)).reshape(oh, filters, ow, padded.shape[3])
+    if b is not None:
+        y += b[:, None, None]
+    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, around)
 
 
 def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
@@ -95,75 +88,95 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     Returns:
         dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW); db (F,), None without a bias.
     """
-    w, padded, tile = cache.w, cache.padded, cache.tile
-    filters, _, kh, kw = w.shape
+    w, padded = cache.w, cache.padded
+    filters = w.shape[0]
     height, _, width, n = padded.shape
-    oh, ow = out_size((height, width), (kh, kw), cache.stride, NO_PADS)
+    _, _, (oh, ow) = windows((height, width), (w.shape[2], w.shape[3]), cache.stride, 0)
     check_dy("conv2d_backward", dy, (n, filters, oh, ow))
     out = block(dy)
-    db = frozen(out.reshape(oh, filters, -1).sum(axis=2).sum(axis=0)) if cache.has_bias else None
-
-    stride = (cache.stride[0], cache.stride[1] * tile)
-    if tile > 1:
-        out, w = _deinterleaved(out, tile), _widened(w, tile, cache.stride[1])
-    dw = _weight_gradient(padded, out, w.shape, stride)
-    if tile > 1:
-        dw = _narrowed(dw, tile, cache.stride[1], kw)
-    if not need_dx:
-        return None, frozen(dw), db
-    dpadded = _input_gradient(out, w, stride, padded.shape)
-    return frozen(unblock(crop_block(dpadded, cache.around))), frozen(dw), db
+    db = (
+        frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
+        if cache.has_bias
+        else None
+    )
+    dw = _weight_gradient(padded, out, w.shape, cache.stride)
+    dx = frozen(unblock(_input_gradient(out, w, cache))) if need_dx else None
+    return dx, frozen(dw), db
 
 
-def _tile(columns: int, out_width: int) -> int:
-    """How many neighbouring output columns are computed together; `columns` is C * KW."""
-    return 2 if columns <= 32 and out_width % 2 == 0 else 1
-
-
-def _correlate(padded: Array, w: Array, stride: tuple[int, int], out: tuple[int, int]) -> Array:
-    """The (OH, F, OW, N) block of outputs of a padded (H, C, W, N) block."""
-    rows = _rows(padded, (w.shape[2], w.shape[3]), stride, out)
-    return np.asarray(np.matmul(_matrix(w), rows)).reshape(out[0], w.shape[0], out[1], padded.shape[3])
+def _tile(filters: int, out_height: int, least: int) -> int:
+    """How many output rows are computed together: enough for matrices of `least` rows, where they divide OH."""
+    return next((tile for tile in (1, 2, 4) if tile * filters >= least and out_height % tile == 0), 1)
 
 
 def _weight_gradient(padded: Array, out: Array, w_shape: tuple[int, ...], stride: tuple[int, int]) -> Array:
     """The gradient of the weights (F, C, KH, KW), for an output gradient (OH, F, OW, N)."""
     filters, channels, kh, kw = w_shape
     oh, _, ow, n = out.shape
-    rows = _rows(padded, (kh, kw), stride, (oh, ow))
-    out = out.reshape(oh, filters, ow * n)
-    if oh * filters * rows.shape[1] <= _BATCHED:
-        total = np.asarray(np.matmul(out, rows.transpose(0, 2, 1)).sum(axis=0))
+    tile = _tile(filters, oh, least=16)
+    tall = kh + (tile - 1) * stride[0]
+    rows = _rows(padded, (tall, kw), (stride[0] * tile, stride[1]), (oh // tile, ow))
+    # rows @ dy.T and not dy @ rows.T: BLAS is faster when the greater matrix comes first.
+    out = out.reshape(oh // tile, tile * filters, ow * n).transpose(0, 2, 1)
+    if len(out) * rows.shape[1] * out.shape[2] <= _BATCHED:
+        total = np.add.reduce(np.matmul(rows, out), axis=0)
     else:
-        total = np.matmul(out[0], rows[0].T)
+        total = np.matmul(rows[0], out[0])
         part = np.empty_like(total)
-        for y in range(1, oh):
-            total += np.matmul(out[y], rows[y].T, out=part)
-    return np.ascontiguousarray(total.reshape(filters, kh, channels, kw).transpose(0, 2, 1, 3))
+        for y in range(1, len(out)):
+            total += np.matmul(rows[y], out[y], out=part)
+    parts = total.reshape(tall, channels, kw, tile, filters)
+    dw = parts[:kh, :, :, 0]
+    for t in range(1, tile):
+        dw = dw + parts[t * stride[0] : t * stride[0] + kh, :, :, t]
+    return np.ascontiguousarray(dw.transpose(3, 1, 0, 2))
 
 
-def _input_gradient(out: Array, w: Array, stride: tuple[int, int], padded_shape: tuple[int, ...]) -> Array:
-    """The gradient of the padded input block (H, C, W, N), for an output gradient (OH, F, OW, N)."""
-    height, channels, _, n = padded_shape
-    filters, _, kh, kw = w.shape
+def _input_gradient(out: Array, w: Array, cache: ConvCache) -> Array:
+    """The gradient of the input block (H, C, W, N), without its padding, for an output gradient (OH, F, OW, N)."""
+    (sh, sw), ((top, bottom), (left, right)) = cache.stride, cache.around
+    height, channels, width, n = cache.padded.shape
+    height, width = height - top - bottom, width - left - right
+    filters, kw = w.shape[0], w.shape[3]
     oh, _, ow, _ = out.shape
-    sh, sw = stride
-    out, back = out.reshape(oh, filters, ow * n), _matrix(w).T
-    lowered = np.zeros((height, channels * kw, ow * n), np.result_type(out, w))
-    if oh * back.shape[0] * ow * n <= _BATCHED:
-        products = np.matmul(back, out).reshape(oh, kh, *lowered.shape[1:])
-        for k in range(kh):
-            lowered[k : k + (oh - 1) * sh + 1 : sh] += products[:, k]
-    else:
-        product = np.empty((back.shape[0], ow * n), lowered.dtype)
-        for y in range(oh):
-            np.matmul(back, out[y], out=product)
-            lowered[y * sh : y * sh + kh] += product.reshape(kh, *lowered.shape[1:])
-    lowered = lowered.reshape(height, channels, kw, ow, n)
-    dpadded = np.zeros(padded_shape, lowered.dtype)
-    for j in range(kw):
-        dpadded[:, :, j : j + (ow - 1) * sw + 1 : sw] += lowered[:, :, j]
-    return dpadded
+    out = out.reshape(oh * filters, ow * n)
+    # Padded row h meets output row y where k = h - y * sh is a row of the filter: every sh-th k, the last one first.
+    taps = [w[:, :, r::sh][:, :, ::-1] for r in range(sh)]
+    back = [tap.transpose(1, 3, 2, 0).reshape(channels * kw, -1) for tap in taps]
+    dx = np.zeros((height, channels, width, n), np.result_type(out, w))
+    # A few rows at a time, so that they are still in cache when they are added.
+    group = max(1, _BATCHED // (channels * kw * ow * n))
+    lowered = np.empty((min(group, height), channels * kw, ow * n), dx.dtype)
+    for start in range(0, height, group):
+        rows = dx[start : start + group]
+        for h, row in enumerate(lowered[: len(rows)], start + top):
+            last, r = divmod(h, sh)
+            first = last - taps[r].shape[2] + 1
+            begin, end = max(first, 0), min(last + 1, oh)
+            if begin < end:
+                columns = back[r][:, (begin - first) * filters : (end - first) * filters]
+                np.matmul(columns, out[begin * filters : end * filters], out=row)
+            else:
+                row[:] = 0
+        columns_of = lowered[: len(rows)].reshape(len(rows), channels, kw, ow, n)
+        for j in range(kw):
+            begin = max(0, -((j - left) // sw))  # the first output column whose j-th input column isn't padding
+            end = min(ow, (width - 1 - (j - left)) // sw + 1)
+            if begin < end:
+                at = j - left + begin * sw
+                rows[:, :, at : at + (end - begin - 1) * sw + 1 : sw] += columns_of[:, :, j, begin:end]
+    return dx
+
+
+def _tall(w: Array, tile: int, step: int) -> Array:
+    """Filters (F, C, KH, KW) as (T * F, C, KH + (T - 1) * step, KW): copy t is shifted down by t steps."""
+    if tile == 1:
+        return w
+    filters, channels, kh, kw = w.shape
+    tall = np.zeros((tile, filters, channels, kh + (tile - 1) * step, kw), w.dtype)
+    for t in range(tile):
+        tall[t, :, :, t * step : t * step + kh] = w
+    return tall.reshape(tile * filters, *tall.shape[2:])
 
 
 def _matrix(w: Array) -> Array:
@@ -183,41 +196,3 @@ def _rows(padded: Array, kernel: tuple[int, int], stride: tuple[int, int], out: 
         np.copyto(lowered, strided(padded, lowered.shape, (h, c, w, w * sw, item)))
     row, item = lowered.strides[0], lowered.itemsize
     return strided(lowered, (oh, kh * channels * kw, ow * n), (row * sh, ow * n * item, item))
-
-
-def _widened(w: Array, tile: int, step: int) -> Array:
-    """Filters (F, C, KH, KW) as (T * F, C, KH, KW + (T - 1) * step): copy t is shifted by t steps."""
-    filters, channels, kh, kw = w.shape
-    wide = np.zeros((tile, filters, channels, kh, kw + (tile - 1) * step), w.dtype)
-    for t in range(tile):
-        wide[t, ..., t * step : t * step + kw] = w
-    return wide.reshape(tile * filters, *wide.shape[2:])
-
-
-def _narrowed(wide: Array, tile: int, step: int, kw: int) -> Array:
-    """The adjoint of `_widened`: the sum over t of what belongs to the copy shifted by t steps."""
-    parts = wide.reshape(tile, -1, *wide.shape[1:])
-    total = np.array(parts[0, ..., :kw])
-    for t in range(1, tile):
-        total += parts[t, ..., t * step : t * step + kw]
-    return total
-
-
-def _interleaved(wide: Array, b: Array | None, tile: int) -> Array:
-    """The (OH, F, T * OW, N) block of a (OH, T * F, OW, N) one, plus the biases."""
-    oh, filters, ow, n = wide.shape
-    parts = wide.reshape(oh, tile, filters // tile, ow, n)
-    y = np.empty((oh, filters // tile, ow * tile, n), wide.dtype)
-    bias = np.zeros((), wide.dtype) if b is None else b[:, None, None]
-    for t in range(tile):
-        np.add(parts[:, t], bias, out=y[:, :, t::tile])
-    return y
-
-
-def _deinterleaved(out: Array, tile: int) -> Array:
-    """The (OH, T * F, OW / T, N) block of an (OH, F, OW, N) one; the adjoint of `_interleaved`."""
-    oh, filters, ow, n = out.shape
-    parts = np.empty((oh, tile, filters, ow // tile, n), out.dtype)
-    for t in range(tile):
-        parts[:, t] = out[:, :, t::tile]
-    return parts.reshape(oh, tile * filters, ow // tile, n)

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import Array, block, frozen, keep, unblock
-from fcnn.ops.window import Padding, Pads, Pair, check_dy, crop_block, out_size, pad_block, pads, pair
+from fcnn.ops.window import Padding, Pads, Pair, check_dy, crop_block, once, out_size, pad_block, pads, pair
 
 
 @attrs.frozen
@@ -55,7 +55,7 @@ def max_pool2d(
     >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 5.,  7.], [13., 15.]]]])
     """
-    plan = _plan("max_pool2d", x, window, stride, padding)
+    plan = _plan("max_pool2d", x.shape, window, stride, padding)
     padded = keep(pad_block(block(x), plan.around, -np.inf))
     rows = frozen(_along(1, np.maximum, padded, plan))
     y = frozen(_along(0, np.maximum, rows, plan))
@@ -80,7 +80,7 @@ def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: P
     >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """
-    plan = _plan("avg_pool2d", x, window, stride, padding)
+    plan = _plan("avg_pool2d", x.shape, window, stride, padding)
     y = _along(0, np.add, _along(1, np.add, pad_block(block(x), plan.around), plan), plan)
     y *= 1 / (plan.window[0] * plan.window[1])
     return frozen(unblock(y)), plan
@@ -121,13 +121,14 @@ def global_avg_pool2d_backward(dy: Array, cache: tuple[int, ...]) -> Array:
     return frozen(unblock(dx))
 
 
-def _plan(name: str, x: Array, window: Pair, stride: Pair | None, padding: Padding) -> Plan:
-    if x.ndim != 4:
-        raise ValueError(f"{name} expects images (N, C, H, W), got {x.shape}")
+@once
+def _plan(name: str, shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Padding) -> Plan:
+    if len(shape) != 4:
+        raise ValueError(f"{name} expects images (N, C, H, W), got {shape}")
     size = pair("window", window, least=1)
     steps = size if stride is None else pair("stride", stride, least=1)
-    around, out = pool_window(name, (x.shape[2], x.shape[3]), size, steps, padding)
-    return Plan(x.shape, size, steps, around, out)
+    around, out = pool_window(name, (shape[2], shape[3]), size, steps, padding)
+    return Plan(shape, size, steps, around, out)
 
 
 def pool_window(

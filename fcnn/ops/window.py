@@ -3,7 +3,9 @@
 A window of K at stride s over a padded length P has (P - K) // s + 1 positions; what doesn't tile is left out.
 """
 
-from typing import Literal, TypeAlias
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from fcnn.ops.layout import Array, frozen
 Pair: TypeAlias = int | tuple[int, int]
 Padding: TypeAlias = Pair | Literal["same"]
 Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
-NO_PADS: Pads = ((0, 0), (0, 0))
+R = TypeVar("R")
 
 
 def pair(name: str, value: Pair, *, least: int) -> tuple[int, int]:
@@ -60,6 +62,28 @@ def out_size(
             )
         sizes.append((padded - kernel[axis]) // stride[axis] + 1)
     return sizes[0], sizes[1]
+
+
+def once(function: Callable[..., R]) -> Callable[..., R]:
+    """Compute a pure function once for each set of arguments; lists count as the tuples they stand for."""
+    cached = functools.lru_cache(maxsize=1024, typed=True)(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> R:
+        args = tuple(tuple(value) if isinstance(value, list) else value for value in args)
+        return (cached if all(isinstance(value, Hashable) for value in args) else function)(*args)
+
+    return call
+
+
+@once
+def windows(
+    in_size: tuple[int, int], kernel: tuple[int, int], stride: Pair, padding: Padding
+) -> tuple[tuple[int, int], Pads, tuple[int, int]]:
+    """The stride as a pair, the padding as rows and columns, and (OH, OW)."""
+    steps = pair("stride", stride, least=1)
+    around = pads(in_size, kernel, steps, padding)
+    return steps, around, out_size(in_size, kernel, steps, around)
 
 
 def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
