@@ -14,7 +14,7 @@ import numpy as np
 
 from fcnn.arrays import Array, frozen
 from fcnn.schedules import Rate, as_schedule, check_rate
-from fcnn.tree import EMPTY, Tree, flatten, freeze, map
+from fcnn.tree import EMPTY, Tree, flatten, freeze, map, map_elementwise
 
 
 class Updated(NamedTuple):
@@ -70,7 +70,7 @@ def chain(*transforms: Transform) -> Transform:
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
     """params + updates."""
-    return map(lambda p, u: frozen(p + u), params, updates)
+    return map_elementwise(lambda p, u: frozen(p + u), params, updates)
 
 
 def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> Transform:
@@ -130,7 +130,7 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         norm = global_norm(updates)
         if norm <= max_norm:
             return Updated(updates, EMPTY)
-        return Updated(map(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
+        return Updated(map_elementwise(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
 
     return Transform("clip_by_global_norm", _stateless, update)
 
@@ -145,7 +145,7 @@ def add_weight_decay(coefficient: float) -> Transform:
     check_rate("weight_decay", coefficient)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        return Updated(map(lambda g, p: frozen(g + coefficient * p), updates, params), EMPTY)
+        return Updated(map_elementwise(lambda g, p: frozen(g + coefficient * p), updates, params), EMPTY)
 
     return Transform("add_weight_decay", _stateless, update)
 
@@ -155,8 +155,8 @@ def trace(momentum: float, nesterov: bool = False) -> Transform:
     _check_decay("momentum", momentum)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        velocity = map(lambda g, v: _flushed(momentum * v + g, step), updates, state["velocity"])
-        ahead = map(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
+        velocity = map_elementwise(lambda g, v: _flushed(momentum * v + g, step), updates, state["velocity"])
+        ahead = map_elementwise(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
 
     return Transform("momentum", lambda params: freeze({"velocity": map(_zeros, params)}), update)
@@ -173,8 +173,8 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
         return freeze({"mu": map(_zeros, params), "nu": map(_zeros, params)})
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        mu = map(lambda m, g: _average(m, g, b1, step), state["mu"], updates)
-        nu = map(lambda v, g: _average(v, g * g, b2, step), state["nu"], updates)
+        mu = map_elementwise(lambda m, g: _average(m, g, b1, step), state["mu"], updates)
+        nu = map_elementwise(lambda v, g: _average(v, g * g, b2, step), state["nu"], updates)
         size, root = 1 / (1 - b1 ** (step + 1)), 1 / math.sqrt(1 - b2 ** (step + 1))
 
         def direction(m: Array, v: Array) -> Array:
@@ -183,7 +183,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
             scale += eps / size
             return frozen(np.divide(m, scale, out=scale))
 
-        return Updated(map(direction, mu, nu), freeze({"mu": mu, "nu": nu}))
+        return Updated(map_elementwise(direction, mu, nu), freeze({"mu": mu, "nu": nu}))
 
     return Transform("adam", init, update)
 
@@ -194,7 +194,7 @@ def scale_by_learning_rate(lr: Rate) -> Transform:
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         factor = -float(schedule(step))
-        return Updated(map(lambda g: frozen(g * factor), updates), EMPTY)
+        return Updated(map_elementwise(lambda g: frozen(g * factor), updates), EMPTY)
 
     return Transform("scale_by_learning_rate", _stateless, update)
 

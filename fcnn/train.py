@@ -21,7 +21,7 @@ from fcnn.keys import Key, fold_in
 from fcnn.layer import Layer, Shape
 from fcnn.losses import Loss, softmax_cross_entropy
 from fcnn.optim import Transform, apply_updates
-from fcnn.tree import Tree, astype, flatten
+from fcnn.tree import Tree, astype, leaves
 
 
 @attrs.frozen
@@ -160,7 +160,7 @@ def evaluate(
         raise ValueError("evaluate expects at least one image, got an empty split")
     if batch_size < 1:
         raise ValueError(f"evaluate expects a batch_size of at least 1, got {batch_size}")
-    dtype = next(iter(flatten(params).values())).dtype if params else np.dtype(np.float32)
+    dtype = next(leaves(params))[1].dtype if params else np.dtype(np.float32)
 
     def outputs_at(start: int) -> Array:
         x = as_batch(split.x[start : start + batch_size], split.y[start : start + batch_size]).x
@@ -180,7 +180,7 @@ def _correct(outputs: Array, targets: Any) -> int | None:
 
 
 def _check_dtype(params: Tree, x: Array) -> None:
-    for path, leaf in flatten(params).items():
+    for path, leaf in leaves(params):
         if leaf.dtype != x.dtype:
             raise ValueError(
                 f"train_step expects one dtype: {path} is {leaf.dtype}, the batch's x is {x.dtype}; "

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fcnn.arrays import Array, keep
+from fcnn.arrays import Array, frozen, keep
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
+# Each name with its size and its array's shape, or with its size, None, and its subtree's layout.
+Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -25,17 +27,35 @@ class TreeError(ValueError):
 class Tree(Mapping[str, Any]):
     """A read-only mapping of names to read-only arrays or further trees. Make one with `freeze`."""
 
-    __slots__ = ("_items",)
-    _items: dict[str, "Array | Tree"]
+    __slots__ = ("_flat", "_made")
+    _flat: "tuple[Array, Layout] | None"  # what `unravel` made the tree of: all its numbers, and where they belong
+    _made: "dict[str, Array | Tree] | None"  # None as long as nobody asked for the parts of `_flat`
 
     def __init__(self) -> None:
-        object.__setattr__(self, "_items", {})
+        object.__setattr__(self, "_made", {})
+        object.__setattr__(self, "_flat", None)
+
+    @property
+    def _items(self) -> "dict[str, Array | Tree]":
+        made = self._made
+        if made is None:
+            assert self._flat is not None
+            made = _parts(*self._flat)
+            object.__setattr__(self, "_made", made)
+        return made
 
     def __getitem__(self, name: str) -> Any:
         try:
             return self._items[name]
         except KeyError:
             raise KeyError(f"no {name!r} in this tree; it has {', '.join(self._items) or 'nothing'}") from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The array or subtree of that name, or `default`."""
+        return self._items.get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -67,7 +87,9 @@ class Tree(Mapping[str, Any]):
         return "{" + ", ".join(f"{name}: {show(value)}" for name, value in self._items.items()) + "}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return freeze, (dict(self._items),)  # so that process pools can carry trees
+        # So that process pools can carry trees; as one array, which is many times faster than leaf by leaf.
+        flat, layout = _ravelled(self)
+        return (freeze, (dict(self._items),)) if flat is None else (_unpickled, (flat, layout))
 
 
 EMPTY = Tree()
@@ -90,21 +112,21 @@ def freeze(nested: Nested) -> Tree:
     return _freeze(nested, "")
 
 
-def _freeze(nested: Nested, path: str) -> Tree:
+def _freeze(nested: Nested, parents: str) -> Tree:
     if isinstance(nested, Tree):
         return nested
     items: dict[str, Array | Tree] = {}
     for name, value in nested.items():
-        here = f"{path}/{name}" if path else str(name)
-        check_name(name, here)
+        if not isinstance(name, str) or not _is_name(name):
+            check_name(name, f"{parents}{name}")
         if isinstance(value, Tree):
             items[name] = value
-        elif isinstance(value, Mapping):
-            items[name] = _freeze(value, here)
         elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
             items[name] = keep(np.asarray(value))
+        elif isinstance(value, Mapping):
+            items[name] = _freeze(value, f"{parents}{name}/")
         else:
-            raise TreeError(f"{here}: a leaf is a NumPy array of numbers, got {type(value).__name__}")
+            raise TreeError(f"{parents}{name}: a leaf is a NumPy array of numbers, got {type(value).__name__}")
     return _tree(items)
 
 
@@ -124,7 +146,7 @@ def check_name(name: object, path: str | None = None) -> None:
 
 def _tree(items: dict[str, Array | Tree]) -> Tree:
     tree = Tree()
-    tree._items.update(items)
+    object.__setattr__(tree, "_made", items)
     return tree
 
 
@@ -160,19 +182,100 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
     return _tree(items)
 
 
+def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> Tree:
+    """As `map`, for a `function` that treats all numbers alike, such as `np.add`, and faster where leaves are many.
+
+    It is called once, on all numbers of each tree laid end to end; the leaves of the result are parts of what it
+    returns. Only where leaves differ in dtype it is called leaf by leaf.
+    """
+    (flat, layout), *others = (_ravelled(each) for each in (tree, *rest))
+    if flat is None or any(other is None or theirs != layout for other, theirs in others):
+        return map(function, tree, *rest)
+    return _unravelled(keep(np.asarray(function(flat, *(other for other, _ in others)))), layout)
+
+
+def ravel(tree: Tree) -> Array:
+    """All numbers of the tree in one flat read-only array, in the tree's order; the leaves have one dtype.
+
+    >>> ravel(freeze({"fc": {"w": np.ones((2, 2)), "b": np.zeros(2)}}))
+    array([1., 1., 1., 1., 0., 0.])
+    """
+    flat, _ = _ravelled(tree)
+    if flat is None:
+        kinds = ", ".join(f"{path} {leaf.dtype}" for path, leaf in flatten(tree).items())
+        raise TreeError(f"ravel expects leaves of one dtype, got {kinds}")
+    return flat
+
+
+def unravel(flat: Array, like: Tree) -> Tree:
+    """The tree with the structure and shapes of `like` and the numbers of `flat`; the inverse of `ravel`."""
+    if flat.shape != (size(like),):
+        raise TreeError(f"unravel expects ({size(like)},), as many numbers as the tree has, got {flat.shape}")
+    return _unravelled(keep(flat), _layout(like))
+
+
+def _layout(tree: Tree) -> Layout:
+    if tree._flat is not None:
+        return tree._flat[1]
+    return tuple(
+        (name, size(value), None, _layout(value)) if isinstance(value, Tree) else (name, value.size, value.shape, None)
+        for name, value in tree._items.items()
+    )
+
+
+def _ravelled(tree: Tree) -> tuple[Array | None, Layout]:
+    """All numbers of a tree, None unless its leaves are of one dtype, and where they belong."""
+    if tree._flat is not None:
+        return tree._flat
+    arrays = _leaves(tree)
+    one = len({array.dtype for array in arrays}) == 1
+    return frozen(np.concatenate(arrays, axis=None)) if one else None, _layout(tree)
+
+
+def _leaves(tree: Tree) -> list[Array]:
+    found: list[Array] = []
+    for value in tree._items.values():
+        found += _leaves(value) if isinstance(value, Tree) else [value]
+    return found
+
+
+def _unravelled(flat: Array, layout: Layout) -> Tree:
+    tree = Tree()
+    object.__setattr__(tree, "_flat", (flat, layout))
+    object.__setattr__(tree, "_made", None)  # optimizers make many trees whose leaves nobody looks at
+    return tree
+
+
+def _parts(flat: Array, layout: Layout) -> dict[str, Array | Tree]:
+    parts: dict[str, Array | Tree] = {}
+    begin = 0
+    for name, count, shape, inner in layout:
+        part = flat[begin : begin + count]
+        parts[name] = _unravelled(part, inner) if shape is None else part.reshape(shape)
+        begin += count
+    return parts
+
+
+def _unpickled(flat: Array, layout: Layout) -> Tree:
+    return _unravelled(keep(flat), layout)
+
+
 def flatten(tree: Tree) -> dict[str, Array]:
     """All leaves by path, in the tree's order.
 
     >>> list(flatten(freeze({"conv1": {"w": np.ones(1), "b": np.ones(1)}, "fc": {"w": np.ones(1)}})))
     ['conv1/w', 'conv1/b', 'fc/w']
     """
-    leaves: dict[str, Array] = {}
+    return dict(leaves(tree))
+
+
+def leaves(tree: Tree) -> Iterator[tuple[str, Array]]:
+    """Every leaf with its path, in the tree's order."""
     for name, value in tree._items.items():
         if isinstance(value, Tree):
-            leaves.update((f"{name}/{path}", leaf) for path, leaf in flatten(value).items())
+            yield from ((f"{name}/{path}", leaf) for path, leaf in leaves(value))
         else:
-            leaves[name] = value
-    return leaves
+            yield name, value
 
 
 def unflatten(leaves: Mapping[str, Array]) -> Tree:
@@ -225,7 +328,7 @@ def size(tree: Tree) -> int:
     >>> size(freeze({"w": np.ones((2, 3)), "b": np.ones(2)}))
     8
     """
-    return sum(leaf.size for leaf in flatten(tree).values())
+    return sum(leaf.size for leaf in _leaves(tree))
 
 
 def astype(tree: Tree, dtype: Any) -> Tree:
