@@ -4,6 +4,7 @@
     python scripts/train.py --dataset cifar10 --model lenet5_bn --epochs 20 --schedule cosine
     python scripts/train.py --dataset digits                       # needs no network
     python scripts/train.py --resume runs/mnist-lenet5-seed0       # goes on to the same bits
+    mpiexec -n 2 python scripts/train.py --mpi                     # over 2 processes, here or on several machines
 
 A run's folder holds a checkpoint an epoch (epoch-01.npz, …), history.json and curves.png.
 """
@@ -12,7 +13,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import attrs
 import numpy as np
+from ranks import TROUBLE, Ranks, Stop, explain, joined
 from tqdm import tqdm
 
 import fcnn
@@ -36,11 +37,8 @@ INITIALIZERS = {
     "kaiming_uniform": (fcnn.kaiming_uniform(), fcnn.kaiming_uniform()),
 }
 OPTIMIZERS = ("adam", "adamw", "sgd")
+CONCURRENT = {"processes": parallel.processes, "threads": parallel.threads}
 SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
-
-
-class Stop(Exception):
-    """The run can't go on; the message is what the user reads."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +60,7 @@ class Settings:
     schedule: str = "constant"
     label_smoothing: float = 0.0
     seed: int = 0
+    ranks: int = 1  # no option: as many as mpiexec started
     shard_size: int = attrs.field()
 
     @shard_size.default
@@ -86,31 +85,32 @@ class Run:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    arguments = parse(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    # Before parsing, so that the ranks of a wrong command line say so once.
+    with joined() if "--mpi" in argv else contextlib.nullcontext(Ranks()) as ranks:
+        return go(parse(argv), ranks)
+
+
+def go(arguments: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what the options say; the exit code."""
     try:
-        if arguments.resume:
-            folder = Path(arguments.resume)
-            checkpoint, settings, history = latest(folder)
-        else:
-            settings = Settings(**given(arguments))
-            checkpoint, history = None, []
-            folder = Path(arguments.out) if arguments.out else free_folder(settings)
-        run = prepare(settings, arguments.data)
+        folder, settings, checkpoint, history = ranks.first_decides(choose, arguments, ranks.size)
+        first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
+        run = ranks.all_do(lambda: first or prepare(settings, arguments.data))
         if checkpoint is None:
-            make_folder(folder)
-        train(run, settings, folder, checkpoint, history, arguments.threads)
+            ranks.first_does(make_folder, folder)
+        # Not where MPI runs: a fork of a process that talks to others is a risk.
+        workers = arguments.workers or ("processes" if sys.platform == "linux" and not arguments.mpi else "threads")
+        concurrent = CONCURRENT[workers](arguments.threads or ranks.cores())
+        ranks = attrs.evolve(ranks, timeout=arguments.timeout)
+        train(run, settings, folder, checkpoint, history, concurrent, ranks)
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr)
         return 1
-    except (fcnn.data.DataError, fcnn.CheckpointError, ValueError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"\nerror: {error}; checkpoints written before are whole, --resume goes on from them", file=sys.stderr)
-        return 1
+    except TROUBLE as error:
+        return ranks.fail(explain(error))
     except KeyboardInterrupt:
-        print("\ninterrupted before training began", file=sys.stderr)
-        return 130
+        return ranks.fail("interrupted before training began", 130)
     return 0
 
 
@@ -130,7 +130,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="hold out the last so many training images for the validation curve "
         "(default 0: the curve shows the test set; nothing is ever selected by it)",
     )
-    add = parser.add_argument_group("how").add_argument
+    add_how = parser.add_argument_group("how")
+    add = add_how.add_argument
     add("--epochs", type=whole(1), help="passes over the training images (default 5)")
     add("--batch-size", type=whole(1), help="images a step (default 128)")
     add("--optimizer", choices=OPTIMIZERS, help="default adam")
@@ -146,33 +147,72 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--label-smoothing", type=number, help="0 to less than 1 (default 0)")
     add("--seed", type=whole(0), help="of weights, order and dropout (default 0)")
+    add = add_how.add_mutually_exclusive_group().add_argument
     add(
         "--shard-size",
         type=whole(0),
         help="images that a thread takes at a time; the bits depend on it, and batch norm sees one shard at a time "
         "(default 64, or whole batches with batch norm; 0: whole batches)",
     )
+    add("--shards", type=whole(1), help="the same as a number of shards: --shard-size is the batch size over it")
     add = parser.add_argument_group("where").add_argument
     add(
         "--threads",
         type=whole(1),
-        default=os.cpu_count() or 1,
-        help="how many shards at once; the bits do not depend on it (default: every core)",
+        help="how many shards at once; the bits do not depend on it (default: every core, shared with other ranks)",
+    )
+    add(
+        "--workers",
+        choices=CONCURRENT,
+        help="what runs them: forked processes, or threads, which wait for Python's lock; the bits do not depend on it "
+        "(default: processes on Linux without --mpi, otherwise threads)",
+    )
+    add(
+        "--mpi",
+        action="store_true",
+        help="train on the ranks that mpiexec started, each on its share of every batch; the bits depend on how many "
+        "they are, and batch norm sees one share at a time (needs mpi4py)",
+    )
+    add(
+        "--timeout",
+        type=number,
+        default=60.0,
+        help="seconds that a rank waits for the others before it ends the run (default 60)",
     )
     add("--data", metavar="FOLDER", help="where the data set is (default: $FCNN_DATA, the cache, a download)")
     add("--out", metavar="FOLDER", help="the run's folder (default runs/<dataset>-<model>-seed<seed>)")
     add("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its own settings")
     arguments = parser.parse_args(argv)
-    if arguments.resume and (given(arguments) or arguments.out):
-        names = [f"--{name.replace('_', '-')}" for name in given(arguments)] + (["--out"] if arguments.out else [])
-        parser.error(f"--resume goes on with the run's own settings; leave out {', '.join(names)}")
+    named = [*given(arguments), *(name for name in ("shards", "out") if getattr(arguments, name))]
+    if arguments.resume and named:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        parser.error(f"--resume goes on with the run's own settings; leave out {options}")
     return arguments
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were named on the command line."""
+    options = vars(arguments)
     names = [field.name for field in attrs.fields(Settings)]
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return {name: options[name] for name in names if options.get(name) is not None}
+
+
+def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Path | None, list[dict[str, Any]]]:
+    """Which run it is: its folder and settings, and the checkpoint and history from which it goes on."""
+    if arguments.resume:
+        folder = Path(arguments.resume)
+        checkpoint, settings, history = latest(folder)
+        if settings.ranks != rank_count:
+            raise Stop(
+                f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
+                f"{rank_count}; go on with: {resume_command(folder, settings)}"
+            )
+        return folder, settings, checkpoint, history
+    named = given(arguments)
+    if arguments.shards:
+        named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
+    settings = Settings(**named, ranks=rank_count)
+    return Path(arguments.out) if arguments.out else free_folder(settings), settings, None, []
 
 
 def prepare(settings: Settings, root: str | None) -> Run:
@@ -220,12 +260,14 @@ def train(
     folder: Path,
     checkpoint: Path | None,
     history: list[dict[str, Any]],
-    thread_count: int,
+    concurrent: contextlib.AbstractContextManager[parallel.MapFn],
+    ranks: Ranks,
 ) -> None:
     """Fold the step over the epochs that are left, watching from outside."""
     state, seen = run.start, Seen()
     if checkpoint is not None:
-        state, seen = fcnn.load(checkpoint, like=run.start), Seen(**fcnn.load_meta(checkpoint)["seen"])
+        state = ranks.all_do(lambda: fcnn.load(checkpoint, like=run.start))
+        seen = Seen(**ranks.all_do(fcnn.load_meta, checkpoint)["seen"])
         print(f"going on from {checkpoint}, step {state.step} of {settings.epochs * run.steps}")
     announce(run, settings, folder)
     stream = fcnn.batches(
@@ -237,14 +279,14 @@ def train(
     )
     # An overflow shows in the loss, which is checked at every step.
     with (
-        parallel.threads(thread_count) as map_fn,
+        concurrent as map_fn,
         interruptible() as asked,
         np.errstate(over="ignore", invalid="ignore"),
     ):
         gradient = fcnn.gradient(run.model, run.loss)
         if settings.shard_size:
             gradient = parallel.sharded(gradient, settings.shard_size, map_fn)
-        step = fcnn.train_step(run.model, run.loss, run.optimizer, gradient)
+        step = fcnn.train_step(run.model, run.loss, run.optimizer, ranks.gradient(gradient))
         for epoch in range(state.step // run.steps + 1, settings.epochs + 1):
             began = time.perf_counter() - seen.seconds
             rest = (next(stream) for _ in range(epoch * run.steps - state.step))
@@ -255,20 +297,23 @@ def train(
                     state, seen = new, seen.add(record, time.perf_counter() - began)
                     bar.update(record.size)
                     bar.set_postfix_str(f"loss {record.loss:.3f}, accuracy {seen.accuracy:.2%}", refresh=False)
-                    if state.step < epoch * run.steps and asked():
-                        path = save(folder / "interrupted.npz", state, run, settings, history, seen)
-                        stopped(path, state)
+                    if state.step < epoch * run.steps and ranks.any(asked()):
+                        path = folder / "interrupted.npz"
+                        ranks.first_does(save, path, state, run, settings, history, seen)
+                        stopped(path, state, settings)
+            ranks.check_equal(state.params, state.step)
             found = fcnn.evaluate(run.model, state.params, state.state, run.validation, map_fn=map_fn)
             if not math.isfinite(found.loss):
                 diverged(folder, state.step - 1, epoch)
             history = [*history, summary(epoch, seen, found)]
             seen = Seen()
-            save(folder / f"epoch-{epoch:02d}.npz", state, run, settings, history, seen)
-            (folder / "interrupted.npz").unlink(missing_ok=True)
-            write_history(folder, settings, history)
+            path = folder / f"epoch-{epoch:02d}.npz"
+            ranks.first_does(save, path, state, run, settings, history, seen)
+            ranks.first_does((folder / "interrupted.npz").unlink, True)
+            ranks.first_does(write_history, folder, settings, history)
             print(epoch_line(history[-1], settings), flush=True)
-            if epoch < settings.epochs and asked():
-                stopped(folder / f"epoch-{epoch:02d}.npz", state)
+            if epoch < settings.epochs and ranks.any(asked()):
+                stopped(path, state, settings)
         result = fcnn.evaluate(run.model, state.params, state.state, run.test, map_fn=map_fn)
     report(run, settings, folder, history, result)
 
@@ -308,7 +353,7 @@ def summary(epoch: int, seen: Seen, found: fcnn.Evaluation) -> dict[str, Any]:
 
 def save(
     path: Path, state: fcnn.TrainState, run: Run, settings: Settings, history: list[dict[str, Any]], seen: Seen
-) -> Path:
+) -> None:
     """Write a checkpoint with all that --resume needs."""
     meta = {
         "settings": attrs.asdict(settings),
@@ -317,7 +362,6 @@ def save(
         "network": fcnn.describe(run.model),
     }
     fcnn.save(path, state, meta=meta)
-    return path
 
 
 @contextlib.contextmanager
@@ -356,12 +400,18 @@ def progress_bar(total: int, done: int, description: str) -> "tqdm[Any]":
     )
 
 
-def stopped(path: Path, state: fcnn.TrainState) -> NoReturn:
+def stopped(path: Path, state: fcnn.TrainState, settings: Settings) -> NoReturn:
     """End a run that was interrupted; nothing is lost."""
     raise Stop(
         f"interrupted after step {state.step}; everything is in {path}\n"
-        f"go on with: python scripts/train.py --resume {path.parent}"
+        f"go on with: {resume_command(path.parent, settings)}"
     )
+
+
+def resume_command(folder: Path, settings: Settings) -> str:
+    """The command that goes on with a run."""
+    command = f"python scripts/train.py --resume {folder}"
+    return f"mpiexec -n {settings.ranks} {command} --mpi" if settings.ranks > 1 else command
 
 
 def diverged(folder: Path, step: int, epoch: int) -> NoReturn:
@@ -445,11 +495,12 @@ def validation_name(settings: Settings) -> str:
 def announce(run: Run, settings: Settings, folder: Path) -> None:
     """Say what will be done."""
     count = fcnn.tree.size(run.start.params)
+    ranks = f", {settings.ranks} ranks" if settings.ranks > 1 else ""
     print(
         f"{settings.model} ({count:,} parameters) on {settings.dataset}: {len(run.train):,} training images, "
         f"{len(run.test):,} test images\n"
         f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, rate {settings.lr:g} "
-        f"({settings.schedule}), seed {settings.seed}; results in {folder}"
+        f"({settings.schedule}), seed {settings.seed}{ranks}; results in {folder}"
     )
 
 

@@ -45,6 +45,7 @@ ORDER = [
     "fcnn.data.augment",
     "fcnn.data",
     "fcnn.train",
+    "fcnn.processes",
     "fcnn.parallel",
     "fcnn.checkpoint",
     "fcnn.gradcheck",

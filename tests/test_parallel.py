@@ -1,5 +1,7 @@
-"""Sharding: the whole batch's gradient, whatever the threads; and steps that can run at once without harm."""
+"""Sharding: the whole batch's gradient, whatever the threads or ranks; steps that can run at once without harm."""
 
+import atexit
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -86,7 +88,8 @@ def test_any_map_will_do_that_keeps_the_order():
     gradient = fcnn.gradient(PLAIN, LOSS)
     found = parallel.sharded(gradient, 5, backwards)(params, state, KEY, batch())
     assert found == parallel.sharded(gradient, 5)(params, state, KEY, batch())
-    assert seen == [0, 1, 2, 3, 4]
+    assert [key for _, _, key, _ in seen] == [fcnn.fold_in(KEY, shard) for shard in range(5)]
+    assert [len(x) for _, _, _, (x, _) in seen] == [5, 5, 5, 5, 2]
 
 
 def test_ghost_batch_norm_keeps_the_weighted_mean_of_what_the_shards_found():
@@ -199,6 +202,146 @@ def test_steps_at_once_agree_bit_for_bit_with_steps_one_by_one():
         assert list(pool.map(run, range(12))) == alone
 
 
+class Rank:
+    """A rank of a job whose ranks are threads: what `over_ranks` uses of a communicator. One may be `missing`."""
+
+    def __init__(self, job, rank):
+        self.job, self.rank, self.size = job, rank, len(job)
+        self.aborted = None
+
+    def Iallreduce(self, sent, received):
+        assert (sent.dtype, sent.shape) == (received.dtype, received.shape)
+        call = len(self.job[self.rank])
+        self.job[self.rank].append(sent.copy())
+
+        class Request:
+            def Test(_):
+                if not all(len(calls) > call for calls in self.job):
+                    return False
+                received[...] = sum(calls[call] for calls in self.job)
+                return True
+
+        return Request()
+
+    def Abort(self, code):
+        self.aborted = code
+
+
+def on_ranks(count, function):
+    """What `function(comm)` gives on each of so many ranks."""
+    job = [[] for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, [Rank(job, rank) for rank in range(count)]))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [22, 5, 1])
+def test_over_ranks_is_the_gradient_of_the_whole_batch_on_every_rank(ranks, size, dtype):
+    params, state = made(PLAIN, dtype)
+    whole = fcnn.gradient(PLAIN, LOSS)
+    expected = whole(params, state, KEY, batch(size, dtype))
+    found = on_ranks(ranks, lambda comm: parallel.over_ranks(whole, comm)(params, state, KEY, batch(size, dtype)))
+    assert all(one == found[0] for one in found)
+    exact = 1e-12 if dtype is np.float64 else 1e-6
+    assert found[0].loss == pytest.approx(expected.loss, rel=exact)
+    assert found[0][2:] == (state, expected.correct, size)
+    for path, leaf in tree.flatten(expected.grads).items():
+        mine = tree.flatten(found[0].grads)[path]
+        np.testing.assert_allclose(mine, leaf, rtol=0, atol=exact, err_msg=path)
+        assert (mine.dtype, mine.shape, mine.flags.writeable) == (leaf.dtype, leaf.shape, False)
+
+
+def test_one_allreduce_a_call_each_rank_with_its_rows_and_its_key():
+    params, state = made(PLAIN)
+    x, y = batch(8)
+    seen = {}
+
+    def step(comm):
+        def watched(params, state, key, part):
+            seen[comm.rank] = key, part[1].tolist()
+            return fcnn.gradient(PLAIN, LOSS)(params, state, key, part)
+
+        gradient = parallel.over_ranks(watched, comm)
+        for _ in range(4):
+            gradient(params, state, KEY, (x, y))
+        return len(comm.job[comm.rank])
+
+    assert on_ranks(3, step) == [4, 4, 4]
+    rows = {0: y[:2], 1: y[2:5], 2: y[5:]}
+    assert seen == {rank: (fcnn.fold_in(KEY, rank), rows[rank].tolist()) for rank in range(3)}
+
+
+def test_over_ranks_composes_with_sharded_and_keeps_the_mean_of_the_ghosts():
+    params, state = made(NORMED)
+    x, y = batch(22)
+    gradient = fcnn.gradient(NORMED, LOSS)
+    found, _ = on_ranks(
+        2, lambda comm: parallel.over_ranks(parallel.sharded(gradient, 9), comm)(params, state, KEY, (x, y))
+    )
+    parts = [gradient(params, state, KEY, (x[a:b], y[a:b])) for a, b in ((0, 9), (9, 11), (11, 20), (20, 22))]
+    for name in ("mean", "var"):
+        weights = (9 / 22, 2 / 22, 9 / 22, 2 / 22)
+        expected = sum(w * part.state["bn1"][name] for w, part in zip(weights, parts, strict=True))
+        np.testing.assert_allclose(found.state["bn1"][name], expected, rtol=1e-14)
+
+
+def test_over_ranks_counts_nothing_of_a_regression():
+    model = fcnn.serial(fcnn.flatten(), fcnn.dense(2))
+    x, _ = batch(2)
+    params, state = made(model)
+    gradient = fcnn.gradient(model, fcnn.mean_squared_error())
+    found = on_ranks(3, lambda comm: parallel.over_ranks(gradient, comm)(params, state, KEY, (x, x[:, 0, 0, :2])))
+    assert [one.correct for one in found] == [None] * 3
+
+
+def test_ranks_train_to_the_same_bits():
+    optimizer = fcnn.adam(1e-2)
+    start = fcnn.init_state(EVERYTHING, optimizer, fcnn.key(0), IMAGE)
+
+    def train(comm):
+        gradient = parallel.over_ranks(fcnn.gradient(EVERYTHING, LOSS), comm)
+        step = fcnn.train_step(EVERYTHING, LOSS, optimizer, gradient)
+        return fcnn.fold(step, start, (batch(9, np.float32, seed) for seed in range(10)))
+
+    first, second, third = on_ranks(3, train)
+    assert first == second == third
+
+
+def test_a_rank_that_does_not_come_ends_the_wait_and_then_the_job(monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(atexit, "register", lambda *call: at_exit.append(call))
+    comm = Rank([[], []], 0)
+    params, state = made(PLAIN)
+    gradient = parallel.over_ranks(fcnn.gradient(PLAIN, LOSS), comm, timeout=0.05)
+    with pytest.raises(parallel.RankError, match=r"^rank 0 waited 0.05 s for the other 1 rank\(s\)"):
+        gradient(params, state, KEY, batch())
+    assert comm.aborted is None
+    [(function, *arguments)] = at_exit
+    function(*arguments)
+    assert comm.aborted == 1
+
+
+def test_ranks_with_different_batches_are_told():
+    params, state = made(PLAIN)
+
+    def step(comm):
+        with pytest.raises(ValueError, match=r"the same batch on every rank: .* 11 rows together, .* has (10|12)"):
+            parallel.over_ranks(fcnn.gradient(PLAIN, LOSS), comm)(params, state, KEY, batch(10 + 2 * comm.rank))
+
+    on_ranks(2, step)
+
+
+def test_sum_over_ranks():
+    found = on_ranks(3, lambda comm: parallel.sum_over_ranks(np.array([comm.rank, 1]), comm, timeout=math.inf))
+    assert [one.tolist() for one in found] == [[3, 3]] * 3
+    with pytest.raises(ValueError, match="read-only"):
+        found[0][0] = 1
+    for timeout in (0, -1, math.nan):
+        with pytest.raises(ValueError, match=f"timeout expects seconds, more than 0, got {timeout}"):
+            parallel.over_ranks(fcnn.gradient(PLAIN, LOSS), Rank([[]], 0), timeout=timeout)
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_sizes_and_counts_are_at_least_1(number):
     with pytest.raises(ValueError, match=f"sharded expects a shard_size of at least 1, got {number}"):
@@ -213,5 +356,7 @@ def test_sizes_and_counts_are_at_least_1(number):
 def test_an_empty_batch_is_refused():
     params, state = made(PLAIN)
     x, y = batch()
-    with pytest.raises(ValueError, match="empty batch"):
-        parallel.sharded(fcnn.gradient(PLAIN, LOSS), 5)(params, state, KEY, (x[:0], y[:0]))
+    gradient = fcnn.gradient(PLAIN, LOSS)
+    for split in (parallel.sharded(gradient, 5), parallel.over_ranks(gradient, Rank([[]], 0))):
+        with pytest.raises(ValueError, match="empty batch"):
+            split(params, state, KEY, (x[:0], y[:0]))

@@ -17,6 +17,7 @@ import pytest
 import fcnn
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
+sys.path.insert(0, str(SCRIPT.parent))  # as for python scripts/train.py
 SPEC = importlib.util.spec_from_file_location("train_script", SCRIPT)
 script = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(script)
@@ -111,6 +112,22 @@ def test_the_seed_decides_and_the_threads_do_not(run):
     assert_same_bits("one/epoch-01.npz", "two/epoch-01.npz")
     one, other = arrays("one/epoch-01.npz"), arrays("seed/epoch-01.npz")
     assert (one["params/fc1/w"] != other["params/fc1/w"]).any()
+
+
+def test_shards_are_a_shard_size(run):
+    run(*TINY[:-2], "--shards", "3", "--out", "a")
+    run(*TINY[:-2], "--shard-size", "11", "--out", "b")  # 32 / 3, rounded up
+    assert_same_bits("a/epoch-03.npz", "b/epoch-03.npz")
+    assert json.loads(Path("a/history.json").read_text())["settings"]["shard_size"] == 11
+    code, _, err = run(*TINY, "--shards", "3")
+    assert (code, "not allowed with argument" in err) == (2, True)
+
+
+def test_mpi_without_mpi4py_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    code, out, _ = run(*TINY, "--mpi")
+    assert "error: --mpi needs mpi4py and an MPI library" in code
+    assert (code.endswith("pip install mpi4py mpich"), out) == (True, "")
 
 
 def test_held_out_images_are_the_last_and_not_trained_on(run, digits):
@@ -275,7 +292,14 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(run):
 def test_resuming_with_other_settings_is_refused(run):
     """Also with a value that happens to be the default: here the run has 3 epochs, the default is 5."""
     run(*TINY, "--out", "a")
-    for options in (["--seed", "1"], ["--lr", "0.1"], ["--out", "b"], ["--epochs", "9"], ["--epochs", "5"]):
+    for options in (
+        ["--seed", "1"],
+        ["--lr", "0.1"],
+        ["--out", "b"],
+        ["--shards", "2"],
+        ["--epochs", "9"],
+        ["--epochs", "5"],
+    ):
         code, _, err = run("--resume", "a", *options)
         assert (code, f"leave out {options[0]}" in err) == (2, True), options
 

@@ -3,17 +3,20 @@
     python scripts/study                   # about five minutes: MNIST, both frameworks, small sweeps
     python scripts/study --quick           # about a minute: digits that the library draws itself; no network
     python scripts/study --full            # MNIST and CIFAR-10, all seeds; up to an hour and a half
+    mpiexec -n 9 python -m mpi4py.futures scripts/study --full --mpi     # the sweeps on 8 MPI processes, of a cluster
 
 Writes a folder with report.html, report.md, results.json and the figures. Interrupted, it goes on where it stopped.
 PyTorch's half needs PyTorch (`pip install torch==2.13.0`); without it the rest runs, and the page says so.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import sys
 import time
+from concurrent.futures import Executor
 from pathlib import Path
 
 from cells import dataset
@@ -35,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         "--data", metavar="FOLDER", help="where the data sets are (default: $FCNN_DATA, cache, download)"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: every core)")
+    parser.add_argument("--mpi", action="store_true", help="the sweeps on the ranks of mpi4py.futures instead (above)")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out although it is installed")
     arguments = parser.parse_args(argv)
     name = arguments.scale or "default"
@@ -44,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.data:
         os.environ["FCNN_DATA"] = str(Path(arguments.data).resolve())  # the processes read it, too
     try:
-        study(name, folder, arguments.workers, with_torch=not arguments.no_torch)
+        with mpi_pool() if arguments.mpi else contextlib.nullcontext() as pool:
+            study(name, folder, arguments.workers, pool, with_torch=not arguments.no_torch)
     except (StudyError, fcnn.data.DataError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -59,7 +64,24 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def study(scale: str, folder: Path, workers: int, with_torch: bool) -> None:
+def mpi_pool() -> Executor:
+    """The executor over all ranks but this one, which `python -m mpi4py.futures` made its workers."""
+    try:
+        from mpi4py import MPI
+        from mpi4py.futures import MPIPoolExecutor
+    except (ImportError, RuntimeError) as error:  # a RuntimeError where there is no MPI library
+        raise StudyError(f"error: --mpi needs mpi4py and an MPI library ({error}); pip install mpi4py mpich") from None
+    if "mpi4py.futures" not in sys.orig_argv or MPI.COMM_WORLD.size < 2:
+        raise StudyError(
+            "error: --mpi needs ranks to run cells on; start it as\n"
+            "  mpiexec -n N python -m mpi4py.futures scripts/study … --mpi\nwith an N of at least 2"
+        )
+    # The workers run no script: they are told where cells.py is, and the data.
+    found = {"FCNN_DATA": os.environ["FCNN_DATA"]} if "FCNN_DATA" in os.environ else {}
+    return MPIPoolExecutor(main=False, path=[str(Path(__file__).parent)], env=found)
+
+
+def study(scale: str, folder: Path, workers: int, pool: Executor | None, with_torch: bool) -> None:
     """Run what is missing, then write the page."""
     from figures import save_figures
     from report import write_report
@@ -86,7 +108,7 @@ def study(scale: str, folder: Path, workers: int, with_torch: bool) -> None:
         print(f"data set {name} …", flush=True)
         dataset(name, 1)  # a download, or an error, comes before the work
     store = Store(folder / "cells")
-    entries = run_all(todo.timed, todo.others, store, workers)
+    entries = run_all(todo.timed, todo.others, store, workers, pool)
 
     spent = folder / "cells" / "seconds.json"
     seconds = time.monotonic() - began + (json.loads(spent.read_text()) if spent.exists() else 0.0)
