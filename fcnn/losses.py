@@ -35,7 +35,7 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
         total = d_logits.sum(axis=1, keepdims=True)
         rows = np.arange(n)
         log_total = np.log(total)[:, 0]
-        value = (log_total - (1 - label_smoothing) * shifted[rows, labels]).mean()
+        value = np.add.reduce(log_total - (1 - label_smoothing) * shifted[rows, labels]) / n
         d_logits /= total
         d_logits[rows, labels] -= 1 - label_smoothing
         if label_smoothing:

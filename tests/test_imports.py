@@ -20,6 +20,8 @@ ORDER = [
     "fcnn.ops.layout",
     "fcnn.ops.window",
     "fcnn.ops.im2col",
+    "fcnn.ops.lowered",
+    "fcnn.ops.winograd",
     "fcnn.ops.conv",
     "fcnn.ops.pool",
     "fcnn.ops.dense",

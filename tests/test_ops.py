@@ -385,3 +385,25 @@ def test_a_list_is_as_good_as_a_pair_and_true_is_no_number():
         ops.conv2d(x, w, stride=1)
         with pytest.raises(ValueError, match="stride is an integer"):
             ops.conv2d(x, w, stride=True)
+
+
+def test_wide_3x3_layers_take_another_kernel_with_the_same_results():
+    rng = np.random.default_rng(0)
+    shapes = (16, 64, 32, 32), (64, 64, 3, 3), (64,), (16, 64, 32, 32)
+    x, w, b, dy = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    whole, cache = ops.conv2d(x, w, b, padding=1)
+    dx, dw, db = ops.conv2d_backward(dy, cache)
+    before = [array.copy() for array in (whole, dx, dw)]
+    parts = []  # with four images at a time, and so by the other kernel
+    for rows in (slice(at, at + 4) for at in range(0, 16, 4)):
+        y, cache = ops.conv2d(x[rows], w, b, padding=1)
+        parts.append((y, *ops.conv2d_backward(dy[rows], cache)))
+    expected = [np.concatenate([part[i] for part in parts]) for i in (0, 1)] + [sum(part[2] for part in parts)]
+    for found, other in zip((whole, dx, dw), expected, strict=True):
+        assert not np.array_equal(found, other)
+        assert np.abs(found - other).max() <= 2e-6 * np.abs(other).max()
+    np.testing.assert_allclose(db, sum(part[3] for part in parts), rtol=1e-4)
+    # No workspace is seen from outside: what was handed out first has not changed, and shares nothing with the rest.
+    assert all(np.array_equal(old, now) for old, now in zip(before, (whole, dx, dw), strict=True))
+    made = [whole, dx, dw, *(array for part in parts for array in part)]
+    assert not any(np.may_share_memory(a, b) for i, a in enumerate(made) for b in made[:i])

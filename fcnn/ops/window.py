@@ -4,7 +4,7 @@ A window of K at stride s over a padded length P has (P - K) // s + 1 positions;
 """
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -65,13 +65,15 @@ def out_size(
 
 
 def once(function: Callable[..., R]) -> Callable[..., R]:
-    """Compute a pure function once for each set of arguments; lists count as the tuples they stand for."""
+    """Compute a pure function once for each set of arguments, where they can be told apart by hashing."""
     cached = functools.lru_cache(maxsize=1024, typed=True)(function)
 
     @functools.wraps(function)
     def call(*args: Any) -> R:
-        args = tuple(tuple(value) if isinstance(value, list) else value for value in args)
-        return (cached if all(isinstance(value, Hashable) for value in args) else function)(*args)
+        try:
+            return cached(*args)
+        except TypeError:  # a list, say
+            return function(*args)
 
     return call
 
