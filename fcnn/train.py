@@ -143,7 +143,7 @@ def evaluate(
     state: Tree,
     split: Split,
     *,
-    batch_size: int = 500,
+    batch_size: int = 125,
     loss: Loss | None = None,
     map_fn: Callable[..., Iterable[Any]] = map,
 ) -> Evaluation:
@@ -152,7 +152,7 @@ def evaluate(
     Args:
         model, params, state: the network and its values.
         split: images and labels.
-        batch_size: images at a time; the predictions don't depend on it.
+        batch_size: images at a time, few enough that they stay in cache; the predictions don't depend on it.
         loss: `softmax_cross_entropy()` when None.
         map_fn: how the batches are mapped, such as an executor's `map`.
     """

@@ -167,21 +167,18 @@ def _to_first(dy: Array, y: Array, memory: Array, axis: int, plan: Plan) -> Arra
     window, stride = plan.window[axis], plan.stride[axis]
     apart = window <= stride  # no element is in two windows, so there is nothing to add up
     tiled = window == stride and plan.out[axis] * stride == memory.shape[2 * axis]
-    gradient = (np.empty if tiled else np.zeros)(memory.shape, dy.dtype)
-    free: Array | None = None  # windows whose maximum has not been met yet
-    pairs = zip(_offsets(gradient, axis, plan), _offsets(memory, axis, plan), strict=True)
-    for number, (target, view) in enumerate(pairs, 1):
-        if number == window and free is not None:
-            hit = free  # it must be the last one
-        else:
-            hit = np.equal(view, y)
-            if free is None:
-                free = ~hit
-            else:
-                hit &= free
-                free ^= hit
+    gradient = (np.empty if tiled and window > 1 else np.zeros)(memory.shape, dy.dtype)
+    *targets, last = _offsets(gradient, axis, plan)
+    rest = dy  # what no element has taken yet; the last one takes what is left
+    for number, (target, view) in enumerate(zip(targets, _offsets(memory, axis, plan), strict=False), 1):
+        hit = np.equal(view, y)
         if apart:
-            np.multiply(dy, hit, out=target)
+            taken = np.multiply(rest, hit, out=target)
+            rest = np.subtract(rest, taken, out=last if number == len(targets) else None)
         else:
-            target += dy * hit
+            taken = rest * hit
+            target += taken
+            rest = rest - taken
+    if not (apart and targets):
+        last += rest
     return gradient
