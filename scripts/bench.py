@@ -1,131 +1,106 @@
-"""Time a LeNet-5 training step of fcnn against PyTorch's, in turn and in one process.
+"""Time fcnn against PyTorch, JAX, a plain NumPy baseline and autograd, in turn and in one run.
 
-    pip install torch==2.13.0        # once; without it only fcnn is timed
-    python scripts/bench.py
+    pip install torch==2.13.0 jax autograd scipy      # what isn't there is left out, and named
+    python scripts/bench.py                           # everything, about half an hour
+    python scripts/bench.py --only "training step" --peers torch
+    python scripts/bench.py --profile                 # where the time of fcnn's step goes, layer by layer
 
-Same images, same batches, float32, Adam, the same number of threads. The programs take turns in rounds (A B C A B C …),
-so that a machine whose speed drifts slows all of them; quote the ratios, not the milliseconds.
+Numbers go to results.json and ratios.png in the folder --out. Quote the ratios, not the milliseconds: the programs take
+turns in rounds (A B C A B C …), so that a machine whose speed drifts slows all of them.
 """
 
+# The workers import this file again, so it imports nothing that one of them might not want.
 import argparse
 import os
-import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import sys
+from pathlib import Path
 
-import numpy as np
-
-import fcnn
-from fcnn import parallel
-
-Step = Callable[[int], object]  # runs the step with the batch of that number
-Program = Callable[[], AbstractContextManager[Step]]  # what holds while the program has its turn
+MODELS = ("lenet5", "lenet5_bn", "cifar")
+PEERS = ("torch", "jax", "numpy", "autograd")
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=128, help="images a step (default 128)")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="for each program (default: all cores)"
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = parse(argv)
+    if arguments.profile:
+        from benchmark.layers import NETWORKS, profile
+
+        model, in_shape = NETWORKS[arguments.model]
+        print(profile(model(), in_shape, arguments.shard_size, arguments.repetitions))
+        return 0
+
+    from benchmark import report, session
+
+    from fcnn.data import DataError
+
+    settings = session.Settings(
+        threads=arguments.threads,
+        rounds=arguments.rounds or (2 if arguments.quick else 10),
+        epoch_rounds=arguments.epoch_rounds or (2 if arguments.quick else 3),
+        peers=tuple(arguments.peers),
+        only=tuple(arguments.only),
+        quick=arguments.quick,
+        data=arguments.data,
+        out=arguments.out,
     )
-    parser.add_argument("--shard-size", type=int, default=64, help="of fcnn (default 64)")
-    parser.add_argument("--rounds", type=int, default=12, help="how often each program gets its turn (default 12)")
-    parser.add_argument("--steps", type=int, default=20, help="steps a turn (default 20)")
-    arguments = parser.parse_args()
-
-    images = fcnn.data.make_digits(fcnn.key(0), arguments.batch_size * 10)
-    batches = list(fcnn.batches(images, arguments.batch_size, fcnn.key(1)))
-    programs = {"fcnn": fcnn_step(batches, arguments.shard_size, arguments.threads)}
+    names = session.names_of(settings)
+    if arguments.list:
+        print("\n".join(names))
+        return 0
+    if not names:
+        print(f"error: --only {', '.join(arguments.only)} names no case; --list prints them", file=sys.stderr)
+        return 2
     try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed, so there is nothing to compare with: pip install torch==2.13.0")
-    else:
-        torch.set_num_threads(arguments.threads)
-        programs["PyTorch eager, NCHW"] = torch_step(batches, torch.contiguous_format)
-        programs["PyTorch eager, channels_last"] = torch_step(batches, torch.channels_last)
-
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for turn in range(arguments.rounds + 1):
-        for name, program in programs.items():
-            with program() as step:
-                for number in range(arguments.steps):
-                    began = time.perf_counter()
-                    step(number % len(batches))
-                    if turn:  # the first round warms up
-                        times[name].append(1000 * (time.perf_counter() - began))
-    report(times, arguments)
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"error: can't make the folder {settings.out} ({error.strerror}); choose another --out", file=sys.stderr)
+        return 1
+    try:
+        print(report.ending(session.run(settings)))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the finished cases are in {settings.out / 'results.json'}", file=sys.stderr)
+        return 130
+    return 0
 
 
-def fcnn_step(batches: list[fcnn.Batch], shard_size: int, threads: int) -> Program:
-    """fcnn's step, over shards on threads."""
-    model, loss, optimizer = fcnn.lenet5(), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
-    state = fcnn.init_state(model, optimizer, fcnn.key(2), (1, 28, 28))
-
-    @contextmanager
-    def enter() -> Iterator[Step]:
-        with parallel.threads(threads) as map_fn:
-            gradient = parallel.sharded(fcnn.gradient(model, loss), shard_size, map_fn)
-            train = fcnn.train_step(model, loss, optimizer, gradient)
-
-            def step(number: int) -> None:
-                nonlocal state
-                state, _ = train(state, batches[number])
-
-            yield step
-
-    return enter
-
-
-def torch_step(batches: list[fcnn.Batch], memory_format: object) -> Program:
-    """PyTorch's step, eager, with the images already in its memory format."""
-    import torch
-    from torch import nn
-
-    model = nn.Sequential(
-        *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
-    ).to(memory_format=memory_format)
-    loss, optimizer = nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), 1e-3)
-    pairs = [
-        (torch.tensor(np.ascontiguousarray(batch.x)).to(memory_format=memory_format), torch.tensor(batch.y))
-        for batch in batches
-    ]
-
-    def step(number: int) -> float:
-        x, y = pairs[number]
-        optimizer.zero_grad()
-        value = loss(model(x), y)
-        value.backward()
-        optimizer.step()
-        return value.item()  # fcnn's step gives the loss as a number, too
-
-    @contextmanager
-    def enter() -> Iterator[Step]:
-        yield step
-
-    return enter
-
-
-def report(times: dict[str, list[float]], arguments: argparse.Namespace) -> None:
-    """Print medians with quartiles, and the ratio to the fastest peer."""
-    print(
-        f"LeNet-5 training step, batch {arguments.batch_size}, float32, {arguments.threads} threads; "
-        f"NumPy {np.__version__}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    print(f"{'program':<32}{'median ms':>10}{'quartiles':>18}{'steps':>8}")
-    medians = {}
-    for name, values in times.items():
-        low, medians[name], high = statistics.quantiles(values, n=4)
-        print(f"{name:<32}{medians[name]:>10.2f}{f'{low:.2f} to {high:.2f}':>18}{len(values):>8}")
-    peers = {name: value for name, value in medians.items() if name != "fcnn"}
-    if peers:
-        best = min(peers, key=lambda name: peers[name])
-        print(f"ratio in one run, fcnn / {best}: {medians['fcnn'] / peers[best]:.2f}")
+    add = parser.add_argument
+    add("--only", action="append", default=[], metavar="TEXT", help="rows with this in their name; may be repeated")
+    add("--list", action="store_true", help="print the names of the rows and end")
+    add("--peers", nargs="*", choices=PEERS, default=PEERS, help="whom to compare with (default: all)")
+    add("--threads", type=whole, default=cores(), help="of each program (default: all cores)")
+    add("--rounds", type=whole, help="turns of each program (default 10)")
+    add("--epoch-rounds", type=whole, help="the same, for the epochs (default 3)")
+    add("--quick", action="store_true", help="small sizes, two short rounds: to see that it runs, not how fast")
+    add("--data", metavar="FOLDER", help="where MNIST is (default: $FCNN_DATA, the cache, a download)")
+    add("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="default runs/bench")
+    add = parser.add_argument_group("where the time of a training step goes").add_argument
+    add("--profile", action="store_true", help="time each layer instead, on one thread")
+    add("--model", choices=MODELS, default="lenet5", help="default lenet5")
+    add("--shard-size", type=whole, default=64, help="images (default 64)")
+    add("--repetitions", type=whole, default=100, help="steps (default 100)")
+    return parser.parse_args(argv)
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

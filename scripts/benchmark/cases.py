@@ -1,0 +1,169 @@
+"""What is timed: the cases, their sizes, who takes part, and the floating-point operations of their products."""
+
+import functools
+from collections.abc import Sequence
+
+import attrs
+
+EAGER = ("PyTorch, NCHW", "PyTorch, channels_last")
+COMPILED = ("PyTorch, compiled", "JAX")
+PYTORCH = (*EAGER, "PyTorch, compiled")
+AS_IT_COMES = tuple(f"{name}, as it comes" for name in EAGER)
+EVERYONE = ("fcnn", *PYTORCH, "JAX", "NumPy, im2col")
+
+FORWARD, BACKWARD = "forward", "backward"
+WEIGHT, BOTH, ALL = "weight gradient", "both gradients", "forward + both gradients"
+INPUT = "input gradient (both − weight)"  # not timed: the difference of the two in the same turn
+
+PARTS = ("", FORWARD, BACKWARD, WEIGHT, INPUT, BOTH, ALL)  # in the order of the report
+
+# Multiply-adds of LeNet-5's five products, an image, forward: two convolutions (outputs x taps), three dense layers.
+LENET_MACS = (28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25, 400 * 120, 120 * 84, 84 * 10)
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """Something that several programs do. Its parts are timed one after the other in each turn."""
+
+    programs: tuple[str, ...]
+    parts: tuple[str, ...] = ("",)
+
+
+@attrs.frozen(kw_only=True)
+class Step(Case):
+    """A training step of LeNet-5: softmax cross-entropy and Adam, giving the loss as a number."""
+
+    batch: int = 128
+    batches: int = 10  # taken in turn
+    batch_norm: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Epoch(Case):
+    """A pass over shuffled uint8 images, or the first `steps` of one: gather, convert, train."""
+
+    images: int = 60_000
+    batch: int = 128
+    steps: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Predict(Case):
+    """Logits of LeNet-5 for uint8 images, a batch at a time; with batch 1 a call takes one image."""
+
+    images: int = 10_000
+    batch: int
+
+
+@attrs.frozen(kw_only=True)
+class Conv(Case):
+    """A convolution without bias, and its gradients."""
+
+    channels: int
+    filters: int
+    kernel: int = 3
+    padding: int = 1
+    size: int  # height and width of the images, in pixels
+    batch: int = 64
+    parts: tuple[str, ...] = (FORWARD, WEIGHT, BOTH, ALL)
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output, in pixels."""
+        return self.size + 2 * self.padding - self.kernel + 1
+
+
+@attrs.frozen(kw_only=True)
+class Pool(Case):
+    """A 2x2 max pool and its gradient."""
+
+    channels: int
+    size: int
+    batch: int = 64
+    parts: tuple[str, ...] = (FORWARD, BACKWARD)
+
+
+@attrs.frozen(kw_only=True)
+class Sgemm(Case):
+    """The floor: float32 products of square matrices, on BLAS's threads, or one on each of Python's."""
+
+    programs: tuple[str, ...] = ("sgemm",)
+    parts: tuple[str, ...] = ("BLAS threads", "Python threads")
+    size: int = 1024
+
+
+def name_of(case: Case, part: str = "") -> str:
+    """What is done, with its sizes; the name of a row in the report."""
+    match case:
+        case Step():
+            name = f"LeNet-5 {'with batch norm, ' if case.batch_norm else ''}training step, batch {case.batch}"
+        case Epoch():
+            name = f"LeNet-5 epoch, {case.images:,} images, batch {case.batch}"
+        case Predict(batch=1):
+            name = "LeNet-5 inference, one image (latency)"
+        case Predict():
+            name = f"LeNet-5 inference, {case.images:,} images, batch {case.batch}"
+        case Conv():
+            taps = f"{case.kernel}x{case.kernel}"
+            name = f"conv {case.channels}->{case.filters} {taps} @{case.size}, batch {case.batch}"
+        case Pool():
+            name = f"max pool 2x2, {case.channels} channels @{case.size}, batch {case.batch}"
+        case _:
+            name = type(case).__name__.lower()
+    return f"{name}, {part}" if part else name
+
+
+def flops_of(case: Case, part: str = "") -> int | None:
+    """Floating-point operations of one call's matrix products, each multiply-add counting 2; None without any.
+
+    Training is forward, weight gradient and input gradient, without the first layer's input gradient.
+    """
+    training = 2 * (3 * sum(LENET_MACS) - LENET_MACS[0])
+    match case:
+        case Step():
+            return case.batch * training
+        case Epoch():
+            return case.images * training
+        case Predict():
+            return 2 * sum(LENET_MACS) * (1 if case.batch == 1 else case.images)
+        case Conv():
+            products = {BOTH: 2, ALL: 3}.get(part, 1) * case.batch * case.out_size**2
+            return 2 * products * case.filters * case.channels * case.kernel**2
+    return None
+
+
+def suite(quick: bool) -> list[Case]:
+    """All cases, in the order of the report; `quick` makes them small."""
+    scale = 8 if quick else 1
+    train, test = (320, 200) if quick else (60_000, 10_000)
+    batch, half = 128 // scale, 64 // scale
+    layer = ("fcnn", *EAGER, "JAX")
+    lenet_conv = functools.partial(Conv, programs=(*layer, "NumPy, im2col"), kernel=5, batch=batch)
+    shapes = [(3, 64, 32), (64, 64, 32), (64, 128, 16), (64, 256, 15), (128, 256, 8), (256, 256, 8), (256, 256, 7)]
+    return [
+        Step(
+            programs=("fcnn", "fcnn, threads", "fcnn, 1 thread", *EVERYONE[1:], *AS_IT_COMES, "autograd"), batch=batch
+        ),
+        Step(programs=("fcnn", *PYTORCH), batch=batch, batch_norm=True),
+        Epoch(programs=EVERYONE, images=train, batch=batch),
+        lenet_conv(channels=1, filters=6, size=28, padding=2),
+        lenet_conv(channels=6, filters=16, size=14, padding=0),
+        *(Conv(programs=layer, channels=c, filters=f, size=size, batch=half) for c, f, size in shapes),
+        Pool(programs=layer, channels=6, size=28, batch=batch),
+        Pool(programs=layer, channels=64, size=32, batch=half),
+        *(Predict(programs=EVERYONE, images=test, batch=size) for size in (1000 // scale, batch, 1)),
+    ]
+
+
+def select(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
+    """The cases, and their parts, that have one of the texts `only` in their name; all without any."""
+    chosen = [
+        attrs.evolve(case, parts=tuple(part for part in case.parts if matches(name_of(case, part), only)))
+        for case in cases
+    ]
+    return [case for case in chosen if case.parts]
+
+
+def matches(name: str, only: Sequence[str]) -> bool:
+    """Whether one of the texts is part of the name, in small or capital letters; always without any."""
+    return not only or any(text.lower() in name.lower() for text in only)

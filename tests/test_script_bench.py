@@ -1,0 +1,277 @@
+"""The benchmark: every program computes the same, the numbers are what they say, and no failure loses the rest."""
+
+import doctest
+import importlib.util
+import json
+import math
+import os
+import signal
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+
+import fcnn
+from fcnn.tree import flatten, unflatten
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+SPEC = importlib.util.spec_from_file_location("bench_script", SCRIPTS / "bench.py")
+script = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(script)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def scripts_on_path():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prepared(scripts_on_path, tmp_path_factory):
+    """What a program's worker gives as its check of a case, or the error that it raises."""
+    from benchmark.inputs import load_images, make_inputs
+    from benchmark.programs import PROGRAMS
+    from benchmark.worker import Worker
+
+    tmp_path = tmp_path_factory.mktemp("inputs")
+    workers = {program.name: Worker(program, 1) for program in PROGRAMS}
+
+    def ask(name, case):
+        np.savez(tmp_path / "inputs.npz", **make_inputs(case, lambda: load_images(None, True)))
+        return workers[name].ask("prepare", case, tmp_path / "inputs.npz")[0]
+
+    yield ask
+    for worker in workers.values():
+        worker.close()
+
+
+def small_cases():
+    """One small case of each kind."""
+    from benchmark.cases import Conv, Step, flops_of, suite
+
+    kinds = {}
+    for case in suite(quick=True):
+        if not isinstance(case, Conv) or (case.kernel == 5 and case.channels == 6):
+            kinds.setdefault((type(case), isinstance(case, Step) and case.batch_norm), case)
+    assert flops_of(next(iter(kinds.values()))) > 0
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("PyTorch, channels_last", "torch"),
+        ("JAX", "jax"),
+        ("NumPy, im2col", "numpy"),
+        ("autograd", "autograd"),
+    ],
+)
+def test_a_peer_computes_what_fcnn_computes(prepared, name, package):
+    """Losses before and after steps of Adam, logits, outputs and gradients of single layers."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    cases = [case for case in small_cases() if name in case.programs]
+    assert cases
+    for case in cases:
+        expected, found = prepared("fcnn", case), prepared(name, case)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=str(case))
+
+
+def test_the_baselines_gradient_is_fcnns():
+    from benchmark import with_numpy
+
+    state = fcnn.init_state(fcnn.lenet5(), fcnn.adam(1e-3), fcnn.key(0), (1, 28, 28))
+    rng = np.random.default_rng(0)
+    x, y = rng.random((8, 1, 28, 28), np.float32), rng.integers(0, 10, 8)
+    expected = fcnn.gradient(fcnn.lenet5(), fcnn.softmax_cross_entropy())(state.params, state.state, state.key, (x, y))
+    loss, grads = with_numpy.gradient(flatten(state.params), x, y)
+    assert math.isclose(loss, expected.loss, rel_tol=1e-5)
+    assert unflatten(grads).keys() == expected.grads.keys()
+    for path, leaf in flatten(expected.grads).items():
+        assert grads[path].dtype == np.float32
+        np.testing.assert_allclose(grads[path], leaf, rtol=0, atol=1e-5 * np.abs(leaf).max(), err_msg=path)
+
+
+def test_flops_by_hand():
+    from benchmark.cases import ALL, BOTH, FORWARD, INPUT, WEIGHT, Conv, Epoch, Pool, Predict, Step, flops_of
+
+    # Multiply-adds an image: 28*28*6*25 = 117,600; 10*10*16*150 = 240,000; 400*120; 120*84; 84*10. The first layer
+    # has two products in training, every other one three.
+    macs = 2 * 117_600 + 3 * (240_000 + 48_000 + 10_080 + 840)
+    assert flops_of(Step(programs=(), batch=128)) == 2 * 128 * macs == 289_781_760
+    assert flops_of(Epoch(programs=(), images=60_000)) == 2 * 60_000 * macs
+    assert flops_of(Predict(programs=(), images=100, batch=10)) == 2 * 100 * 416_520
+    assert flops_of(Predict(programs=(), images=100, batch=1)) == 2 * 416_520
+    conv = Conv(programs=(), channels=3, filters=64, size=32)
+    once = 2 * 64 * 32 * 32 * 64 * 27
+    assert [flops_of(conv, part) for part in (FORWARD, WEIGHT, INPUT, BOTH, ALL)] == [
+        *(once, once, once, 2 * once, 3 * once)
+    ]
+    assert flops_of(Conv(programs=(), channels=1, filters=6, kernel=5, padding=2, size=28, batch=1)) == 2 * 117_600
+    assert flops_of(Pool(programs=(), channels=6, size=28)) is None
+
+
+def test_ratios_are_taken_in_each_round():
+    """A machine that becomes ten times slower in the second round slows both, and the ratio stays."""
+    from benchmark.timing import ratio
+
+    ours, theirs = [[1.0, 1.0, 9.0], [10.0, 10.0], [1.0]], [[2.0, 2.0], [20.0], [4.0, 4.0, 4.0]]
+    assert ratio(ours, theirs) == {"median": 0.5, "low": 0.375, "high": 0.5, "count": 3, "of_medians": 1.25}
+
+
+def test_a_row_names_the_best_form_and_the_floor():
+    from benchmark.cases import Step
+    from benchmark.timing import row
+
+    rounds = {
+        "fcnn": [[0.002], [0.004]],
+        "PyTorch, NCHW": [[0.004], [0.004]],
+        "PyTorch, channels_last": [[0.003], [0.004]],
+        "JAX": [[0.001], [0.002]],
+    }
+    found = row(Step(programs=()), "", rounds, [289_781_760e3, 289_781_760e3 / 2])  # the floor is 1 ms, then 2 ms
+    assert found["best_pytorch"] == "PyTorch, channels_last"
+    assert found["ms"]["fcnn"] == {"median": 3.0, "low": 2.5, "high": 3.5, "count": 2}
+    assert {name: ratio["median"] for name, ratio in found["ratios"].items()} == {
+        "PyTorch, NCHW": 0.75,
+        "PyTorch, channels_last": 0.83333,
+        "JAX": 2.0,
+    }
+    assert found["times_floor"]["median"] == 2.0
+
+
+class Canned:
+    """Stands for a worker: gives the same answers every time, and fails when it is asked for the wrong thing."""
+
+    def __init__(self, check, seconds, fails_at=None):
+        self.check, self.seconds, self.fails_at, self.asked = check, seconds, fails_at, []
+
+    def ask(self, what, *_):
+        from benchmark.worker import WorkerError
+
+        self.asked.append(what)
+        if self.asked.count(what) == (self.fails_at or {}).get(what):
+            raise WorkerError(f"broke at {what}")
+        turn = {part: [seconds] for part, seconds in self.seconds.items()}
+        return {"prepare": (np.array(self.check), 1.0), "turn": turn}.get(what)
+
+
+def test_who_dies_or_computes_something_else_leaves_the_rest():
+    from benchmark.cases import BOTH, INPUT, WEIGHT, Conv
+    from benchmark.programs import PROGRAMS
+    from benchmark.timing import measure, rows_of
+
+    seconds = {WEIGHT: 1.0, BOTH: 3.0}
+    canned = {
+        "fcnn": Canned([1.0, 2.0], seconds),
+        "PyTorch, NCHW": Canned([1.0, 2.0005], {WEIGHT: 3.0, BOTH: 4.0}),
+        "PyTorch, channels_last": Canned([1.0, 2.0], seconds, {"turn": 2}),
+        "JAX": Canned([1.0, 2.1], seconds),
+        "NumPy, im2col": Canned([1.0, math.nan], seconds),
+        "autograd": Canned([1.0, 2.0], seconds, {"prepare": 1}),
+    }
+    case = Conv(programs=(), channels=1, filters=1, size=4, parts=(WEIGHT, BOTH))
+    workers = {program: canned[program.name] for program in PROGRAMS if program.name in canned}
+    found = measure(case, workers, Path(), rounds=3, budget=0.0)
+    different = "it computes something else: its first results are not fcnn's"
+    assert found.failures == {
+        "PyTorch, channels_last": "broke at turn",
+        "JAX": different,
+        "NumPy, im2col": different,
+        "autograd": "broke at prepare",
+    }
+    assert {name: len(turns) for name, turns in found.turns.items()} == {"fcnn": 3, "PyTorch, NCHW": 3}
+    assert canned["JAX"].asked == ["prepare"]
+    medians = {row["part"]: row["ratios"]["PyTorch, NCHW"]["median"] for row in rows_of(case, found)}
+    assert medians == {WEIGHT: 0.33333, INPUT: 2.0, BOTH: 0.75}
+
+
+def test_a_worker_that_is_killed_says_so_and_starts_anew(tmp_path):
+    from benchmark.cases import Sgemm
+    from benchmark.programs import SGEMM
+    from benchmark.worker import Worker, WorkerError
+
+    np.savez(tmp_path / "inputs.npz")
+    worker = Worker(SGEMM, 1)
+    request = ("prepare", Sgemm(size=8), tmp_path / "inputs.npz")
+    worker.ask(*request)
+    os.kill(worker._process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match=r"its process died \(exit code -9\)"):
+        worker.ask("turn")
+    with pytest.raises(WorkerError, match="KeyError"):
+        worker.ask("prepare", attrs.evolve(small_cases()[0]), tmp_path / "inputs.npz")
+    worker.ask(*request)
+    worker.ask("calibrate", 0.0)
+    assert set(worker.ask("turn")) == set(Sgemm().parts)
+    assert 5 < worker.ask("peak") < 1000
+    worker.close()
+
+
+def test_quick_run_writes_its_numbers_and_names_who_is_missing(tmp_path, monkeypatch, capsys):
+    from benchmark import session
+
+    monkeypatch.setattr(session, "find_spec", lambda name: None if name == "torch" else importlib.util.find_spec(name))
+    options = ["--quick", "--only", "conv 6->16", "--peers", "numpy", "torch", "--threads", "1"]
+    assert script.main([*options, "--out", str(tmp_path / "a")]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert [row["part"] for row in results["rows"]] == [
+        *("forward", "weight gradient", "input gradient (both − weight)", "both gradients", "forward + both gradients")
+    ]
+    assert all(set(row["ms"]) == {"fcnn", "NumPy, im2col"} for row in results["rows"])
+    assert all(row["times_floor"]["median"] > 0 for row in results["rows"])
+    assert str(tmp_path) not in json.dumps(results)
+    assert (tmp_path / "a" / "ratios.png").read_bytes().startswith(b"\x89PNG")
+    assert "PyTorch, NCHW: not installed: pip install torch==2.13.0 (everything)" in printed
+    assert "conv 6->16 5x5 @14, batch 16" in printed
+
+
+def test_the_figure_shows_ratios_where_pytorch_was_measured(tmp_path):
+    from benchmark import draw, report
+    from benchmark.cases import suite
+    from benchmark.timing import row
+
+    rounds = {name: [[0.01, 0.02], [0.03]] for name in ("fcnn", "PyTorch, NCHW", "JAX", "autograd")}
+    rows = [row(case, part, rounds) for case in suite(quick=False) for part in case.parts]
+    draw.figure({"rows": rows, "machine": report.machine(2)}).savefig(tmp_path / "ratios.png")
+    results = {"rows": rows, "notes": report.NOTES, "not_compared": [["JAX", "a", "b"], ["JAX", "c", "b"]]}
+    assert "JAX: b (a; c)" in report.ending(results)
+    assert "LeNet-5 training step, batch 128" in report.ending(results)
+
+
+def test_import_times_leave_out_what_is_missing():
+    from benchmark.footprint import import_times
+
+    found, failures = import_times(["json", "no_such_package"], 1)
+    assert list(found) == ["json"]
+    assert failures == {"no_such_package": "ModuleNotFoundError: No module named 'no_such_package'"}
+
+
+@pytest.mark.parametrize("model", ["lenet5", "lenet5_bn", "cifar"])
+def test_profile_has_a_line_for_each_layer(capsys, model):
+    from benchmark.layers import NETWORKS
+
+    assert script.main(["--profile", "--model", model, "--shard-size", "2", "--repetitions", "2"]) == 0
+    paths = [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]]
+    assert paths == [*NETWORKS[model][0]().children, "loss", "optimizer", "sharding", "everything", "whole"]
+
+
+def test_examples_in_docstrings():
+    from benchmark import timing, worker
+
+    assert [doctest.testmod(module).failed for module in (timing, worker)] == [0, 0]
+
+
+def test_list_and_nonsense(capsys, tmp_path):
+    assert script.main(["--list", "--only", "latency", "--only", "IMPORT"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["LeNet-5 inference, one image (latency)", "import time"]
+    assert script.main(["--only", "resnet"]) == 2
+    assert "--only resnet names no case; --list prints them" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert script.main(["--only", "import", "--out", str(tmp_path / "file" / "a")]) == 1
+    assert "choose another --out" in capsys.readouterr().err
+    assert script.main(["--only", "epoch", "--data", str(tmp_path), "--out", str(tmp_path / "a")]) == 1
+    assert f"{tmp_path}: no mnist there" in capsys.readouterr().err
