@@ -92,14 +92,19 @@ def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tupl
                 np.matmul(columns, out[begin * filters : end * filters], out=row)
             else:
                 row[:] = 0
-        columns_of = lowered[: len(rows)].reshape(len(rows), channels, kw, ow, n)
-        for j in range(kw):
-            begin = max(0, -((j - left) // sw))  # the first output column whose j-th input column isn't padding
-            end = min(ow, (width - 1 - (j - left)) // sw + 1)
-            if begin < end:
-                at = j - left + begin * sw
-                rows[:, :, at : at + (end - begin - 1) * sw + 1 : sw] += columns_of[:, :, j, begin:end]
+        _unlower(lowered[: len(rows)].reshape(len(rows), channels, kw, ow, n), rows, sw, left)
     return dx
+
+
+def _unlower(lowered: Array, rows: Array, step: int, left: int) -> None:
+    """Add rows (…, C, KW, OW, N), lowered along the width, to the rows (…, C, W, N) that they come from."""
+    kw, ow, width = lowered.shape[2], lowered.shape[3], rows.shape[2]
+    for j in range(kw):
+        begin = max(0, -((j - left) // step))  # the first output column whose j-th input column isn't padding
+        end = min(ow, (width - 1 - (j - left)) // step + 1)
+        if begin < end:
+            at = j - left + begin * step
+            rows[:, :, at : at + (end - begin - 1) * step + 1 : step] += lowered[:, :, j, begin:end]
 
 
 def _tile(filters: int, out_height: int, least: int) -> int:

@@ -69,8 +69,8 @@ def section(title: str, found: Mapping[str, Any]) -> str:
         lines += [
             f"  first results of {name} after {seconds:.1f} s" for name, seconds in first.items() if seconds > 0.1
         ]
-    lines += [f"  {name:<26}{mib:>9,.0f} MiB" for name, mib in found.get("memory_mib", {}).items()]
-    lines += [f"  {name:<26}{spread(seconds, 3):>26} s" for name, seconds in found.get("import_s", {}).items()]
+    lines += [f"  {name:<38}{mib:>9,.0f} MiB" for name, mib in found.get("memory_mib", {}).items()]
+    lines += [f"  {name:<38}{spread(seconds, 3):>26} s" for name, seconds in found.get("import_s", {}).items()]
     return "\n".join(lines)
 
 
@@ -116,7 +116,7 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line(program: str, median: str, quartiles: str, ratio: str, floor: str) -> str:
-    return f"    {program:<26}{median:>11}{quartiles:>24}{ratio:>24}{floor:>9}".rstrip()
+    return f"    {program:<38}{median:>11}{quartiles:>24}{ratio:>24}{floor:>9}".rstrip()
 
 
 def _processor() -> str:
