@@ -43,9 +43,10 @@ def processes(count: int) -> Iterator[MapFn]:
     """A `map` that runs in `count` processes, this one among them, with BLAS held to one thread in each.
 
     As `fcnn.parallel.threads`, with the same bits, but nothing waits for Python's lock: best for many short calls, as
-    in a training step of a small network. Workers are forked when a function is first mapped and stay while the same
-    function is mapped again; another function gets new ones, which takes some milliseconds. The function must be pure:
-    what it closes over is what it was at that moment. Arguments and results must be picklable, the function needn't.
+    in a training step of a small network. Workers are forked when a function is first mapped, no more than there are
+    items, and stay while the same function is mapped again; another function gets new ones, which takes some
+    milliseconds. The function must be pure: what it closes over is what it was at that moment. Arguments and results
+    must be picklable, the function needn't.
 
     Needs a system with `os.fork`. On macOS, whose own BLAS may not be used after a fork, take `threads`.
 
@@ -72,10 +73,11 @@ def processes(count: int) -> Iterator[MapFn]:
             items = list(zip(*arguments, strict=False))  # as `map`: the shortest ends it
             if len(items) < 2:
                 return [function(*item) for item in items]
-            if crew is None or crew.function is not function:
+            size = min(count, len(items))
+            if crew is None or crew.function is not function or crew.size < size:
                 if crew is not None:
                     crew.close()
-                crew = _Crew(function, count - 1)
+                crew = _Crew(function, size)
             try:
                 return crew.run(items)
             except WorkerError:
@@ -91,19 +93,20 @@ def processes(count: int) -> Iterator[MapFn]:
 
 
 class _Crew:
-    """The workers that know one function."""
+    """This process and the workers that know one function."""
 
-    def __init__(self, function: Callable[..., Any], count: int) -> None:
+    def __init__(self, function: Callable[..., Any], size: int) -> None:
         self.function = function
+        self.size = size
         self._number = 0  # of the request; a call that was interrupted leaves answers to an older one behind
         self._workers: list[_Worker] = []
-        for _ in range(count):
+        for _ in range(size - 1):
             self._workers.append(_Worker(function))
 
     def run(self, items: list[tuple[Any, ...]]) -> list[Any]:
         """The function of each item, in order; item i is computed by process i modulo their number, 0 is this one."""
         self._number += 1
-        every = 1 + len(self._workers)
+        every = self.size
         asked = [(at, worker) for at, worker in enumerate(self._workers, 1) if at < len(items)]
         for at, worker in asked:
             worker.send(self._number, items[at::every])

@@ -47,6 +47,14 @@ def test_maps_like_map(count):
         assert list(map_fn(str, [5])) == ["5"]
 
 
+def test_forks_no_more_than_there_are_items():
+    with processes(8) as map_fn:
+        map_fn(abs, range(3))
+        assert len(multiprocessing.active_children()) == 2
+        map_fn(abs, range(4))
+        assert len(multiprocessing.active_children()) == 3
+
+
 def test_works_in_several_processes_and_keeps_them_for_the_same_function():
     def who(_):
         time.sleep(0.01)
@@ -57,6 +65,7 @@ def test_works_in_several_processes_and_keeps_them_for_the_same_function():
         assert len(set(first)) == 3
         assert os.getpid() in first
         assert map_fn(who, range(6)) == first
+        assert map_fn(who, range(2)) == first[:2]
         assert set(map_fn(lambda x: who(x), range(6))) & set(first) == {os.getpid()}
 
 
