@@ -30,7 +30,7 @@ from fcnn.arrays import Array, frozen
 from fcnn.keys import Key, fold_in
 from fcnn.processes import MapFn, WorkerError, processes
 from fcnn.train import Gradient, GradientFn
-from fcnn.tree import Tree, flatten, freeze, map_elementwise
+from fcnn.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
 from fcnn.tree import map as tree_map
 
 __all__ = [
@@ -175,7 +175,6 @@ def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> 
         rows = slice(total * rank // comm.size, total * (rank + 1) // comm.size)
         share = rows.stop - rows.start
         like = freeze({"grads": params, "state": state})
-        leaves = flatten(like).values()
         if share:
             found = gradient_fn(params, state, fold_in(key, rank), (x[rows], targets[rows]))
             values = freeze({"grads": found.grads, "state": found.state})
@@ -183,13 +182,11 @@ def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> 
             numbers = [found.loss, math.nan if found.correct is None else found.correct, share]  # NaN stays NaN
         else:
             values, numbers = tree_map(np.zeros_like, like), [0.0, 0, 0]
-        dtype = next(iter(leaves), x).dtype
+        dtype = next((leaf.dtype for _, leaf in leaves(like)), x.dtype)
         sent = np.concatenate([*flatten(values).values(), numbers], axis=None, dtype=dtype)
         sent[:-2] *= share / total
         received = sum_over_ranks(sent, comm, timeout=timeout)
-        parts = iter(np.split(received, np.cumsum([leaf.size for leaf in leaves])))
-        means = tree_map(lambda leaf: next(parts).reshape(leaf.shape), like)
-        loss, correct, size = next(parts)
+        means, (loss, correct, size) = unravel(received[:-3], like), received[-3:]
         if size != total:
             raise ValueError(
                 f"over_ranks expects the same batch on every rank: the ranks' shares have {size:g} rows together, "

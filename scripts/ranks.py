@@ -89,7 +89,7 @@ class Ranks:
 
     def check_equal(self, params: fcnn.Tree, step: int) -> None:
         """Stop unless the parameters have the same bits on all ranks."""
-        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in fcnn.tree.flatten(params).values())).digest()
+        digest = hashlib.sha256(fcnn.tree.ravel(params).tobytes()).digest()
         digests = np.zeros((self.size, len(digest)), np.uint8)
         digests[self.comm.rank] = np.frombuffer(digest, np.uint8)
         found = self._sum(digests)
