@@ -11,14 +11,12 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
+from running import SCRIPTS, load_script
 
 import fcnn
 from fcnn.tree import flatten, unflatten
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-SPEC = importlib.util.spec_from_file_location("bench_script", SCRIPTS / "bench.py")
-script = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(script)
+script = load_script("bench")
 
 
 @pytest.fixture(autouse=True, scope="module")

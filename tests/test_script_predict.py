@@ -1,6 +1,5 @@
 """scripts/predict.py from outside: what it says of pictures and rows, and that bad input gets one sentence."""
 
-import importlib.util
 import json
 import os
 import re
@@ -14,19 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from running import SCRIPTS, load_script, runner
 
 import fcnn
 from fcnn import parallel
 from fcnn.tree import astype
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))  # as Python does for a script
-try:
-    SPEC = importlib.util.spec_from_file_location("predict_script", SCRIPTS / "predict.py")
-    script = importlib.util.module_from_spec(SPEC)
-    SPEC.loader.exec_module(script)
-finally:
-    sys.path.remove(str(SCRIPTS))
+script = load_script("predict")
 
 DIGITS = fcnn.data.make_digits(fcnn.key(7), 40)
 
@@ -84,15 +77,7 @@ def run(folder, monkeypatch, capsys, dataset):
     monkeypatch.setattr(
         fcnn.data, "load", lambda name, *args, **kw: dataset if name == "digits" else real(name, *args, **kw)
     )
-
-    def main(*arguments):
-        try:
-            code = script.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse's way
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return main
+    return runner(script, capsys)
 
 
 @pytest.fixture

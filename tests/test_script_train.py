@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib.util
 import json
 import signal
 import struct
@@ -13,14 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import SCRIPTS, load_script, runner
 
 import fcnn
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
-sys.path.insert(0, str(SCRIPT.parent))  # as for python scripts/train.py
-SPEC = importlib.util.spec_from_file_location("train_script", SCRIPT)
-script = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(script)
+SCRIPT = SCRIPTS / "train.py"
+script = load_script("train")
 
 TINY = ["--dataset", "digits", "--train-size", "160", "--batch-size", "32", "--epochs", "3", "--shard-size", "16"]
 STEPS, TOTAL = 5, 15  # of TINY: an epoch, and all
@@ -41,15 +38,7 @@ def run(tmp_path, monkeypatch, capsys, digits):
         fcnn.data, "load", lambda name, *args, **kw: digits if name == "digits" else real(name, *args, **kw)
     )
     monkeypatch.chdir(tmp_path)
-
-    def main(*arguments):
-        try:
-            code = script.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse's way
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return main
+    return runner(script, capsys)
 
 
 def arrays(checkpoint):
