@@ -1,28 +1,18 @@
 """Convolutional networks in pure NumPy, in a functional style, with hand-written and proved derivatives.
 
-Parameters are immutable trees, a layer is three pure functions (`fcnn.layer`), training is a fold over batches
-(`fcnn.train`). Begin with the example in the README; `fcnn.ops` holds the mathematics.
+Parameters are immutable trees, a layer is three pure functions (`fcnn.network.layer`), training is a fold over batches
+(`fcnn.training.step`). Begin with the example in the README; `fcnn.ops` holds the mathematics.
 """
 
-from fcnn import data, initializers, losses, metrics, models, ops, optim, parallel, schedules, tree
-from fcnn.checkpoint import CheckpointError, load, load_meta, save
-from fcnn.combinators import branch, residual, serial
+from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
-from fcnn.gradcheck import GradientError, gradcheck, gradcheck_loss
-from fcnn.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
-from fcnn.keys import Key, fold_in, generator, key
-from fcnn.layer import (
-    Functions,
-    Grads,
-    Init,
-    Layer,
-    LayerError,
-    Out,
-    describe,
-    layer_constructor,
-    summary,
-)
-from fcnn.layers import (
+from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_loss
+from fcnn.network import initializers, layers, models
+from fcnn.network.combinators import branch, residual, serial
+from fcnn.network.description import describe, summary
+from fcnn.network.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
+from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, layer_constructor
+from fcnn.network.layers import (
     avg_pool2d,
     batch_norm,
     conv2d,
@@ -39,106 +29,130 @@ from fcnn.layers import (
     softmax,
     tanh,
 )
-from fcnn.losses import mean_squared_error, softmax_cross_entropy
-from fcnn.metrics import accuracy, classification_report, confusion_matrix
-from fcnn.models import lenet5, lenet5_bn
+from fcnn.network.models import lenet5, lenet5_bn
 from fcnn.ops import col2im, im2col
-from fcnn.optim import Transform, adam, adamw, chain, clip_by_global_norm, sgd
-from fcnn.schedules import constant_schedule, cosine, linear_warmup, piecewise_linear, step_decay
-from fcnn.train import Evaluation, Record, TrainState, evaluate, fold, gradient, init_state, scan, train_step
-from fcnn.tree import Tree, TreeError, freeze
+from fcnn.training import losses, metrics, optim, parallel, schedules
+from fcnn.training.checkpoint import CheckpointError, load, load_meta, save
+from fcnn.training.losses import mean_squared_error, softmax_cross_entropy
+from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
+from fcnn.training.optim import Transform, adam, adamw, chain, clip_by_global_norm, sgd
+from fcnn.training.schedules import constant_schedule, cosine, linear_warmup, piecewise_linear, step_decay
+from fcnn.training.step import Evaluation, Record, TrainState, evaluate, fold, gradient, init_state, scan, train_step
+from fcnn.values import allocation, tree
+from fcnn.values.keys import Key, fold_in, generator, key
+from fcnn.values.tree import Tree, TreeError, freeze
 
 __version__ = "0.1.0"
 
+allocation.keep_freed_memory()
+
 __all__ = [
-    "Batch",
-    "CheckpointError",
-    "Dataset",
-    "Evaluation",
-    "Functions",
-    "GradientError",
-    "Grads",
-    "Init",
+    # Randomness: keys, and what is drawn from them.
     "Key",
-    "Layer",
-    "LayerError",
-    "Out",
-    "Record",
-    "Split",
-    "TrainState",
-    "Transform",
+    "key",
+    "fold_in",
+    "generator",
+    # Trees of arrays: parameters, state, gradients.
     "Tree",
     "TreeError",
-    "accuracy",
-    "adam",
-    "adamw",
-    "avg_pool2d",
-    "batch_norm",
-    "batches",
-    "branch",
-    "chain",
-    "classification_report",
-    "clip_by_global_norm",
-    "col2im",
-    "confusion_matrix",
-    "constant",
-    "constant_schedule",
-    "conv2d",
-    "cosine",
-    "data",
-    "dense",
-    "describe",
-    "dropout",
-    "evaluate",
-    "flatten",
-    "fold",
-    "fold_in",
     "freeze",
-    "gelu",
-    "generator",
+    "tree",
+    # Layers that compute with weights.
+    "conv2d",
+    "dense",
+    "batch_norm",
+    # Layers without weights.
+    "max_pool2d",
+    "avg_pool2d",
     "global_avg_pool2d",
-    "gradcheck",
-    "gradcheck_loss",
-    "gradient",
-    "he",
+    "flatten",
     "identity",
-    "im2col",
-    "init_state",
-    "initializers",
-    "kaiming_uniform",
-    "key",
-    "layer_constructor",
+    "dropout",
+    "relu",
     "leaky_relu",
-    "lecun",
+    "sigmoid",
+    "tanh",
+    "gelu",
+    "softmax",
+    "layers",
+    # Networks: layers made of layers, and some that have a name.
+    "serial",
+    "residual",
+    "branch",
     "lenet5",
     "lenet5_bn",
+    "models",
+    # A network in words.
+    "describe",
+    "summary",
+    # How weights begin.
+    "he",
+    "xavier",
+    "lecun",
+    "kaiming_uniform",
+    "constant",
+    "zeros",
+    "initializers",
+    # The contract, for layers of one's own.
+    "Layer",
+    "Functions",
+    "Init",
+    "Out",
+    "Grads",
+    "LayerError",
+    "layer_constructor",
+    # The mathematics, on arrays.
+    "ops",
+    "im2col",
+    "col2im",
+    # Data.
+    "Dataset",
+    "Split",
+    "Batch",
+    "batches",
+    "data",
+    # Losses.
+    "softmax_cross_entropy",
+    "mean_squared_error",
+    "losses",
+    # Optimizers.
+    "Transform",
+    "adam",
+    "adamw",
+    "sgd",
+    "clip_by_global_norm",
+    "chain",
+    "optim",
+    # Learning rates.
+    "constant_schedule",
+    "step_decay",
+    "cosine",
     "linear_warmup",
+    "piecewise_linear",
+    "schedules",
+    # Training: a step, and its fold over batches, on one core or many.
+    "TrainState",
+    "Record",
+    "init_state",
+    "gradient",
+    "train_step",
+    "fold",
+    "scan",
+    "parallel",
+    # How good a network is.
+    "Evaluation",
+    "evaluate",
+    "accuracy",
+    "confusion_matrix",
+    "classification_report",
+    "metrics",
+    # Files.
+    "save",
     "load",
     "load_meta",
-    "losses",
-    "max_pool2d",
-    "mean_squared_error",
-    "metrics",
-    "models",
-    "ops",
-    "optim",
-    "parallel",
-    "piecewise_linear",
-    "relu",
-    "residual",
-    "save",
-    "scan",
-    "schedules",
-    "serial",
-    "sgd",
-    "sigmoid",
-    "softmax",
-    "softmax_cross_entropy",
-    "step_decay",
-    "summary",
-    "tanh",
-    "train_step",
-    "tree",
-    "xavier",
-    "zeros",
+    "CheckpointError",
+    # Derivatives against central differences.
+    "gradcheck",
+    "gradcheck_loss",
+    "GradientError",
 ]

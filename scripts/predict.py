@@ -34,10 +34,10 @@ from train import MODELS, Stop, load_data, whole
 
 import fcnn
 from fcnn import parallel
-from fcnn.arrays import NDArray
 from fcnn.data.sources import SOURCES
 from fcnn.ops import softmax
-from fcnn.tree import astype
+from fcnn.values.arrays import NDArray
+from fcnn.values.tree import astype
 
 if TYPE_CHECKING:
     from PIL import Image as Picture  # at run time where it is used: rows need no Pillow

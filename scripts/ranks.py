@@ -19,6 +19,7 @@ import numpy as np
 
 import fcnn
 from fcnn import parallel
+from fcnn.training.step import GradientFn
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class Ranks:
         """Whether the flag is up on any rank."""
         return bool(self._sum(np.array([flag], np.int64))[0])
 
-    def gradient(self, gradient_fn: fcnn.train.GradientFn) -> fcnn.train.GradientFn:
+    def gradient(self, gradient_fn: GradientFn) -> GradientFn:
         """The gradient of the whole batch, each rank computing its share."""
         return parallel.over_ranks(gradient_fn, self.comm, timeout=self.timeout) if self.size > 1 else gradient_fn
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import fcnn
 from fcnn import parallel
-from fcnn.checkpoint import replacing
+from fcnn.values.files import replacing
 
 MODELS = {"lenet5": fcnn.lenet5, "lenet5_bn": fcnn.lenet5_bn}
 INITIALIZERS = {
@@ -228,8 +228,8 @@ def prepare(settings: Settings, root: str | None) -> Run:
         validation = train.take(rows[-settings.validation :])
         train = train.take(rows[: -settings.validation])
     in_shape = train.x.shape[1:]
-    init, bias_init = INITIALIZERS[settings.init]
-    model = MODELS[settings.model](in_shape, len(data.classes), init=init, bias_init=bias_init)
+    weights, biases = INITIALIZERS[settings.init]
+    model = MODELS[settings.model](in_shape, len(data.classes), weights=weights, biases=biases)
     steps = fcnn.data.steps_per_epoch(len(train), settings.batch_size)
     optimizer = make_optimizer(settings, steps)
     start = fcnn.init_state(model, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), in_shape)
@@ -302,7 +302,7 @@ def train(
                         ranks.first_does(save, path, state, run, settings, history, seen)
                         stopped(path, state, settings)
             ranks.check_equal(state.params, state.step)
-            found = fcnn.evaluate(run.model, state.params, state.state, run.validation, map_fn=map_fn)
+            found = fcnn.evaluate(run.model, state.params, state.layer_state, run.validation, map_fn=map_fn)
             if not math.isfinite(found.loss):
                 diverged(folder, state.step - 1, epoch)
             history = [*history, summary(epoch, seen, found)]
@@ -314,7 +314,7 @@ def train(
             print(epoch_line(history[-1], settings), flush=True)
             if epoch < settings.epochs and ranks.any(asked()):
                 stopped(path, state, settings)
-        result = fcnn.evaluate(run.model, state.params, state.state, run.test, map_fn=map_fn)
+        result = fcnn.evaluate(run.model, state.params, state.layer_state, run.test, map_fn=map_fn)
     report(run, settings, folder, history, result)
 
 
@@ -477,7 +477,7 @@ def load_data(name: str, root: str | None) -> fcnn.Dataset:
 
 def write_history(folder: Path, settings: Settings, history: list[dict[str, Any]]) -> None:
     """history.json and curves.png, each replaced in one step."""
-    from fcnn.plots import curves  # matplotlib takes longer to import than an epoch of a small run takes
+    from fcnn.inspection.plots import curves
 
     text = json.dumps({"settings": attrs.asdict(settings), "epochs": history}, indent=1)
     with replacing(folder / "history.json") as file:

@@ -56,9 +56,9 @@ def test_a_training_state_comes_back_bit_for_bit(path, dtype):
 
 def test_parameters_with_state_come_back(path):
     state = trained()
-    save(path, Init(state.params, state.state, (3,)))
+    save(path, Init(state.params, state.layer_state, (3,)))
     template = NETWORK.init(fcnn.key(9), (5,))
-    assert load(path, like=template) == Init(state.params, state.state, (3,))
+    assert load(path, like=template) == Init(state.params, state.layer_state, (3,), template.macs)
 
 
 def test_arrays_of_any_memory_order_come_back(path):
@@ -71,7 +71,7 @@ def test_a_part_loads_from_a_whole_checkpoint_but_not_the_other_way_round(path):
     state = trained()
     save(path, state)
     assert load(path, like=TEMPLATE.params) == state.params
-    assert load(path, like=NETWORK.init(fcnn.key(9), (5,)))[:2] == (state.params, state.state)
+    assert load(path, like=NETWORK.init(fcnn.key(9), (5,)))[:2] == (state.params, state.layer_state)
     save(path, state.params)
     with pytest.raises(CheckpointError, match=r"(?s)missing: state/bn1/mean.*missing: opt/adam/.*missing: step"):
         load(path, like=TEMPLATE)

@@ -28,7 +28,7 @@ from fcnn import (
     residual,
     serial,
 )
-from fcnn.tree import EMPTY, freeze, set_at
+from fcnn.values.tree import EMPTY, freeze, set_at
 
 KEY = fcnn.key(0)
 
@@ -284,13 +284,13 @@ def test_long_networks_print_one_child_a_line() -> None:
 
 
 def test_describe_is_plain_json() -> None:
-    net = serial(a=conv2d(2, (3, 1), init=fcnn.xavier()), r=residual(dropout(0.5)))
+    net = serial(a=conv2d(2, (3, 1), weights=fcnn.xavier()), r=residual(dropout(0.5)))
     described = fcnn.describe(net)
     assert json.loads(json.dumps(described)) == described
     assert described["kind"] == "serial"
     assert described["children"]["a"]["config"] == {
         "filters": 2, "kernel": [3, 1], "stride": 1, "padding": 0, "bias": True,
-        "init": "xavier('normal')", "bias_init": "zeros()",
+        "weights": {"kind": "xavier", "config": {"distribution": "normal"}}, "biases": {"kind": "zeros", "config": {}},
     }  # fmt: skip
     assert described["children"]["r"]["children"]["body"] == {
         "kind": "dropout",

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnn.data import Batch, compose, normalize, random_affine, random_flip, random_shift
-from fcnn.keys import fold_in, key
-from fcnn.ops.layout import block, frozen, unblock
+from fcnn.ops.layout import block, unblock
+from fcnn.values.arrays import frozen
+from fcnn.values.keys import fold_in, key
 
 ALL = [
     random_shift(2),
@@ -102,7 +103,7 @@ def test_an_affine_shift_by_a_fraction_blends_neighbours_and_is_black_outside():
 def test_an_affine_map_matches_a_loop_in_the_documented_formula():
     image = np.random.default_rng(0).random((7, 7))
     out = random_affine(30, 0.2, 1.5)(key(5), Batch(image[None, None], np.zeros(1, np.int64))).x[0, 0]
-    from fcnn.keys import generator
+    from fcnn.values.keys import generator
 
     rng = generator(key(5))
     angle, factor = np.deg2rad(rng.uniform(-30, 30, 1)[0]), rng.uniform(0.8, 1.2, 1)[0]
@@ -147,16 +148,15 @@ def test_compose_derives_keys_by_name_and_place_among_that_name():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: random_shift(-1), "whole number from 0 on, got -1"),
-        (lambda: random_shift(1.5), "whole number from 0 on, got 1.5"),
+        (lambda: random_shift(-1), "pixels is an integer of at least 0, got -1"),
         (lambda: random_shift(1, mode="wrap"), "mode is 'reflect' or 'zero', got 'wrap'"),
         (
             lambda: random_shift(5)(key(0), batch_of()),
             r"random_shift\(5\) reflects within images larger than 5, got 6x5",
         ),
-        (lambda: random_affine(degrees=-1), "degrees is a number from 0 on, got -1"),
-        (lambda: random_affine(shift=float("nan")), "shift is a number from 0 on, got nan"),
-        (lambda: random_affine(scale=1), "scale is below 1, got 1.0"),
+        (lambda: random_affine(degrees=-1), r"degrees is a number in \[0, inf\), got -1"),
+        (lambda: random_affine(shift=float("nan")), r"shift is a number in \[0, inf\), got nan"),
+        (lambda: random_affine(scale=1), r"scale is a number in \[0, 1\), got 1"),
         (lambda: normalize(0.5, 0), "std is above 0, got 0"),
         (lambda: normalize([], 1), "mean is a number, or one for each channel"),
         (lambda: normalize([0, 0], 1)(key(0), batch_of()), "2 values of mean for images of 3 channels"),
@@ -167,3 +167,8 @@ def test_compose_derives_keys_by_name_and_place_among_that_name():
 def test_wrong_arguments_are_told(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_part_of_a_pixel_is_told():
+    with pytest.raises(TypeError, match=r"pixels is an integer of at least 0, got 1\.5"):
+        random_shift(1.5)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnn.data import Batch, Split, as_batch, batches, steps_per_epoch
-from fcnn.keys import fold_in, generator, key
+from fcnn.values.keys import fold_in, generator, key
 
 settings.register_profile("data", deadline=None, derandomize=True, max_examples=50)
 DATA = settings.get_profile("data")
@@ -129,11 +129,11 @@ def test_a_late_start_reads_nothing_of_what_it_skips():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size is at least 1, got 0"),
-        ({"batch_size": 2.0}, TypeError, r"batch_size is a whole number, got 2\.0"),
-        ({"epochs": -1}, ValueError, "epochs is at least 0, got -1"),
-        ({"epochs": True}, TypeError, "epochs is a whole number, got True"),
-        ({"start_step": -1}, ValueError, "start_step is at least 0"),
+        ({"batch_size": 0}, ValueError, "batch_size is an integer of at least 1, got 0"),
+        ({"batch_size": 2.0}, TypeError, r"batch_size is an integer of at least 1, got 2\.0"),
+        ({"epochs": -1}, ValueError, "epochs is an integer of at least 0, got -1"),
+        ({"epochs": True}, TypeError, "epochs is an integer of at least 0, got True"),
+        ({"start_step": -1}, ValueError, "start_step is an integer of at least 0, got -1"),
         ({"start_step": 11, "epochs": 2}, ValueError, "start_step is at most 10, 2 epochs of 5 steps, got 11"),
         ({"batch_size": 11, "drop_last": True}, ValueError, "10 images give no batch of 11; take a smaller batch_size"),
     ],

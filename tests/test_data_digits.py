@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fcnn.data import Split, load, make_digits
-from fcnn.keys import key
+from fcnn.values.keys import key
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +62,14 @@ def test_a_pure_function_of_key_and_n():
 
 def test_the_same_bits_in_another_process():
     code = (
-        "import hashlib; from fcnn.data import make_digits; from fcnn.keys import key\n"
+        "import hashlib; from fcnn.data import make_digits; from fcnn.values.keys import key\n"
         "print(hashlib.sha256(make_digits(key(0), 40).x).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hashlib.sha256(make_digits(key(0), 40).x).hexdigest()
 
 
-@pytest.mark.parametrize("n", [-1, 2.5, True])
-def test_a_wrong_number_is_told(n):
-    with pytest.raises(ValueError, match="the number of images, is a whole number from 0 on"):
+@pytest.mark.parametrize(("n", "error"), [(-1, ValueError), (2.5, TypeError), (True, TypeError)])
+def test_a_wrong_number_is_told(n, error):
+    with pytest.raises(error, match="the number of images, is an integer of at least 0, got"):
         make_digits(key(0), n)

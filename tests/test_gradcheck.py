@@ -27,7 +27,7 @@ from fcnn import (
     softmax,
     softmax_cross_entropy,
 )
-from fcnn.tree import freeze, set_at
+from fcnn.values.tree import freeze, set_at
 
 Change = Callable[[Tree, Any, np.ndarray, Grads], Grads]
 

@@ -1,6 +1,7 @@
-"""Imports within the library point downwards only; `import fcnn` is light; everything public is documented."""
+"""The house: rooms import only what is below, a name has one import path, `import fcnn` is light, all is documented."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import subprocess
@@ -12,55 +13,44 @@ import pytest
 
 import fcnn
 
-# From the ground up: a module may import those before it, and no other.
-ORDER = [
-    "fcnn.arrays",
-    "fcnn.keys",
-    "fcnn.tree",
-    "fcnn.ops.layout",
-    "fcnn.ops.window",
-    "fcnn.ops.im2col",
-    "fcnn.ops.lowered",
-    "fcnn.ops.winograd",
-    "fcnn.ops.conv",
-    "fcnn.ops.pool",
-    "fcnn.ops.dense",
-    "fcnn.ops.norm",
-    "fcnn.ops.activation",
-    "fcnn.ops.dropout",
-    "fcnn.ops",
-    "fcnn.initializers",
-    "fcnn.layer",
-    "fcnn.layers",
-    "fcnn.combinators",
-    "fcnn.losses",
-    "fcnn.metrics",
-    "fcnn.schedules",
-    "fcnn.optim",
-    "fcnn.data.types",
-    "fcnn.data.readers",
-    "fcnn.data.sources",
-    "fcnn.data.fetch",
-    "fcnn.data.digits",
-    "fcnn.data.loading",
-    "fcnn.data.batches",
-    "fcnn.data.augment",
-    "fcnn.data",
-    "fcnn.train",
-    "fcnn.processes",
-    "fcnn.parallel",
-    "fcnn.checkpoint",
-    "fcnn.gradcheck",
-    "fcnn.models",
-    "fcnn.plots",
-    "fcnn",
-]
+ROOT = Path(fcnn.__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
 
-ROOT = Path(fcnn.__file__).parent
-FILES = {
-    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(ROOT.rglob("*.py"))
+# What a room may import: itself, and these. A room is a folder, or a file of scripts.
+ROOMS = {
+    "fcnn.values": set(),
+    "fcnn.ops": {"fcnn.values"},
+    "fcnn.network": {"fcnn.ops", "fcnn.values"},
+    "fcnn.data": {"fcnn.ops", "fcnn.values"},
+    "fcnn.training": {"fcnn.network", "fcnn.data", "fcnn.ops", "fcnn.values"},
+    "fcnn.inspection": {"fcnn.training", "fcnn.network", "fcnn.data", "fcnn.ops", "fcnn.values"},
 }
+LIBRARY = {"fcnn", *ROOMS}
+SCRIPT_ROOMS = {
+    "study.experiment": LIBRARY,
+    "study.findings": {"study.experiment", *LIBRARY},
+    "study.figures": {"study.findings", "study.experiment", *LIBRARY},
+    "study.page": {"study.figures", "study.findings", "study.experiment", *LIBRARY},
+    "study": {"study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
+    "bench": LIBRARY,
+    "ranks": LIBRARY,
+    "train": {"ranks", *LIBRARY},
+    "predict": LIBRARY,
+}
+# Where a name may be taken from although it is written elsewhere: what these list is public.
+FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}
+
+
+def modules(folder: Path, below: Path) -> dict[str, Path]:
+    """Every module of a folder by its import name, seen from `below`."""
+    return {
+        ".".join(path.relative_to(below).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(folder.rglob("*.py"))
+    }
+
+
+FILES = modules(ROOT / "fcnn", ROOT)
+ALL = FILES | modules(SCRIPTS, SCRIPTS)
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -74,9 +64,15 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The library's modules that a file imports: for `from fcnn.a import b`, fcnn.a.b if that is one, else fcnn.a."""
-    named = {name for name in imports(ast.parse(path.read_text("utf-8"))) if name.split(".")[0] == "fcnn"}
-    return {name if name in FILES else name.rpartition(".")[0] for name in named}
+    """The modules of this project that a file imports: for `from fcnn.a import b`, fcnn.a.b if that is one."""
+    named = set(imports(ast.parse(path.read_text("utf-8"))))
+    return {found for name in named if (found := name if name in ALL else name.rpartition(".")[0]) in ALL}
+
+
+def room_of(module: str) -> str:
+    """The room in which a module is."""
+    rooms = [room for room in ROOMS | SCRIPT_ROOMS if module == room or module.startswith(f"{room}.")]
+    return max(rooms, key=len, default=module)
 
 
 def top_level_packages(path: Path) -> tuple[set[str], set[str]]:
@@ -88,25 +84,66 @@ def top_level_packages(path: Path) -> tuple[set[str], set[str]]:
     return first, {name.split(".")[0] for name in imports(tree)}
 
 
-def test_order_lists_every_module_once() -> None:
-    assert sorted(ORDER) == sorted(FILES)
+def test_every_file_is_in_a_room() -> None:
+    assert {room_of(module) for module in ALL} == {"fcnn", *ROOMS, *SCRIPT_ROOMS}
 
 
-@pytest.mark.parametrize("module", ORDER)
+@pytest.mark.parametrize("module", ALL)
 def test_imports_point_downwards(module: str) -> None:
-    below = set(ORDER[: ORDER.index(module)])
-    found = imported_modules(FILES[module])
-    assert found <= below, f"{module} imports {found - below}, which stand above it"
+    room = room_of(module)
+    found = {room_of(name) for name in imported_modules(ALL[module])} - {room}
+    allowed = (ROOMS | SCRIPT_ROOMS)[room] if room != "fcnn" else set(ROOMS)
+    assert found <= allowed, f"{module} imports from {found - allowed}, which {room} may not"
+
+
+def test_no_circle_between_files() -> None:
+    graph = {module: imported_modules(path) - {module} for module, path in ALL.items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(ALL)  # raises CycleError, with the circle
+
+
+@pytest.mark.parametrize("module", ALL)
+def test_a_name_is_imported_from_where_it_is_written(module: str) -> None:
+    tree = ast.parse(ALL[module].read_text("utf-8"))
+    for node in [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module in ALL]:
+        for name in [alias.name for alias in node.names]:
+            if f"{node.module}.{name}" in ALL or node.module in FACES:
+                continue
+            assert name in written(ALL[node.module]), f"{module} takes {name} from {node.module}, which only imports it"
+
+
+def written(path: Path) -> set[str]:
+    """The names that a module defines itself."""
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if "." in module])
+def test_nothing_hides_a_module(module: str) -> None:
+    here = importlib.import_module(module)
+    package, _, name = module.rpartition(".")
+    assert getattr(sys.modules[package], name) is here
+
+
+def test_no_file_is_long() -> None:
+    lines = {module: len(path.read_text("utf-8").splitlines()) for module, path in ALL.items()}
+    assert {module: count for module, count in lines.items() if count > 400} == {}
 
 
 def test_matplotlib_and_torch_are_kept_out() -> None:
     eager, anywhere = {}, {}
     for module, path in FILES.items():
         eager[module], anywhere[module] = top_level_packages(path)
-    assert {module for module, names in eager.items() if "matplotlib" in names} == {"fcnn.plots"}
-    assert {module for module, names in anywhere.items() if "matplotlib" in names} <= {"fcnn.plots", "fcnn.data.digits"}
+    plots = "fcnn.inspection.plots"
+    assert {module for module, names in eager.items() if "matplotlib" in names} == {plots}
+    assert {module for module, names in anywhere.items() if "matplotlib" in names} <= {plots, "fcnn.data.digits"}
     assert not {module for module, names in anywhere.items() if names & {"torch", "mpi4py"}}
-    assert "fcnn.plots" not in set().union(*(imported_modules(path) for path in FILES.values()))
+    assert plots not in set().union(*(imported_modules(path) for path in FILES.values()))
 
 
 def test_import_loads_no_heavy_package() -> None:
@@ -116,14 +153,14 @@ def test_import_loads_no_heavy_package() -> None:
     assert not {"matplotlib", "torch", "PIL", "scipy", "mpi4py", "pandas"} & set(loaded)
 
 
-def test_all_is_complete_and_sorted() -> None:
-    assert list(fcnn.__all__) == sorted(set(fcnn.__all__))
+def test_all_is_complete() -> None:
+    assert len(fcnn.__all__) == len(set(fcnn.__all__))
     assert all(hasattr(fcnn, name) for name in fcnn.__all__)
     public = {name for name, value in vars(fcnn).items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert public <= set(fcnn.__all__), "imported into fcnn but not in __all__"
 
 
-@pytest.mark.parametrize("module", ORDER)
+@pytest.mark.parametrize("module", FILES)
 def test_everything_public_is_documented(module: str) -> None:
     here = importlib.import_module(module)
     assert here.__doc__

@@ -78,20 +78,20 @@ def test_numpy_integers_do_as_well():
 
 @pytest.mark.parametrize("seed", [1.0, "0", None, True])
 def test_a_seed_is_an_integer(seed):
-    with pytest.raises(TypeError, match=r"^seed is an integer, got"):
+    with pytest.raises(TypeError, match=r"^seed is an integer of at least 0, got"):
         key(seed)
 
 
 @pytest.mark.parametrize("data", [1.0, None, b"a", False])
 def test_what_is_folded_in_is_a_name_or_an_integer(data):
-    with pytest.raises(TypeError, match=r"^data is an integer, got"):
+    with pytest.raises(TypeError, match=r"^data is an integer of at least 0, got"):
         fold_in(key(0), data)
 
 
 def test_negative_numbers_are_refused():
-    with pytest.raises(ValueError, match="seed is not negative, got -1"):
+    with pytest.raises(ValueError, match="seed is an integer of at least 0, got -1"):
         key(-1)
-    with pytest.raises(ValueError, match="data is not negative, got -1"):
+    with pytest.raises(ValueError, match="data is an integer of at least 0, got -1"):
         fold_in(key(0), -1)
 
 

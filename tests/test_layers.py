@@ -1,6 +1,8 @@
-"""What the contract of `fcnn.layer` promises, for every row of `cases.CASES`, in both modes and both dtypes."""
+"""What the contract of `fcnn.network.layer` promises, for every row of `cases.CASES`, in both modes and both dtypes."""
 
 import functools
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ from cases import CASES, Case, descendants
 
 import fcnn
 from fcnn import Grads, Out, Tree
-from fcnn.tree import EMPTY, astype, flatten, freeze, unflatten
+from fcnn.values.tree import EMPTY, astype, flatten, freeze, unflatten
 
 N = 3
 
@@ -127,9 +129,12 @@ def test_table_has_every_constructor() -> None:
     assert {"conv2d", "softmax", "serial", "branch", "lenet5"} <= made
     there = {layer.kind for case in CASES for _, layer in descendants(case.layer)} | {case.name for case in CASES}
     assert made <= there, f"no row in tests/cases.py for {made - there}"
-    for module in (fcnn.layers, fcnn.combinators, fcnn.models):
-        written = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-        constructors = {n for n in written if getattr(module, n).__annotations__.get("return") is fcnn.Layer}
+    for found in pkgutil.walk_packages(fcnn.network.__path__, "fcnn.network."):
+        if found.name == "fcnn.network.rewriting":
+            continue  # makes networks of networks, not of arguments
+        module = importlib.import_module(found.name)
+        own = {name: v for name, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__}
+        constructors = {n for n, v in own.items() if getattr(v, "__annotations__", {}).get("return") is fcnn.Layer}
         assert {name for name in constructors if not name.startswith("_")} <= made
 
 
@@ -320,7 +325,7 @@ def test_weights_begin_with_the_variance_of_their_fans(init: fcnn.initializers.I
         (functools.partial(fcnn.conv2d, 32, (3, 5)), (8, 9, 9), (8 * 15, 32 * 15)),
         (functools.partial(fcnn.dense, 64), (100,), (100, 64)),
     ):
-        params = make(init=init, bias_init=init).init(fcnn.key(0), in_shape).params
+        params = make(weights=init, biases=init).init(fcnn.key(0), in_shape).params
         variance = INITIALIZERS[init](*fans)
         assert np.var(params["w"], dtype=np.float64) == pytest.approx(variance, rel=0.15)
         assert 0.3 * variance < np.var(params["b"], dtype=np.float64) < 3 * variance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcnn import accuracy, classification_report, confusion_matrix, mean_squared_error, softmax_cross_entropy
-from fcnn.arrays import frozen
+from fcnn.values.arrays import frozen
 
 LOG2, LOG3 = math.log(2), math.log(3)
 
@@ -109,7 +109,7 @@ def test_labels_that_are_none(logits, labels, message):
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0, math.nan])
 def test_label_smoothing_is_a_share(smoothing):
-    with pytest.raises(ValueError, match="label_smoothing is at least 0 and less than 1"):
+    with pytest.raises(ValueError, match=r"label_smoothing is a number in \[0, 1\), got"):
         softmax_cross_entropy(smoothing)
 
 

@@ -39,7 +39,7 @@ def start(ranks, *command):
     """Start Python on so many ranks."""
     return subprocess.Popen(
         [MPIEXEC, "-n", str(ranks), sys.executable, "-W", "error", *map(str, command)],
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.fspath(SCRIPTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,17 +92,17 @@ def job_gradients(comm):
         for size in (22, 5, 1):
             expected = whole(params, state, KEY, batch(size))
             found = parallel.over_ranks(gradient, comm)(params, state, KEY, batch(size))
-            assert (found.correct, found.size, found.state) == (expected.correct, size, state)
+            assert (found.correct, found.size, found.layer_state) == (expected.correct, size, state)
             np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
             for path, leaf in tree.flatten(expected.grads).items():
                 np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
             assert all(other == found for other in comm.allgather(found))
     params, state = made(NORMED)
     gradient = fcnn.gradient(NORMED, LOSS)
-    found = parallel.over_ranks(gradient, comm)(params, state, KEY, batch(22)).state
+    found = parallel.over_ranks(gradient, comm)(params, state, KEY, batch(22)).layer_state
     x, y = batch(22)
     cuts = [22 * rank // comm.size for rank in range(comm.size + 1)]
-    parts = [gradient(params, state, KEY, (x[a:b], y[a:b])).state for a, b in itertools.pairwise(cuts)]
+    parts = [gradient(params, state, KEY, (x[a:b], y[a:b])).layer_state for a, b in itertools.pairwise(cuts)]
     expected = np.average([part["bn1"]["var"] for part in parts], axis=0, weights=np.diff(cuts))
     np.testing.assert_allclose(found["bn1"]["var"], expected, rtol=1e-13)
 
@@ -168,7 +168,6 @@ def test_a_job_whose_rank_does_not_go_on_ends_in_time(fault, module, seconds):
 
 def job_train(comm, fault, *argv):
     """scripts/train.py on a few digits, with something that happens in the middle of the second epoch."""
-    sys.path.insert(0, os.fspath(SCRIPTS))
     import train as script
 
     digits = fcnn.data.make_digits(fcnn.key(0), 400)
@@ -326,13 +325,9 @@ def test_what_is_wrong_at_the_beginning_is_said_once(tmp_path, options, code, me
 
 def job_cells(comm, folder):
     """The study's cells over the executor of its --mpi; the last one can't be run."""
-    sys.path.insert(0, os.fspath(SCRIPTS / "study"))
-    from cells import Training
-    from runner import Store, StudyError, run_all
-
-    spec = importlib.util.spec_from_file_location("study_main", SCRIPTS / "study" / "__main__.py")
-    study = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(study)
+    from study import __main__ as study
+    from study.experiment.cells import Training
+    from study.experiment.runner import Store, StudyError, run_all
 
     cells = [Training(dataset=name, train_size=100, epochs=1) for name in ("digits", "nothing")]
     with study.mpi_pool() as pool:

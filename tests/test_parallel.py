@@ -41,7 +41,7 @@ def batch(n=22, dtype=np.float64, seed=0):
 
 def made(model, dtype=np.float64):
     state = fcnn.init_state(model, fcnn.sgd(0.1), fcnn.key(0), IMAGE, dtype)
-    return state.params, state.state
+    return state.params, state.layer_state
 
 
 @pytest.mark.parametrize("shard_size", [1, 5, 11, 22, 64])
@@ -51,7 +51,7 @@ def test_sharded_is_the_gradient_of_the_whole_batch(shard_size):
     expected = whole(params, state, KEY, batch())
     found = parallel.sharded(whole, shard_size)(params, state, KEY, batch())
     assert found.loss == pytest.approx(expected.loss, rel=1e-12)
-    assert (found.correct, found.size, found.state) == (expected.correct, 22, state)
+    assert (found.correct, found.size, found.layer_state) == (expected.correct, 22, state)
     for path, leaf in tree.flatten(expected.grads).items():
         np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
 
@@ -99,9 +99,11 @@ def test_ghost_batch_norm_keeps_the_weighted_mean_of_what_the_shards_found():
     found = parallel.sharded(gradient, 9)(params, state, KEY, (x, y))
     parts = [gradient(params, state, KEY, (x[a:b], y[a:b])) for a, b in ((0, 9), (9, 18), (18, 22))]
     for name in ("mean", "var"):
-        expected = sum(w * part.state["bn1"][name] for w, part in zip((9 / 22, 9 / 22, 4 / 22), parts, strict=True))
-        np.testing.assert_allclose(found.state["bn1"][name], expected, rtol=1e-14)
-    assert found.state != gradient(params, state, KEY, (x, y)).state
+        expected = sum(
+            w * part.layer_state["bn1"][name] for w, part in zip((9 / 22, 9 / 22, 4 / 22), parts, strict=True)
+        )
+        np.testing.assert_allclose(found.layer_state["bn1"][name], expected, rtol=1e-14)
+    assert found.layer_state != gradient(params, state, KEY, (x, y)).layer_state
 
 
 def test_every_shard_drops_other_units():
@@ -282,8 +284,8 @@ def test_over_ranks_composes_with_sharded_and_keeps_the_mean_of_the_ghosts():
     parts = [gradient(params, state, KEY, (x[a:b], y[a:b])) for a, b in ((0, 9), (9, 11), (11, 20), (20, 22))]
     for name in ("mean", "var"):
         weights = (9 / 22, 2 / 22, 9 / 22, 2 / 22)
-        expected = sum(w * part.state["bn1"][name] for w, part in zip(weights, parts, strict=True))
-        np.testing.assert_allclose(found.state["bn1"][name], expected, rtol=1e-14)
+        expected = sum(w * part.layer_state["bn1"][name] for w, part in zip(weights, parts, strict=True))
+        np.testing.assert_allclose(found.layer_state["bn1"][name], expected, rtol=1e-14)
 
 
 def test_over_ranks_counts_nothing_of_a_regression():
@@ -338,16 +340,16 @@ def test_sum_over_ranks():
     with pytest.raises(ValueError, match="read-only"):
         found[0][0] = 1
     for timeout in (0, -1, math.nan):
-        with pytest.raises(ValueError, match=f"timeout expects seconds, more than 0, got {timeout}"):
+        with pytest.raises(ValueError, match=rf"timeout, in seconds, is a number in \(0, inf\], got {timeout}"):
             parallel.over_ranks(fcnn.gradient(PLAIN, LOSS), Rank([[]], 0), timeout=timeout)
 
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_sizes_and_counts_are_at_least_1(number):
-    with pytest.raises(ValueError, match=f"sharded expects a shard_size of at least 1, got {number}"):
+    with pytest.raises(ValueError, match=f"shard_size is an integer of at least 1, got {number}"):
         parallel.sharded(fcnn.gradient(PLAIN, LOSS), number)
     with (
-        pytest.raises(ValueError, match=f"threads expects a count of at least 1, got {number}"),
+        pytest.raises(ValueError, match=f"count is an integer of at least 1, got {number}"),
         parallel.threads(number),
     ):
         pass

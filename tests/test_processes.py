@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_info
 
 import fcnn
 from fcnn import parallel, tree
-from fcnn import processes as module
 from fcnn.ops.layout import block, empty
-from fcnn.processes import WorkerError, processes
+from fcnn.training import workers as module
+from fcnn.training.workers import WorkerError, processes
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes needs os.fork")
 
@@ -221,7 +221,7 @@ def test_workers_hold_blas_to_one_thread():
 def test_workers_end_with_a_parent_that_is_killed():
     program = (
         "import os, signal\n"
-        "from fcnn.processes import processes\n"
+        "from fcnn.training.workers import processes\n"
         "def who(_): return os.getpid()\n"
         "with processes(3) as map_fn:\n"
         "    print(*map_fn(who, range(3))[1:], flush=True)\n"
@@ -238,7 +238,7 @@ def test_workers_end_with_a_parent_that_is_killed():
 
 
 def test_says_what_it_needs(monkeypatch):
-    with pytest.raises(ValueError, match="count of at least 1, got 0"), processes(0):
+    with pytest.raises(ValueError, match="count is an integer of at least 1, got 0"), processes(0):
         pass
     monkeypatch.delattr(os, "fork")
     with pytest.raises(RuntimeError, match=r"lacks; use fcnn.parallel.threads"), processes(2):

@@ -11,27 +11,18 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
-from running import SCRIPTS, load_script
+from bench import __main__ as script
 
 import fcnn
-from fcnn.tree import flatten, unflatten
-
-script = load_script("bench")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def scripts_on_path():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)
-        yield
+from fcnn.values.tree import flatten, unflatten
 
 
 @pytest.fixture(scope="module")
-def prepared(scripts_on_path, tmp_path_factory):
+def prepared(tmp_path_factory):
     """What a program's worker gives as its check of a case, or the error that it raises."""
-    from benchmark.inputs import load_images, make_inputs
-    from benchmark.programs import PROGRAMS
-    from benchmark.worker import Worker
+    from bench.inputs import load_images, make_inputs
+    from bench.programs import PROGRAMS
+    from bench.worker import Worker
 
     tmp_path = tmp_path_factory.mktemp("inputs")
     workers = {program.name: Worker(program, 1) for program in PROGRAMS}
@@ -47,7 +38,7 @@ def prepared(scripts_on_path, tmp_path_factory):
 
 def small_cases():
     """One small case of each kind."""
-    from benchmark.cases import Conv, Step, flops_of, suite
+    from bench.cases import Conv, Step, flops_of, suite
 
     kinds = {}
     for case in suite(quick=True):
@@ -79,12 +70,14 @@ def test_a_peer_computes_what_fcnn_computes(prepared, name, package):
 
 
 def test_the_baselines_gradient_is_fcnns():
-    from benchmark import with_numpy
+    from bench import with_numpy
 
     state = fcnn.init_state(fcnn.lenet5(), fcnn.adam(1e-3), fcnn.key(0), (1, 28, 28))
     rng = np.random.default_rng(0)
     x, y = rng.random((8, 1, 28, 28), np.float32), rng.integers(0, 10, 8)
-    expected = fcnn.gradient(fcnn.lenet5(), fcnn.softmax_cross_entropy())(state.params, state.state, state.key, (x, y))
+    expected = fcnn.gradient(fcnn.lenet5(), fcnn.softmax_cross_entropy())(
+        state.params, state.layer_state, state.key, (x, y)
+    )
     loss, grads = with_numpy.gradient(flatten(state.params), x, y)
     assert math.isclose(loss, expected.loss, rel_tol=1e-5)
     assert unflatten(grads).keys() == expected.grads.keys()
@@ -94,7 +87,7 @@ def test_the_baselines_gradient_is_fcnns():
 
 
 def test_flops_by_hand():
-    from benchmark.cases import ALL, BOTH, FORWARD, INPUT, WEIGHT, Conv, Epoch, Pool, Predict, Step, flops_of
+    from bench.cases import ALL, BOTH, FORWARD, INPUT, WEIGHT, Conv, Epoch, Pool, Predict, Step, flops_of
 
     # Multiply-adds an image: 28*28*6*25 = 117,600; 10*10*16*150 = 240,000; 400*120; 120*84; 84*10. The first layer
     # has two products in training, every other one three.
@@ -114,15 +107,15 @@ def test_flops_by_hand():
 
 def test_ratios_are_taken_in_each_round():
     """A machine that becomes ten times slower in the second round slows both, and the ratio stays."""
-    from benchmark.timing import ratio
+    from bench.timing import ratio
 
     ours, theirs = [[1.0, 1.0, 9.0], [10.0, 10.0], [1.0]], [[2.0, 2.0], [20.0], [4.0, 4.0, 4.0]]
     assert ratio(ours, theirs) == {"median": 0.5, "low": 0.375, "high": 0.5, "count": 3, "of_medians": 1.25}
 
 
 def test_a_row_names_the_best_form_and_the_floor():
-    from benchmark.cases import Step
-    from benchmark.timing import row
+    from bench.cases import Step
+    from bench.timing import row
 
     rounds = {
         "fcnn": [[0.002], [0.004]],
@@ -148,7 +141,7 @@ class Canned:
         self.check, self.seconds, self.fails_at, self.asked = check, seconds, fails_at, []
 
     def ask(self, what, *_):
-        from benchmark.worker import WorkerError
+        from bench.worker import WorkerError
 
         self.asked.append(what)
         if self.asked.count(what) == (self.fails_at or {}).get(what):
@@ -158,9 +151,9 @@ class Canned:
 
 
 def test_who_dies_or_computes_something_else_leaves_the_rest():
-    from benchmark.cases import BOTH, INPUT, WEIGHT, Conv
-    from benchmark.programs import PROGRAMS
-    from benchmark.timing import measure, rows_of
+    from bench.cases import BOTH, INPUT, WEIGHT, Conv
+    from bench.programs import PROGRAMS
+    from bench.timing import measure, rows_of
 
     seconds = {WEIGHT: 1.0, BOTH: 3.0}
     canned = {
@@ -188,9 +181,9 @@ def test_who_dies_or_computes_something_else_leaves_the_rest():
 
 
 def test_a_worker_that_is_killed_says_so_and_starts_anew(tmp_path):
-    from benchmark.cases import Sgemm
-    from benchmark.programs import SGEMM
-    from benchmark.worker import Worker, WorkerError
+    from bench.cases import Sgemm
+    from bench.programs import SGEMM
+    from bench.worker import Worker, WorkerError
 
     np.savez(tmp_path / "inputs.npz")
     worker = Worker(SGEMM, 1)
@@ -209,7 +202,7 @@ def test_a_worker_that_is_killed_says_so_and_starts_anew(tmp_path):
 
 
 def test_quick_run_writes_its_numbers_and_names_who_is_missing(tmp_path, monkeypatch, capsys):
-    from benchmark import session
+    from bench import session
 
     monkeypatch.setattr(session, "find_spec", lambda name: None if name == "torch" else importlib.util.find_spec(name))
     options = ["--quick", "--only", "conv 6->16", "--peers", "numpy", "torch", "--threads", "1"]
@@ -228,9 +221,9 @@ def test_quick_run_writes_its_numbers_and_names_who_is_missing(tmp_path, monkeyp
 
 
 def test_the_figure_shows_ratios_where_pytorch_was_measured(tmp_path):
-    from benchmark import draw, report
-    from benchmark.cases import suite
-    from benchmark.timing import row
+    from bench import draw, report
+    from bench.cases import suite
+    from bench.timing import row
 
     rounds = {name: [[0.01, 0.02], [0.03]] for name in ("fcnn", "PyTorch, NCHW", "JAX", "autograd")}
     rows = [row(case, part, rounds) for case in suite(quick=False) for part in case.parts]
@@ -241,7 +234,7 @@ def test_the_figure_shows_ratios_where_pytorch_was_measured(tmp_path):
 
 
 def test_import_times_leave_out_what_is_missing():
-    from benchmark.footprint import import_times
+    from bench.footprint import import_times
 
     found, failures = import_times(["json", "no_such_package"], 1)
     assert list(found) == ["json"]
@@ -250,7 +243,7 @@ def test_import_times_leave_out_what_is_missing():
 
 @pytest.mark.parametrize("model", ["lenet5", "lenet5_bn", "cifar"])
 def test_profile_has_a_line_for_each_layer(capsys, model):
-    from benchmark.layers import NETWORKS
+    from bench.layers import NETWORKS
 
     assert script.main(["--profile", "--model", model, "--shard-size", "2", "--repetitions", "2"]) == 0
     paths = [line.split()[0] for line in capsys.readouterr().out.splitlines()[3:]]
@@ -258,7 +251,7 @@ def test_profile_has_a_line_for_each_layer(capsys, model):
 
 
 def test_examples_in_docstrings():
-    from benchmark import timing, worker
+    from bench import timing, worker
 
     assert [doctest.testmod(module).failed for module in (timing, worker)] == [0, 0]
 

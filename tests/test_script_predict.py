@@ -11,15 +11,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import predict as script
 import pytest
 from PIL import Image
-from running import SCRIPTS, load_script, runner
+from running import SCRIPTS, runner
 
 import fcnn
 from fcnn import parallel
-from fcnn.tree import astype
-
-script = load_script("predict")
+from fcnn.values.tree import astype
 
 DIGITS = fcnn.data.make_digits(fcnn.key(7), 40)
 
@@ -93,7 +92,8 @@ def found(run):
 
 
 def direct(model, values, x):
-    outputs = fcnn.evaluate(model, values.params, values.state, fcnn.Split(x, np.zeros(len(x), np.int64))).outputs
+    state = values.state if isinstance(values, fcnn.Init) else values.layer_state
+    outputs = fcnn.evaluate(model, values.params, state, fcnn.Split(x, np.zeros(len(x), np.int64))).outputs
     return fcnn.ops.softmax(outputs.astype(np.float64))[0]
 
 
@@ -329,7 +329,7 @@ def test_a_file_without_settings_is_read_with_options(found, lenet, dataset, wha
     model, final = lenet
     value = {
         "parameters": final.params,
-        "parameters and state": fcnn.Init(final.params, final.state, (10,)),
+        "parameters and state": fcnn.Init(final.params, final.layer_state, (10,)),
         "double precision": astype(final.params, np.float64),
     }[what]
     fcnn.save("bare.npz", value)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import SCRIPTS, load_script, runner
+import train as script
+from running import SCRIPTS, runner
 
 import fcnn
 
 SCRIPT = SCRIPTS / "train.py"
-script = load_script("train")
 
 TINY = ["--dataset", "digits", "--train-size", "160", "--batch-size", "32", "--epochs", "3", "--shard-size", "16"]
 STEPS, TOTAL = 5, 15  # of TINY: an epoch, and all
@@ -310,8 +310,8 @@ def test_resuming_what_is_no_run(run, tmp_path):
         (["--epochs", "two"], 2, "invalid whole number value: 'two'"),
         (["--lr", "nan"], 2, "expected a finite number of at least 0, got nan"),
         (["--see", "1"], 2, "unrecognized arguments: --see 1"),
-        (["--label-smoothing", "1.5"], 1, "label_smoothing is at least 0 and less than 1, got 1.5"),
-        (["--optimizer", "sgd", "--momentum", "2"], 1, "momentum is at least 0 and less than 1, got 2.0"),
+        (["--label-smoothing", "1.5"], 1, "label_smoothing is a number in [0, 1), got 1.5"),
+        (["--optimizer", "sgd", "--momentum", "2"], 1, "momentum is a number in [0, 1), got 2.0"),
         (["--train-size", "10001"], 1, "10001"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -14,11 +14,6 @@ STUDY = Path(__file__).parents[1] / "scripts" / "study"
 TORCH = importlib.util.find_spec("torch") is not None
 
 
-@pytest.fixture(autouse=True)
-def study_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(STUDY)
-
-
 def run_study(*arguments):
     return subprocess.run(
         [sys.executable, "-W", "error", STUDY, *map(str, arguments)], capture_output=True, text=True, timeout=500
@@ -77,7 +72,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def small(**settings):
-    from cells import Training
+    from study.experiment.cells import Training
 
     return Training(**{"dataset": "digits", "train_size": 300, "epochs": 1, **settings})
 
@@ -92,7 +87,7 @@ def timeless(result):
     "framework", ["fcnn", pytest.param("pytorch", marks=pytest.mark.skipif(not TORCH, reason="no torch"))]
 )
 def test_a_cell_is_a_pure_function_of_its_settings(framework):
-    from cells import key_of, run
+    from study.experiment.cells import key_of, run
 
     cell = small(framework=framework)
     assert timeless(run(cell)[0]) == timeless(run(cell)[0])
@@ -102,13 +97,13 @@ def test_a_cell_is_a_pure_function_of_its_settings(framework):
 
 
 def test_threads_change_no_number():
-    from cells import run
+    from study.experiment.cells import run
 
     assert timeless(run(small(threads=1))[0]) == timeless(run(small(threads=2))[0])
 
 
 def test_any_executor_runs_the_cells_and_finished_ones_are_kept(tmp_path, capsys):
-    from runner import Store, run_all
+    from study.experiment.runner import Store, run_all
 
     cells = [small(seed=seed) for seed in range(3)]
     with ThreadPoolExecutor(1) as pool:
@@ -121,7 +116,7 @@ def test_any_executor_runs_the_cells_and_finished_ones_are_kept(tmp_path, capsys
 
 
 def test_a_cell_that_fails_is_named(tmp_path):
-    from runner import Store, StudyError, run_all
+    from study.experiment.runner import Store, StudyError, run_all
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(StudyError, match=r"fcnn, nothing, 300 images.*unknown data set"):
         run_all((), [small(dataset="nothing")], Store(tmp_path), 1, pool)
@@ -129,8 +124,8 @@ def test_a_cell_that_fails_is_named(tmp_path):
 
 @pytest.mark.parametrize("scale", ["quick", "default", "full"])
 def test_the_frameworks_get_the_same_cells(scale):
-    from cells import Training
-    from plan import plan
+    from study.experiment.cells import Training
+    from study.experiment.plan import plan
 
     cells = plan(scale, ("fcnn", "pytorch"), 2).cells
     compared = [c for c in cells if isinstance(c, Training) and not (c.batch_norm or c.dropout or c.optimizer == "sgd")]

@@ -4,7 +4,6 @@ import copy
 import itertools
 import json
 import re
-import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,19 +25,12 @@ BASE = {
 
 @pytest.fixture(scope="module")
 def modules():
-    """The study's modules, which import each other by their plain names as `python scripts/study` does."""
-    before = list(sys.path)
-    sys.path.insert(0, str(STUDY))
-    try:
-        import figures
-        import report
-        import summary
-        import verdicts
-        import wording
+    """The study's modules by name."""
+    from study.figures import catalogue as figures
+    from study.findings import summary, verdicts, wording
+    from study.page import report
 
-        yield {m.__name__: m for m in (figures, report, summary, verdicts, wording)}
-    finally:
-        sys.path[:] = before
+    return {m.__name__.rpartition(".")[2]: m for m in (figures, report, summary, verdicts, wording)}
 
 
 def noise(*parts):
@@ -150,8 +142,8 @@ def written(modules, images, both, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     results, arrays = both
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modules["figures"], "REPEATED", REPEATED)
-        saved = modules["figures"].save_figures(results, arrays, images, folder / "figures")
+        patch.setattr(modules["catalogue"], "REPEATED", REPEATED)
+        saved = modules["catalogue"].save_figures(results, arrays, images, folder / "figures")
     modules["report"].write_report(results, saved, folder)
     return folder, saved
 
@@ -187,7 +179,7 @@ def verdict(modules, images, claim, **how):
 def test_every_figure_is_drawn_for_both_frameworks(modules, written):
     _, saved = written
     again = {f"{name}_cifar10" for name in REPEATED}
-    assert set(saved) == set(modules["figures"].FIGURES) | again
+    assert set(saved) == set(modules["catalogue"].FIGURES) | again
     for png, svg in saved.values():
         assert png.read_bytes().startswith(b"\x89PNG")
         assert ET.parse(svg).getroot().tag.endswith("svg")
@@ -195,7 +187,7 @@ def test_every_figure_is_drawn_for_both_frameworks(modules, written):
 
 
 def test_figures_are_the_same_bytes_when_drawn_again(modules, images, both, tmp_path):
-    figures = modules["figures"]
+    figures = modules["catalogue"]
     results, arrays = both
     kept = {"grid": figures.FIGURES["grid"]}
     with pytest.MonkeyPatch.context() as patch:
@@ -335,9 +327,9 @@ def test_without_pytorch_the_page_says_so_and_the_rest_is_there(modules, images,
     results, arrays = make(images, frameworks=("fcnn",), datasets=("mnist",), seeds=1)
     results["summary"] = modules["summary"].summarise(results["cells"], arrays)
     json.dumps(results, allow_nan=False)
-    study = modules["figures"].Study(results, arrays, images)
-    made = {name: figure for name, _, figure in modules["figures"].drawn(study)}
-    assert set(modules["figures"].FIGURES) - set(made) == {"parting"}
+    study = modules["catalogue"].Study(results, arrays, images)
+    made = {name: figure for name, _, figure in modules["catalogue"].drawn(study)}
+    assert set(modules["catalogue"].FIGURES) - set(made) == {"parting"}
     made["batch_size"].savefig(tmp_path / "batch_size.png", dpi=50)
     made["accuracy"].savefig(tmp_path / "accuracy.png", dpi=50)
     saved = {name: (tmp_path / f"{name}.png", tmp_path / f"{name}.svg") for name in ("batch_size", "accuracy")}
@@ -350,7 +342,7 @@ def test_without_pytorch_the_page_says_so_and_the_rest_is_there(modules, images,
 def test_a_study_without_cells_has_a_page(modules, images, tmp_path):
     results = {**make(images)[0], "cells": []}
     results["summary"] = modules["summary"].summarise([], {})
-    modules["report"].write_report(results, modules["figures"].save_figures(results, {}, images, tmp_path), tmp_path)
+    modules["report"].write_report(results, modules["catalogue"].save_figures(results, {}, images, tmp_path), tmp_path)
     assert "No training has finished yet" in (tmp_path / "report.md").read_text()
 
 

@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 
 import fcnn
 from fcnn import ops
-from fcnn.optim import apply_updates
-from fcnn.tree import Tree, flatten, freeze
+from fcnn.training.optim import apply_updates
+from fcnn.values.tree import Tree, flatten, freeze
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -269,7 +269,7 @@ def test_lenet_has_the_same_losses_for_a_hundred_steps_of_adam(dtype: type, boun
     assert len(stream) == 100
 
     reference = LeNet(start.params)
-    logits = model.apply(start.params, start.state, stream[0].x, train=False).y
+    logits = model.apply(start.params, start.layer_state, stream[0].x, train=False).y
     assert_close(logits, reference(tensor(stream[0].x)))
 
     _, records = fcnn.fold(fcnn.train_step(model, loss, optimizer), start, stream)

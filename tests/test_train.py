@@ -8,7 +8,7 @@ import pytest
 
 import fcnn
 from fcnn import Record, TrainState, data, parallel, tree
-from fcnn.arrays import frozen
+from fcnn.values.arrays import frozen
 
 IMAGE = (1, 6, 6)
 BATCH = 8
@@ -94,7 +94,9 @@ def test_scan_takes_no_batch_before_it_is_asked(split, optimizer, step):
 
 def test_a_step_is_pure(split, optimizer, step):
     start, batch = begin(optimizer), next(stream(split))
-    before = attrs.evolve(start, params=tree.map(np.copy, start.params), state=tree.map(np.copy, start.state))
+    before = attrs.evolve(
+        start, params=tree.map(np.copy, start.params), layer_state=tree.map(np.copy, start.layer_state)
+    )
     x, y = batch.x.copy(), batch.y.copy()
     first = step(start, batch)
     step(first[0], batch)
@@ -108,7 +110,7 @@ def test_a_step_changes_every_part_but_the_key(split, optimizer, step):
     start = begin(optimizer)
     after, _ = step(start, next(stream(split)))
     assert (start.step, after.step, after.key) == (0, 1, start.key)
-    for name in ("params", "state", "opt_state"):
+    for name in ("params", "layer_state", "opt_state"):
         old, new = (tree.flatten(getattr(state, name)) for state in (start, after))
         assert list(old) == list(new)
         assert all(old[path].dtype == new[path].dtype == np.float32 for path in old)
@@ -125,7 +127,7 @@ def test_records_say_what_the_step_saw(split):
     step = fcnn.train_step(model, fcnn.softmax_cross_entropy(), optimizer)
     sizes = []
     for number, batch in enumerate(fcnn.batches(split, BATCH, fcnn.key(1), epochs=2)):
-        logits = model.apply(state.params, state.state, batch.x, train=False).y
+        logits = model.apply(state.params, state.layer_state, batch.x, train=False).y
         loss, _ = fcnn.softmax_cross_entropy()(logits, batch.y)
         correct = int((logits.argmax(axis=1) == batch.y).sum())
         state, record = step(state, batch)
@@ -182,7 +184,7 @@ def test_float64_from_end_to_end(split, optimizer, step):
     start = begin(optimizer, np.float64)
     x, y = next(stream(split))
     after, _ = step(start, (x.astype(np.float64), y))
-    for part in (after.params, after.state, after.opt_state):
+    for part in (after.params, after.layer_state, after.opt_state):
         assert {leaf.dtype for leaf in tree.flatten(part).values()} == {np.dtype(np.float64)}
     assert tree.astype(start.params, np.float32) == begin(optimizer).params
 
@@ -197,10 +199,10 @@ def test_a_batch_of_another_dtype_is_refused(split, optimizer, step, ours, their
 
 def test_evaluation_depends_on_neither_batch_size_nor_map(split, optimizer, step):
     state, _ = fcnn.fold(step, begin(optimizer), stream(split))
-    whole = fcnn.evaluate(NETWORK, state.params, state.state, split)
+    whole = fcnn.evaluate(NETWORK, state.params, state.layer_state, split)
     with ThreadPoolExecutor(3) as pool:
         others = [
-            fcnn.evaluate(NETWORK, state.params, state.state, split, batch_size=size, map_fn=map_fn)
+            fcnn.evaluate(NETWORK, state.params, state.layer_state, split, batch_size=size, map_fn=map_fn)
             for size in (1, 5, 36, 37)
             for map_fn in (map, pool.map)
         ]
@@ -213,28 +215,28 @@ def test_evaluation_depends_on_neither_batch_size_nor_map(split, optimizer, step
 
 def test_evaluation_is_the_forward_pass_in_evaluation_mode(split, optimizer):
     state = begin(optimizer)
-    found = fcnn.evaluate(NETWORK, state.params, state.state, split)
+    found = fcnn.evaluate(NETWORK, state.params, state.layer_state, split)
     x = (split.x / 255.0).astype(np.float32)
-    logits = NETWORK.apply(state.params, state.state, x, train=False).y
+    logits = NETWORK.apply(state.params, state.layer_state, x, train=False).y
     np.testing.assert_allclose(found.outputs, logits, rtol=1e-5, atol=1e-6)
     assert found.loss == pytest.approx(fcnn.softmax_cross_entropy()(logits, split.y)[0], rel=1e-6)
     assert found.accuracy == np.mean(logits.argmax(axis=1) == split.y)
     assert (found.predictions.dtype, found.predictions.flags.writeable) == (np.int64, False)
-    assert fcnn.evaluate(NETWORK, state.params, state.state, split, loss=lambda o, t: (42.0, o)).loss == 42.0
+    assert fcnn.evaluate(NETWORK, state.params, state.layer_state, split, loss=lambda o, t: (42.0, o)).loss == 42.0
 
 
 def test_evaluation_in_float64(split, optimizer):
     state = begin(optimizer, np.float64)
-    assert fcnn.evaluate(NETWORK, state.params, state.state, split).outputs.dtype == np.float64
+    assert fcnn.evaluate(NETWORK, state.params, state.layer_state, split).outputs.dtype == np.float64
 
 
 def test_evaluation_needs_images_and_a_batch_size(split):
     state = begin(OPTIMIZERS["adam"])
     with pytest.raises(ValueError, match="evaluate expects at least one image, got an empty split"):
-        fcnn.evaluate(NETWORK, state.params, state.state, split.take(0))
+        fcnn.evaluate(NETWORK, state.params, state.layer_state, split.take(0))
     for size in (0, -1):
         with pytest.raises(ValueError, match=f"batch_size .* at least 1, got {size}"):
-            fcnn.evaluate(NETWORK, state.params, state.state, split, batch_size=size)
+            fcnn.evaluate(NETWORK, state.params, state.layer_state, split, batch_size=size)
 
 
 def test_labels_out_of_range_are_an_error(split, optimizer, step):
@@ -249,7 +251,7 @@ def test_learns_the_embedded_digits(digits):
     state = fcnn.init_state(model, optimizer, fcnn.key(0), (1, 28, 28))
     step = fcnn.train_step(model, fcnn.softmax_cross_entropy(), optimizer)
     final, records = fcnn.fold(step, state, fcnn.batches(train, 50, fcnn.key(1), epochs=6))
-    assert fcnn.evaluate(model, final.params, final.state, test).accuracy > 0.85
+    assert fcnn.evaluate(model, final.params, final.layer_state, test).accuracy > 0.85
     assert np.mean([r.loss for r in records[-20:]]) < np.mean([r.loss for r in records[:20]]) / 3
 
 
@@ -269,7 +271,7 @@ step = fcnn.train_step(lenet, fcnn.softmax_cross_entropy(), optimizer)
 start = fcnn.init_state(lenet, optimizer, fcnn.key(0), (1, 28, 28))
 stream = fcnn.batches(mnist.train, 128, fcnn.key(1), epochs=5)   # pure: batch k is always batch k; start_step=n skips ahead
 final, records = fcnn.fold(step, start, stream)                  # fcnn.scan is the same fold, yielding (state, record) as it goes
-result = fcnn.evaluate(lenet, final.params, final.state, mnist.test)     # .loss, .accuracy, .predictions
+result = fcnn.evaluate(lenet, final.params, final.layer_state, mnist.test)     # .loss, .accuracy, .predictions
 fcnn.save("lenet.npz", final.params)
 params = fcnn.load("lenet.npz", like=start.params)
 """  # noqa: E501

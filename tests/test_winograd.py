@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from fcnn.arrays import Array
 from fcnn.ops import winograd
 from fcnn.ops.window import Pads, pad_block
+from fcnn.values.arrays import Array
 
 # (N, C, F, H, W, ((top, bottom), (left, right)))
 CASES: list[tuple[int, int, int, int, int, Pads]] = [

@@ -4,8 +4,8 @@
 of its arguments.
 """
 
-from fcnn.data.augment import compose, normalize, random_affine, random_flip, random_shift
-from fcnn.data.batches import as_batch, batches, steps_per_epoch
+from fcnn.data.augmentation import compose, normalize, random_affine, random_flip, random_shift
+from fcnn.data.batching import as_batch, batches, steps_per_epoch
 from fcnn.data.digits import digits as make_digits
 from fcnn.data.loading import DATASETS, load
 from fcnn.data.types import Batch, BatchTransform, DataError, Dataset, Split

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fcnn.arrays import NDArray
 from fcnn.data.types import Dataset, Split
-from fcnn.keys import Key, fold_in, generator, key
-from fcnn.ops.layout import frozen
+from fcnn.values.arrays import NDArray, frozen
+from fcnn.values.checks import integer
+from fcnn.values.keys import Key, fold_in, generator, key
 
 Floats = NDArray[np.float32]
 
@@ -40,13 +40,12 @@ def digits(key: Key, n: int) -> Split:
     The first n of more are the same n. Every 500 hold each digit 50 times, in random order. The outlines come from
     matplotlib's FreeType, so another matplotlib may change the last bits. Raises ValueError for a negative `n`.
 
-    >>> from fcnn.keys import key
+    >>> from fcnn.values.keys import key
     >>> split = digits(key(0), 20)
     >>> split, bool((split.take(5).x == digits(key(0), 5).x).all())
     (Split(20 images of 1x28x28), True)
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
-        raise ValueError(f"n, the number of images, is a whole number from 0 on, got {n!r}")
+    integer("n, the number of images,", n, least=0)
     x = np.empty((n, 1, _SIDE, _SIDE), np.uint8)
     y = np.empty(n, np.int64)
     for chunk, start in enumerate(range(0, n, _CHUNK)):

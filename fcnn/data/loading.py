@@ -60,7 +60,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
         if found is not None:
             return _read(source, *found)
 
-    from fcnn.data.fetch import fetch  # most runs need no download
+    from fcnn.data.fetch import fetch
 
     fetch(source, cache, looked_in=places, progress=progress)
     found = _find(source, cache)

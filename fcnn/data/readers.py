@@ -13,9 +13,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fcnn.arrays import NDArray
 from fcnn.data.types import DataError
-from fcnn.ops.layout import frozen
+from fcnn.values.arrays import NDArray, frozen
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

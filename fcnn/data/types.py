@@ -6,9 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 import attrs
 import numpy as np
 
-from fcnn.arrays import NDArray
-from fcnn.keys import Key
-from fcnn.ops.layout import keep
+from fcnn.values.arrays import NDArray, keep
+from fcnn.values.keys import Key
 
 
 class DataError(RuntimeError):

@@ -21,9 +21,7 @@ from fcnn.ops.activation import (
     tanh_backward,
 )
 from fcnn.ops.conv import conv2d, conv2d_backward
-from fcnn.ops.dense import dense, dense_backward, flatten, flatten_backward
-from fcnn.ops.dropout import dropout, dropout_backward
-from fcnn.ops.im2col import col2im, im2col
+from fcnn.ops.linear import dense, dense_backward
 from fcnn.ops.norm import batch_norm, batch_norm_backward
 from fcnn.ops.pool import (
     avg_pool2d,
@@ -33,6 +31,9 @@ from fcnn.ops.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fcnn.ops.shape import flatten, flatten_backward
+from fcnn.ops.stochastic import dropout, dropout_backward
+from fcnn.ops.unfold import col2im, im2col
 
 __all__ = [
     "avg_pool2d",

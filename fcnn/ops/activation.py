@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
-from fcnn.ops.layout import Array, block, frozen, keep, unblock
+from fcnn.ops.layout import block, unblock
+from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import number
 
 
 def relu(x: Array) -> tuple[Array, Array]:
@@ -34,8 +36,7 @@ def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple[Array, float
     >>> leaky_relu(np.array([-1.0, 2.0]), 0.1)[0]
     array([-0.1,  2. ])
     """
-    if not 0 <= slope < math.inf:
-        raise ValueError(f"leaky_relu expects a slope of at least 0, got {slope}")
+    number("leaky_relu's slope", slope, "[0, inf)")
     y = frozen(np.where(x > 0, x, slope * x))
     return y, (y, slope)
 

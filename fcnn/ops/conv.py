@@ -10,8 +10,10 @@ import attrs
 import numpy as np
 
 from fcnn.ops import lowered, winograd
-from fcnn.ops.layout import Array, block, frozen, keep, unblock
-from fcnn.ops.window import Padding, Pads, Pair, check_dy, pad_block, windows
+from fcnn.ops.layout import block, unblock
+from fcnn.ops.window import Padding, Pads, check_dy, pad_block, windows
+from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import Pair
 
 
 @attrs.frozen
@@ -22,7 +24,7 @@ class ConvCache:
     w: Array
     has_bias: bool
     stride: tuple[int, int]
-    around: Pads
+    pads: Pads
 
 
 def conv2d(
@@ -55,12 +57,12 @@ def conv2d(
     filters, _, kh, kw = w.shape
     if b is not None and b.shape != (filters,):
         raise ValueError(f"conv2d expects b ({filters},), one number for each filter of w, got {b.shape}")
-    steps, around, (oh, ow) = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
-    padded = pad_block(block(x), around)
+    steps, pads, (oh, ow) = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
+    padded = pad_block(block(x), pads)
     y = _kernel(w, steps, (oh, ow), len(x)).correlate(padded, w, steps)
     if b is not None:
         y += b[:, None, None]
-    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, around)
+    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, pads)
 
 
 def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
@@ -82,9 +84,9 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     dw = frozen(kernel.weight_gradient(padded, out, w.shape, cache.stride))
     if not need_dx:
         return None, dw, db
-    (top, bottom), (left, right) = cache.around
+    (top, bottom), (left, right) = cache.pads
     in_shape = height - top - bottom, channels, width - left - right, n
-    return frozen(unblock(kernel.input_gradient(out, w, in_shape, cache.stride, cache.around))), dw, db
+    return frozen(unblock(kernel.input_gradient(out, w, in_shape, cache.stride, cache.pads))), dw, db
 
 
 def _kernel(w: Array, stride: tuple[int, int], out_size: tuple[int, int], n: int) -> ModuleType:

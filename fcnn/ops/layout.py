@@ -24,14 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnn.arrays import Array, frozen, keep
-
-__all__ = ["Array", "block", "empty", "frozen", "keep", "strided", "unblock"]
-
-# glibc hands memory of big arrays back to the system when they are freed, and the next ones fault it in again page by
-# page, which can take half of a training step. It learns from the biggest array that was freed, up to 32 MB. This one
-# is never touched, so it takes no memory.
-np.empty(31 << 20, np.uint8)
+from fcnn.values.arrays import Array, frozen
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:

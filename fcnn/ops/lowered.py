@@ -24,8 +24,9 @@ a window of KH + (T - 1) * stride rows, with T times the stride. Their outputs c
 
 import numpy as np
 
-from fcnn.ops.layout import Array, strided
+from fcnn.ops.layout import strided
 from fcnn.ops.window import Pads
+from fcnn.values.arrays import Array
 
 # Up to so many numbers (4 MB of float32) are worked on at a time, so that they are still in cache for the next pass.
 _BATCHED = 1 << 20
@@ -64,13 +65,13 @@ def weight_gradient(padded: Array, out: Array, w_shape: tuple[int, ...], stride:
     return np.ascontiguousarray(dw.transpose(3, 1, 0, 2))
 
 
-def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tuple[int, int], around: Pads) -> Array:
+def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tuple[int, int], pads: Pads) -> Array:
     """The gradient of the unpadded (H, C, W, N) block of shape `in_shape`, for an output gradient (OH, F, OW, N).
 
-    `around` is the padding of the forward pass, ((top, bottom), (left, right)).
+    `pads` is the padding of the forward pass, ((top, bottom), (left, right)).
     """
     height, channels, width, n = in_shape
-    (sh, sw), ((top, _), (left, _)) = stride, around
+    (sh, sw), ((top, _), (left, _)) = stride, pads
     filters, kw = w.shape[0], w.shape[3]
     oh, _, ow, _ = out.shape
     out = out.reshape(oh * filters, ow * n)

@@ -7,7 +7,8 @@ Both kinds of input are seen as (R, C, M): channel c has R rows of M numbers, so
 import attrs
 import numpy as np
 
-from fcnn.ops.layout import Array, block, frozen, keep, unblock
+from fcnn.ops.layout import block, unblock
+from fcnn.values.arrays import Array, frozen, keep
 
 
 @attrs.frozen

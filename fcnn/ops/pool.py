@@ -10,18 +10,20 @@ from collections.abc import Iterator
 import attrs
 import numpy as np
 
-from fcnn.ops.layout import Array, block, frozen, keep, unblock
-from fcnn.ops.window import Padding, Pads, Pair, check_dy, crop_block, once, out_size, pad_block, pads, pair
+from fcnn.ops.layout import block, unblock
+from fcnn.ops.window import Padding, Pads, check_dy, crop_block, out_size, pad_block, pads_of
+from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import Pair, pair
 
 
 @attrs.frozen
-class Plan:
+class PoolPlan:
     """Where the windows lie: the images' shape (N, C, H, W), the window, its steps and padding, and (OH, OW)."""
 
     in_shape: tuple[int, ...]
     window: tuple[int, int]
     stride: tuple[int, int]
-    around: Pads
+    pads: Pads
     out: tuple[int, int]
 
 
@@ -32,7 +34,7 @@ class MaxPoolCache:
     Their shapes are (H, C, W, N), (H, C, OW, N) and (OH, C, OW, N).
     """
 
-    plan: Plan
+    plan: PoolPlan
     padded: Array
     rows: Array
     y: Array
@@ -56,7 +58,7 @@ def max_pool2d(
     array([[[[ 5.,  7.], [13., 15.]]]])
     """
     plan = _plan("max_pool2d", x.shape, window, stride, padding)
-    padded = keep(pad_block(block(x), plan.around, -np.inf))
+    padded = keep(pad_block(block(x), plan.pads, -np.inf))
     rows = frozen(_along(1, np.maximum, padded, plan))
     y = frozen(_along(0, np.maximum, rows, plan))
     return unblock(y), MaxPoolCache(plan, padded, rows, y)
@@ -71,34 +73,34 @@ def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
     check_dy("max_pool2d_backward", dy, (*plan.in_shape[:2], *plan.out))
     drows = _to_first(block(dy), cache.y, cache.rows, 0, plan)
     dpadded = _to_first(drows, cache.rows, cache.padded, 1, plan)
-    return frozen(unblock(crop_block(dpadded, plan.around)))
+    return frozen(unblock(crop_block(dpadded, plan.pads)))
 
 
-def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Plan]:
+def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, PoolPlan]:
     """The mean of each window; padded zeros count, as in PyTorch's default. Arguments and shapes as `max_pool2d`.
 
     >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """
     plan = _plan("avg_pool2d", x.shape, window, stride, padding)
-    y = _along(0, np.add, _along(1, np.add, pad_block(block(x), plan.around), plan), plan)
+    y = _along(0, np.add, _along(1, np.add, pad_block(block(x), plan.pads), plan), plan)
     y *= 1 / (plan.window[0] * plan.window[1])
     return frozen(unblock(y)), plan
 
 
-def avg_pool2d_backward(dy: Array, cache: Plan) -> Array:
+def avg_pool2d_backward(dy: Array, cache: PoolPlan) -> Array:
     """The gradient of `avg_pool2d` for any dy, (N, C, OH, OW): each pixel of a window gets an equal share."""
     check_dy("avg_pool2d_backward", dy, (*cache.in_shape[:2], *cache.out))
     share = block(dy) * (1 / (cache.window[0] * cache.window[1]))
     n, c, h, w = cache.in_shape
-    (top, bottom), (left, right) = cache.around
+    (top, bottom), (left, right) = cache.pads
     drows = np.zeros((h + top + bottom, c, cache.out[1], n), dy.dtype)
     for target in _offsets(drows, 0, cache):
         target += share
     dpadded = np.zeros((h + top + bottom, c, w + left + right, n), dy.dtype)
     for target in _offsets(dpadded, 1, cache):
         target += drows
-    return frozen(unblock(crop_block(dpadded, cache.around)))
+    return frozen(unblock(crop_block(dpadded, cache.pads)))
 
 
 def global_avg_pool2d(x: Array) -> tuple[Array, tuple[int, ...]]:
@@ -121,27 +123,26 @@ def global_avg_pool2d_backward(dy: Array, cache: tuple[int, ...]) -> Array:
     return frozen(unblock(dx))
 
 
-@once
-def _plan(name: str, shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Padding) -> Plan:
+def _plan(name: str, shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Padding) -> PoolPlan:
     if len(shape) != 4:
         raise ValueError(f"{name} expects images (N, C, H, W), got {shape}")
     size = pair("window", window, least=1)
     steps = size if stride is None else pair("stride", stride, least=1)
-    around, out = pool_window(name, (shape[2], shape[3]), size, steps, padding)
-    return Plan(shape, size, steps, around, out)
+    pads, out = pool_window(name, (shape[2], shape[3]), size, steps, padding)
+    return PoolPlan(shape, size, steps, pads, out)
 
 
 def pool_window(
     name: str, in_size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: Padding
 ) -> tuple[Pads, tuple[int, int]]:
     """A pool's padding and its output's (OH, OW). Raises ValueError where a window would hold no pixel."""
-    around = pads(in_size, window, stride, padding)
-    if max(around[0]) >= window[0] or max(around[1]) >= window[1]:
+    pads = pads_of(in_size, window, stride, padding)
+    if max(pads[0]) >= window[0] or max(pads[1]) >= window[1]:
         raise ValueError(f"{name}: padding {padding!r} leaves windows of {window[0]}x{window[1]} that hold no pixel")
-    return around, out_size(in_size, window, stride, around)
+    return pads, out_size(in_size, window, stride, pads)
 
 
-def _offsets(memory: Array, axis: int, plan: Plan) -> Iterator[Array]:
+def _offsets(memory: Array, axis: int, plan: PoolPlan) -> Iterator[Array]:
     """For each offset in the window along the height (axis 0) or the width (1), the view of what stands there."""
     span = (plan.out[axis] - 1) * plan.stride[axis] + 1
     for k in range(plan.window[axis]):
@@ -149,7 +150,7 @@ def _offsets(memory: Array, axis: int, plan: Plan) -> Iterator[Array]:
         yield memory[part] if axis == 0 else memory[:, :, part]
 
 
-def _along(axis: int, function: np.ufunc, memory: Array, plan: Plan) -> Array:
+def _along(axis: int, function: np.ufunc, memory: Array, plan: PoolPlan) -> Array:
     """The windows along one axis, each reduced to one number."""
     views = _offsets(memory, axis, plan)
     first = next(views)
@@ -162,7 +163,7 @@ def _along(axis: int, function: np.ufunc, memory: Array, plan: Plan) -> Array:
     return total
 
 
-def _to_first(dy: Array, y: Array, memory: Array, axis: int, plan: Plan) -> Array:
+def _to_first(dy: Array, y: Array, memory: Array, axis: int, plan: PoolPlan) -> Array:
     """The gradient of `memory`, whose windows along `axis` have the maxima y: dy goes to the first that equals it."""
     window, stride = plan.window[axis], plan.stride[axis]
     apart = window <= stride  # no element is in two windows, so there is nothing to add up

@@ -3,33 +3,18 @@
 A window of K at stride s over a padded length P has (P - K) // s + 1 positions; what doesn't tile is left out.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fcnn.ops.layout import Array, frozen
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import Pair, pair
 
-Pair: TypeAlias = int | tuple[int, int]
 Padding: TypeAlias = Pair | Literal["same"]
 Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
-R = TypeVar("R")
 
 
-def pair(name: str, value: Pair, *, least: int) -> tuple[int, int]:
-    """`value` as (height, width). Raises ValueError unless it is one or two integers of at least `least`."""
-    both = (value, value) if isinstance(value, (int, np.integer)) else value
-    if (
-        not isinstance(both, (tuple, list))
-        or len(both) != 2
-        or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least for v in both)
-    ):
-        raise ValueError(f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}")
-    return int(both[0]), int(both[1])
-
-
-def pads(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Pads:
+def pads_of(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Pads:
     """The rows and columns to add on each side of an image of `in_size` (H, W).
 
     "same" gives ceil(size / stride) positions; an odd number is split with the greater part after, as PyTorch and
@@ -48,49 +33,32 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def out_size(
-    in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], around: Pads
-) -> tuple[int, int]:
+def out_size(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], pads: Pads) -> tuple[int, int]:
     """How many window positions there are (OH, OW). Raises ValueError if the window fits nowhere."""
     sizes = []
     for axis in range(2):
-        padded = in_size[axis] + sum(around[axis])
+        padded = in_size[axis] + sum(pads[axis])
         if padded < kernel[axis]:
             raise ValueError(
                 f"a window of {kernel[0]}x{kernel[1]} does not fit into {in_size[0]}x{in_size[1]} "
-                f"with padding {around[0]} x {around[1]}; use a smaller window or more padding"
+                f"with padding {pads[0]} x {pads[1]}; use a smaller window or more padding"
             )
         sizes.append((padded - kernel[axis]) // stride[axis] + 1)
     return sizes[0], sizes[1]
 
 
-def once(function: Callable[..., R]) -> Callable[..., R]:
-    """Compute a pure function once for each set of arguments, where they can be told apart by hashing."""
-    cached = functools.lru_cache(maxsize=1024, typed=True)(function)
-
-    @functools.wraps(function)
-    def call(*args: Any) -> R:
-        try:
-            return cached(*args)
-        except TypeError:  # a list, say
-            return function(*args)
-
-    return call
-
-
-@once
 def windows(
     in_size: tuple[int, int], kernel: tuple[int, int], stride: Pair, padding: Padding
 ) -> tuple[tuple[int, int], Pads, tuple[int, int]]:
     """The stride as a pair, the padding as rows and columns, and (OH, OW)."""
     steps = pair("stride", stride, least=1)
-    around = pads(in_size, kernel, steps, padding)
-    return steps, around, out_size(in_size, kernel, steps, around)
+    pads = pads_of(in_size, kernel, steps, padding)
+    return steps, pads, out_size(in_size, kernel, steps, pads)
 
 
-def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
+def pad_block(block: Array, pads: Pads, value: float = 0.0) -> Array:
     """A read-only (H, C, W, N) block with a border of `value`; the block itself where there is none."""
-    (top, bottom), (left, right) = around
+    (top, bottom), (left, right) = pads
     if not (top or bottom or left or right):
         return block
     h, c, w, n = block.shape
@@ -99,9 +67,9 @@ def pad_block(block: Array, around: Pads, value: float = 0.0) -> Array:
     return frozen(padded)
 
 
-def crop_block(block: Array, around: Pads) -> Array:
+def crop_block(block: Array, pads: Pads) -> Array:
     """The inner part of a padded (H, C, W, N) block, contiguous; the adjoint of `pad_block`."""
-    (top, bottom), (left, right) = around
+    (top, bottom), (left, right) = pads
     return np.ascontiguousarray(block[top : block.shape[0] - bottom, :, left : block.shape[2] - right])
 
 

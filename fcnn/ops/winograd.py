@@ -44,8 +44,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fcnn.ops.layout import Array
 from fcnn.ops.window import Pads
+from fcnn.values.arrays import Array
 
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
@@ -73,12 +73,12 @@ def correlate(padded: Array, w: Array, stride: tuple[int, int]) -> Array:
     return _correlate(padded, (0, 0), _transformed(w, _G), (height - 2, width - 2))
 
 
-def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tuple[int, int], around: Pads) -> Array:
+def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tuple[int, int], pads: Pads) -> Array:
     """The gradient of the unpadded (H, C, W, N) block of shape `in_shape`, for an output gradient (OH, F, OW, N).
 
-    `around` is the padding of the forward pass, ((top, bottom), (left, right)), of any size.
+    `pads` is the padding of the forward pass, ((top, bottom), (left, right)), of any size.
     """
-    (top, _), (left, _) = around
+    (top, _), (left, _) = pads
     flipped = _transformed(w, _G[:, ::-1]).swapaxes(2, 3)
     return _correlate(out, (2 - top, 2 - left), flipped, (in_shape[0], in_shape[2]))
 

@@ -19,12 +19,14 @@ import time
 from concurrent.futures import Executor
 from pathlib import Path
 
-from cells import dataset
-from plan import plan
-from runner import Store, StudyError, environment, run_all
+# However this folder was started: scripts import one another by their places in the folder above.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fcnn
-from fcnn.checkpoint import replacing
+from fcnn.values.files import replacing
+from study.experiment.cells import dataset
+from study.experiment.plan import plan
+from study.experiment.runner import Store, StudyError, environment, run_all
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,9 +85,9 @@ def mpi_pool() -> Executor:
 
 def study(scale: str, folder: Path, workers: int, pool: Executor | None, with_torch: bool) -> None:
     """Run what is missing, then write the page."""
-    from figures import save_figures
-    from report import write_report
-    from summary import summarise
+    from study.figures.catalogue import save_figures
+    from study.findings.summary import summarise
+    from study.page.report import write_report
 
     began = time.monotonic()
     try:

@@ -1,0 +1,217 @@
+"""Augmentation: pure functions of a key and a batch, to be given to `batches` as its `transform`.
+
+Each takes x as floats (N, C, H, W) of any strides, leaves it untouched, and returns a new read-only batch of the same
+shape and dtype, batch-innermost in memory, with the same labels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fcnn.data.types import Batch, BatchTransform
+from fcnn.ops.layout import block, empty, unblock
+from fcnn.values.arrays import NDArray, frozen, keep
+from fcnn.values.checks import integer, number
+from fcnn.values.keys import Key, fold_in, generator
+
+Array = NDArray[Any]
+
+
+@attrs.frozen(repr=False, eq=False)
+class Augment:
+    """A named transform of batches, `augment(key, batch)`; its repr is the call that makes it."""
+
+    name: str
+    config: Mapping[str, object]
+    apply: Callable[[Key, Array], Array]
+
+    def __call__(self, key: Key, batch: Batch) -> Batch:
+        """The transformed batch; raises ValueError for x that is not floats (N, C, H, W)."""
+        x = batch.x
+        if x.ndim != 4 or x.dtype.kind != "f":
+            raise ValueError(f"{self.name} expects float images (N, C, H, W), got {x.dtype} {x.shape}")
+        return Batch(frozen(self.apply(key, x)), keep(batch.y))
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
+
+
+def random_shift(pixels: int, mode: str = "reflect") -> Augment:
+    """Move each image by up to `pixels` whole pixels down or up and right or left, all equally likely.
+
+    What comes in at the edge is the image mirrored at its edge pixels (`mode="reflect"`, as `np.pad` means it) or
+    black (`"zero"`). The same as padding and cropping at random.
+    Raises ValueError for an unknown mode, and in use for images no larger than the shift when reflecting.
+
+    >>> random_shift(2)
+    random_shift(pixels=2, mode='reflect')
+    """
+    integer("pixels", pixels, least=0)
+    if mode not in ("reflect", "zero"):
+        raise ValueError(f"random_shift's mode is 'reflect' or 'zero', got {mode!r}")
+
+    def apply(key: Key, x: Array) -> Array:
+        n, _, h, w = x.shape
+        if mode == "reflect" and pixels >= min(h, w):
+            raise ValueError(f"random_shift({pixels}) reflects within images larger than {pixels}, got {h}x{w}")
+        down, right = generator(key).integers(-pixels, pixels + 1, (2, n))
+        rows, columns = np.arange(h)[:, None] - down, np.arange(w)[:, None] - right
+        if mode == "reflect":
+            return unblock(_gather(block(x), _reflected(rows, h)[:, None], _reflected(columns, w)[None]))
+        outside = _outside(rows, h)[:, None] | _outside(columns, w)[None]
+        shifted = _gather(block(x), np.clip(rows, 0, h - 1)[:, None], np.clip(columns, 0, w - 1)[None])
+        np.copyto(shifted, 0, where=outside[:, None])
+        return unblock(shifted)
+
+    return Augment("random_shift", {"pixels": pixels, "mode": mode}, apply)
+
+
+def random_flip() -> Augment:
+    """Mirror each image left to right with probability 1/2.
+
+    >>> random_flip()
+    random_flip()
+    """
+
+    def apply(key: Key, x: Array) -> Array:
+        n, _, h, w = x.shape
+        flip = generator(key).random(n) < 0.5
+        across = np.arange(w)[:, None]
+        columns = np.where(flip, w - 1 - across, across)
+        return unblock(_gather(block(x), np.arange(h)[:, None, None], columns[None]))
+
+    return Augment("random_flip", {}, apply)
+
+
+def random_affine(degrees: float = 10.0, scale: float = 0.1, shift: float = 2.0) -> Augment:
+    """Turn, scale and move each image about its centre, all drawn uniformly; bilinear, black outside.
+
+    By up to `degrees` either way, by a factor from 1 - `scale` to 1 + `scale`, and by up to `shift` pixels along each
+    axis. Output pixel p, as (row, column), takes the value at centre + R(angle) (p - centre - shift) / factor with
+    R(a) = [[cos a, -sin a], [sin a, cos a]].
+
+    >>> random_affine(degrees=5)
+    random_affine(degrees=5.0, scale=0.1, shift=2.0)
+    """
+    degrees, shift = number("degrees", degrees, "[0, inf)"), number("shift", shift, "[0, inf)")
+    scale = number("scale", scale, "[0, 1)")
+
+    def apply(key: Key, x: Array) -> Array:
+        n, _, h, w = x.shape
+        rng = generator(key)
+        angle = np.deg2rad(rng.uniform(-degrees, degrees, n))
+        factor = rng.uniform(1 - scale, 1 + scale, n)
+        move_down, move_right = rng.uniform(-shift, shift, (2, n))
+        down = np.arange(h)[:, None, None] - (h - 1) / 2 - move_down
+        right = np.arange(w)[None, :, None] - (w - 1) / 2 - move_right
+        cos, sin = np.cos(angle) / factor, np.sin(angle) / factor
+        rows = cos * down - sin * right + (h - 1) / 2
+        columns = sin * down + cos * right + (w - 1) / 2
+        return unblock(_bilinear(block(x), rows, columns))
+
+    return Augment("random_affine", {"degrees": degrees, "scale": scale, "shift": shift}, apply)
+
+
+def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Augment:
+    """(x - mean) / std, with one number for all channels or one for each; the key plays no part.
+
+    >>> normalize(0.1307, 0.3081)
+    normalize(mean=(0.1307,), std=(0.3081,))
+    """
+    means, stds = _per_channel("mean", mean), _per_channel("std", std)
+    if min(stds) <= 0:
+        raise ValueError(f"normalize's std is above 0, got {std!r}")
+
+    def apply(key: Key, x: Array) -> Array:
+        for name, values in (("mean", means), ("std", stds)):
+            if len(values) not in (1, x.shape[1]):
+                raise ValueError(f"normalize has {len(values)} values of {name} for images of {x.shape[1]} channels")
+        out = empty(x.shape, x.dtype)
+        np.subtract(x, np.array(means, x.dtype)[:, None, None], out=out)
+        np.divide(out, np.array(stds, x.dtype)[:, None, None], out=out)
+        return out
+
+    return Augment("normalize", {"mean": means, "std": stds}, apply)
+
+
+def compose(*transforms: BatchTransform) -> BatchTransform:
+    """One transform that does several in turn.
+
+    Each gets a key derived from its name and its place among those of that name (`random_flip1`), so putting another
+    kind before it changes none of its draws.
+
+    >>> compose(random_shift(2), normalize(0.5, 0.5))
+    compose(random_shift(pixels=2, mode='reflect'), normalize(mean=(0.5,), std=(0.5,)))
+    """
+    return _Composed(transforms)
+
+
+@attrs.frozen(repr=False)
+class _Composed:
+    transforms: tuple[BatchTransform, ...]
+
+    def __call__(self, key: Key, batch: Batch) -> Batch:
+        count: dict[str, int] = {}
+        for transform in self.transforms:
+            name = _name(transform)
+            count[name] = count.get(name, 0) + 1
+            batch = transform(fold_in(key, f"{name}{count[name]}"), batch)
+        return batch
+
+    def __repr__(self) -> str:
+        return f"compose({', '.join(map(repr, self.transforms))})"
+
+
+def _name(transform: BatchTransform) -> str:
+    if isinstance(transform, Augment):
+        return transform.name
+    return str(getattr(transform, "__name__", type(transform).__name__))
+
+
+def _gather(images: Array, rows: Array, columns: Array) -> Array:
+    """images[rows, :, columns] of each image, for an (H, C, W, N) block: a new (H', C, W', N) block.
+
+    `rows` and `columns` hold whole numbers and broadcast to (H', W', N).
+    """
+    _, c, w, n = images.shape
+    # One index into flat memory serves all channels: it is moved on by a channel's stride.
+    at = (rows * (c * w) + columns) * n + np.arange(n)
+    at = at[:, None] + (np.arange(c) * (w * n))[:, None, None]
+    # "clip" only tells take that it need not check: no index is out of range.
+    gathered: Array = images.reshape(-1).take(at, mode="clip")
+    return gathered
+
+
+def _bilinear(images: Array, rows: Array, columns: Array) -> Array:
+    """`images` at fractional positions (H, W, N), zero outside, for an (H, C, W, N) block."""
+    h, c, w, n = images.shape
+    # With a rim of zeros around it, an image is zero at every position that is moved to the rim.
+    rimmed = np.zeros((h + 2, c, w + 2, n), images.dtype)
+    rimmed[1:-1, :, 1:-1] = images
+    rows, columns = np.clip(rows, -1, h) + 1, np.clip(columns, -1, w) + 1
+    top, left = np.minimum(rows.astype(np.intp), h), np.minimum(columns.astype(np.intp), w)
+    below = (rows - top).astype(images.dtype)[:, None]
+    beside = (columns - left).astype(images.dtype)[:, None]
+    upper = _gather(rimmed, top, left) * (1 - beside) + _gather(rimmed, top, left + 1) * beside
+    lower = _gather(rimmed, top + 1, left) * (1 - beside) + _gather(rimmed, top + 1, left + 1) * beside
+    blended: Array = upper * (1 - below) + lower * below
+    return blended
+
+
+def _reflected(index: Array, size: int) -> Array:
+    mirrored: Array = (size - 1) - np.abs((size - 1) - np.abs(index))
+    return mirrored
+
+
+def _outside(index: Array, size: int) -> Array:
+    outside: Array = (index < 0) | (index >= size)
+    return outside
+
+
+def _per_channel(name: str, values: Any) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in np.atleast_1d(np.asarray(values, np.float64)))
+    if not numbers or not np.isfinite(numbers).all():
+        raise ValueError(f"normalize's {name} is a number, or one for each channel, got {values!r}")
+    return numbers

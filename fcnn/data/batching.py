@@ -1,0 +1,98 @@
+"""Batches: a split, an order and a key in; the same stream of training batches out, from any step on."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fcnn.data.types import Batch, BatchTransform, Split
+from fcnn.ops.layout import block, unblock
+from fcnn.values.arrays import NDArray, frozen, keep
+from fcnn.values.checks import integer
+from fcnn.values.keys import Key, fold_in, generator
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    key: Key,
+    *,
+    epochs: int = 1,
+    start_step: int = 0,
+    transform: BatchTransform | None = None,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> Iterator[Batch]:
+    """Yield the batches of `epochs` passes over `split`, each in an order of its own.
+
+    A batch has x, float32 (batch_size, C, H, W) in [0, 1] (batch-innermost in memory), and y, int64 (batch_size,);
+    both are read-only. The last batch of an epoch is smaller where the batch size does not divide the split, or is
+    left out with `drop_last`.
+
+    A pure function of its arguments: epoch e's order is drawn from `fold_in(fold_in(key, "epoch"), e)`, step s's
+    `transform(key, batch)` gets `fold_in(fold_in(key, "transform"), s)`, and so step s is the same batch wherever the
+    stream starts. `start_step=n` leaves out the first n steps, without reading their images.
+
+    Raises TypeError or ValueError, at once, for sizes that are not whole numbers in range, and for a stream without
+    a batch or a start beyond its end.
+
+    >>> from fcnn.values.keys import key
+    >>> split = Split(np.zeros((5, 1, 2, 2), np.uint8), np.arange(5))
+    >>> [batch.x.shape for batch in batches(split, 2, key(0))]
+    [(2, 1, 2, 2), (2, 1, 2, 2), (1, 1, 2, 2)]
+    >>> whole = [batch.y.tolist() for batch in batches(split, 2, key(0), epochs=2)]
+    >>> whole[4:] == [batch.y.tolist() for batch in batches(split, 2, key(0), epochs=2, start_step=4)]
+    True
+    """
+    per_epoch = steps_per_epoch(len(split), batch_size, drop_last=drop_last)
+    total = per_epoch * integer("epochs", epochs, least=0)
+    if integer("start_step", start_step, least=0) > total:
+        raise ValueError(f"start_step is at most {total}, {epochs} epochs of {per_epoch} steps, got {start_step}")
+
+    def stream() -> Iterator[Batch]:
+        # In a function of its own, so that the checks above are made by the call and not by the first `next`.
+        order, order_of = np.empty(0, np.intp), -1
+        for step in range(start_step, total):
+            epoch, k = divmod(step, per_epoch)
+            if epoch != order_of:
+                order, order_of = _order(len(split), key, epoch, shuffle), epoch
+            rows = order[k * batch_size : (k + 1) * batch_size]
+            batch = as_batch(split.x[rows], split.y[rows])
+            yield batch if transform is None else transform(fold_in(fold_in(key, "transform"), step), batch)
+
+    return stream()
+
+
+def steps_per_epoch(split_len: int, batch_size: int, drop_last: bool = False) -> int:
+    """The number of batches in one pass over `split_len` images.
+
+    Raises ValueError if there is none.
+
+    >>> steps_per_epoch(60_000, 128), steps_per_epoch(60_000, 128, drop_last=True)
+    (469, 468)
+    """
+    integer("batch_size", batch_size, least=1)
+    if integer("split_len", split_len, least=0) == 0:
+        raise ValueError("there are no batches in a split of 0 images")
+    if drop_last and split_len < batch_size:
+        raise ValueError(f"with drop_last, {split_len} images give no batch of {batch_size}; take a smaller batch_size")
+    return split_len // batch_size if drop_last else -(-split_len // batch_size)
+
+
+def as_batch(x: NDArray[np.uint8], y: NDArray[np.int64]) -> Batch:
+    """Turn images, uint8 (N, C, H, W), and their labels (N,) into a batch: x / 255 as float32, batch-innermost.
+
+    >>> as_batch(np.full((1, 1, 1, 2), 51, np.uint8), np.array([3]))
+    Batch(x=array([[[[0.2, 0.2]]]], dtype=float32), y=array([3]))
+    """
+    if x.dtype != np.uint8 or x.ndim != 4 or y.shape != (len(x),):
+        raise ValueError(
+            f"a batch is made of uint8 images (N, C, H, W) and labels (N,), got {x.dtype} {x.shape} and {y.shape}"
+        )
+    # Reordering the bytes first moves a quarter of what reordering floats would.
+    return Batch(frozen(unblock(np.divide(block(x), np.float32(255)))), keep(y))
+
+
+def _order(n: int, key: Key, epoch: int, shuffle: bool) -> NDArray[np.intp]:
+    if not shuffle:
+        return np.arange(n)
+    return generator(fold_in(fold_in(key, "epoch"), epoch)).permutation(n)

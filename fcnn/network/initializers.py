@@ -1,0 +1,123 @@
+"""How weights begin. An initializer is a value, called with a key, a shape and the layer's fans.
+
+`fan.inputs` is how many numbers each output sees (C * KH * KW, or D), `fan.outputs` how many outputs see each input
+(F * KH * KW, or F). Draws are made in float64 and rounded to float32, the library's default.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, ParamSpec, TypeAlias
+
+import attrs
+import numpy as np
+
+from fcnn.network.configuration import Config, as_call, bound
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import number
+from fcnn.values.keys import Key, generator
+
+Distribution = Literal["normal", "uniform"]
+P = ParamSpec("P")
+
+
+class Fan(NamedTuple):
+    """A layer's fan-in and fan-out."""
+
+    inputs: int
+    outputs: int
+
+
+Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], Fan], Array]
+
+
+@attrs.frozen(repr=False)
+class Initializer:
+    """`initializer(key, shape, fan)` gives a float32 array; `initializer.make(**initializer.config)` is it again."""
+
+    kind: str
+    config: Config
+    make: "Callable[..., Initializer]" = attrs.field(eq=False)
+    draw: Draw = attrs.field(eq=False)
+
+    def __call__(self, key: Key, shape: tuple[int, ...], fan: Fan) -> Array:
+        """Draw an array of `shape`: the same for the same key."""
+        return frozen(self.draw(generator(key), shape, fan).astype(np.float32))
+
+    def __repr__(self) -> str:
+        return as_call(self.kind, self.config)
+
+
+def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]:
+    """Turn a function from arguments to a `draw(rng, shape, fan)` into a constructor of initializers.
+
+    >>> @initializer_constructor
+    ... def uniform(limit: float) -> Draw:
+    ...     return lambda rng, shape, fan: rng.uniform(-limit, limit, shape)
+    >>> uniform(0.1)
+    uniform(0.1)
+    """
+    signature = inspect.signature(body)
+
+    @functools.wraps(body)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> Initializer:
+        config = bound(signature, body.__name__, args, kwargs)
+        return Initializer(body.__name__, config, construct, body(*args, **kwargs))
+
+    construct.__annotations__ = {**body.__annotations__, "return": Initializer}
+    return construct
+
+
+@initializer_constructor
+def he(distribution: Distribution = "normal") -> Draw:
+    """He et al., ICCV 2015 (arXiv 1502.01852), for ReLU: variance 2 / fan_in.
+
+    >>> he(), he("uniform")
+    (he(), he(distribution='uniform'))
+    """
+    return _scaled("he", distribution, lambda fan: 2 / fan.inputs)
+
+
+@initializer_constructor
+def xavier(distribution: Distribution = "normal") -> Draw:
+    """Glorot and Bengio, AISTATS 2010, for tanh and sigmoid: variance 2 / (fan_in + fan_out)."""
+    return _scaled("xavier", distribution, lambda fan: 2 / (fan.inputs + fan.outputs))
+
+
+@initializer_constructor
+def lecun(distribution: Distribution = "normal") -> Draw:
+    """LeCun et al., "Efficient BackProp", 1998: variance 1 / fan_in."""
+    return _scaled("lecun", distribution, lambda fan: 1 / fan.inputs)
+
+
+@initializer_constructor
+def kaiming_uniform() -> Draw:
+    """PyTorch's default for weights *and* biases: uniform on ±1 / sqrt(fan_in), which is variance 1 / (3 fan_in)."""
+    return lambda rng, shape, fan: rng.uniform(-1, 1, shape) / math.sqrt(fan.inputs)
+
+
+@initializer_constructor
+def zeros() -> Draw:
+    """All zeros: the usual bias."""
+    return lambda rng, shape, fan: np.zeros(shape)
+
+
+@initializer_constructor
+def constant(value: float) -> Draw:
+    """All `value`, which is finite."""
+    filled = number("constant's value", value, "(-inf, inf)")
+    return lambda rng, shape, fan: np.full(shape, filled)
+
+
+def _scaled(name: str, distribution: Distribution, variance: Callable[[Fan], float]) -> Draw:
+    if distribution not in ("normal", "uniform"):
+        raise ValueError(f'{name} expects "normal" or "uniform", got {distribution!r}')
+
+    def draw(rng: np.random.Generator, shape: tuple[int, ...], fan: Fan) -> Array:
+        deviation = math.sqrt(variance(fan))
+        if distribution == "normal":
+            return rng.standard_normal(shape) * deviation
+        return rng.uniform(-1, 1, shape) * (math.sqrt(3) * deviation)
+
+    return draw

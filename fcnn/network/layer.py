@@ -1,0 +1,181 @@
+"""The contract: what a layer is, what its three functions return, and how errors say where they happened.
+
+A layer is one immutable record of three pure functions. A network is a layer too.
+
+    init(key, in_shape)                          -> Init(params, state, out_shape, macs)
+    apply(params, state, x, *, train, key=None)  -> Out(y, state, cache)
+    backward(params, cache, dy, *, need_dx=True) -> Grads(dx, params)
+
+- Shapes at `init` have no batch axis: (C, H, W) for images, (D,) for features.
+- `params` and `state` are immutable trees; `state` is what changes without a gradient, such as running means.
+- `train` has no default. A stochastic layer needs `key` in training, and says so when it is missing.
+- `cache` is opaque plain data for `backward`, which is the true derivative of `apply` in the mode that made the
+  cache, for any dy. `Grads.params` has the structure of `params`; `dx` is None when it wasn't asked for.
+- Nothing passed in is written to. What is handed out is read-only, and shares memory with what was passed in only
+  where that is read-only too.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
+
+import attrs
+
+from fcnn.network.configuration import Config, as_call, bound
+from fcnn.values.arrays import Array
+from fcnn.values.keys import Key
+from fcnn.values.tree import Tree, check_name
+
+Shape: TypeAlias = tuple[int, ...]
+P = ParamSpec("P")
+
+
+class Init(NamedTuple):
+    """What `init` makes: parameters, state, and the output's shape without the batch axis.
+
+    `macs` is how many multiply-adds the layer's products (convolutions, dense layers) take for one input.
+    """
+
+    params: Tree
+    state: Tree
+    out_shape: Shape
+    macs: int = 0
+
+
+class Out(NamedTuple):
+    """What `apply` gives: the output, the state after it, and the cache for `backward`."""
+
+    y: Array
+    state: Tree
+    cache: Any
+
+
+class Grads(NamedTuple):
+    """What `backward` gives: the gradient of the input (or None), and a tree like the parameters."""
+
+    dx: Array | None
+    params: Tree
+
+
+class InitFn(Protocol):
+    """The type of `Layer.init`."""
+
+    def __call__(self, key: Key, in_shape: Shape, /) -> Init: ...  # noqa: D102
+
+
+class ApplyFn(Protocol):
+    """The type of `Layer.apply`."""
+
+    def __call__(self, params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out: ...  # noqa: D102
+
+
+class BackwardFn(Protocol):
+    """The type of `Layer.backward`."""
+
+    def __call__(self, params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads: ...  # noqa: D102
+
+
+def _children(children: Mapping[str, "Layer"]) -> Mapping[str, "Layer"]:
+    for name in children:
+        check_name(name)
+    return MappingProxyType(dict(children))
+
+
+def _config(config: Mapping[str, Any]) -> Config:
+    return config if isinstance(config, Config) else Config(config)
+
+
+@attrs.frozen(repr=False, eq=False)
+class Layer:
+    """One layer, or a network of them: how it was made, and the three functions.
+
+    `layer.make(**layer.config, **layer.children)` is the layer again, so a network can be printed, described and
+    rewritten. Make layers with the constructors of `fcnn.network.layers` and `fcnn.network.combinators`, or your own
+    with `layer_constructor`.
+    """
+
+    kind: str
+    config: Mapping[str, Any] = attrs.field(converter=_config)
+    children: Mapping[str, "Layer"] = attrs.field(converter=_children)
+    make: "Callable[..., Layer]"
+    init: InitFn
+    apply: ApplyFn
+    backward: BackwardFn
+
+    def __repr__(self) -> str:
+        return as_call(self.kind, self.config, self.children)
+
+
+class LayerError(ValueError):
+    """Something doesn't fit in a network; the message begins with the path of the layer."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.message = message
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LayerError, (self.message, self.path)
+
+
+class error_path:
+    """Put `name` before the path of any error from within: combinators wrap every call of a child in it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LayerError):
+            path = f"{self._name}/{error.path}" if error.path else self._name
+            raise LayerError(error.message, path) from error.__cause__
+        if isinstance(error, (ValueError, LookupError)):
+            raise LayerError(str(error.args[0]) if error.args else repr(error), self._name) from error
+
+
+def expect_names(params: Tree, names: Collection[str]) -> None:
+    """Raise LayerError unless the parameters have just these names."""
+    if len(params) != len(names) or any(name not in params for name in names):
+        raise LayerError(f"the parameters have {', '.join(params) or 'nothing'}, the layer has {', '.join(names)}")
+
+
+class Functions(NamedTuple):
+    """The three functions of a layer, as a constructor's body returns them."""
+
+    init: InitFn
+    apply: ApplyFn
+    backward: BackwardFn
+
+
+def layer_constructor(body: Callable[P, Functions]) -> Callable[P, Layer]:
+    """Turn a function from arguments to `Functions` into a constructor of layers.
+
+    The layer's kind is the function's name, its config the arguments with which it was called. This is how every
+    layer without children is made, and how to add one of your own:
+
+    >>> from fcnn.values.tree import EMPTY
+    >>> @layer_constructor
+    ... def scale(factor: float) -> Functions:
+    ...     def init(key, in_shape):
+    ...         return Init(EMPTY, EMPTY, in_shape)
+    ...     def apply(params, state, x, *, train, key=None):
+    ...         return Out(factor * x, EMPTY, None)
+    ...     def backward(params, cache, dy, *, need_dx=True):
+    ...         return Grads(factor * dy, EMPTY)
+    ...     return Functions(init, apply, backward)
+    >>> scale(2.0)
+    scale(2.0)
+    """
+    signature = inspect.signature(body)
+
+    @functools.wraps(body)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
+        config = bound(signature, body.__name__, args, kwargs)
+        return Layer(body.__name__, config, {}, construct, *body(*args, **kwargs))
+
+    construct.__annotations__ = {**body.__annotations__, "return": Layer}
+    return construct

@@ -1,0 +1,80 @@
+"""What the layers of several families share."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fcnn.network.initializers import Fan, Initializer
+from fcnn.network.layer import BackwardFn, Functions, Grads, Init, InitFn, LayerError, Out, Shape, expect_names
+from fcnn.values.arrays import Array
+from fcnn.values.keys import Key, fold_in
+from fcnn.values.tree import EMPTY, Tree, freeze
+
+
+def without_weights(
+    init: InitFn, forward: Callable[[Array], tuple[Array, Any]], backward: Callable[..., Array]
+) -> Functions:
+    """The functions of a layer without parameters, the same in both modes, from a pair of `fcnn.ops`."""
+
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        y, cache = forward(x)
+        return Out(y, EMPTY, cache)
+
+    return Functions(init, apply, only_dx(backward))
+
+
+def only_dx(backward: Callable[..., Array]) -> BackwardFn:
+    """The backward function of a layer without parameters, from one of `fcnn.ops`."""
+
+    def layer_backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        return Grads(backward(dy, cache) if need_dx else None, EMPTY)
+
+    return layer_backward
+
+
+def with_weights(
+    init: InitFn,
+    forward: Callable[[Array, Array, Array | None], tuple[Array, Any]],
+    backward: Callable[..., tuple[Array | None, Array, Array | None]],
+    bias: bool,
+) -> Functions:
+    """The functions of a layer with `w`, and `b` if `bias`, from a pair of `fcnn.ops`."""
+    names = ("w", "b") if bias else ("w",)
+
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_names(params, names)
+        y, cache = forward(x, params["w"], params["b"] if bias else None)
+        return Out(y, EMPTY, cache)
+
+    def layer_backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        dx, dw, db = backward(dy, cache, need_dx=need_dx)
+        return Grads(dx, freeze({"w": dw} if db is None else {"w": dw, "b": db}))
+
+    return Functions(init, apply, layer_backward)
+
+
+def draw_weights(key: Key, shape: Shape, fan: Fan, bias: bool, weights: Initializer, biases: Initializer) -> Tree:
+    """`w` of that shape, and `b` with a number for each of its rows if `bias`; each from a key of its own."""
+    drawn = {"w": weights(fold_in(key, "w"), shape, fan)}
+    if bias:
+        drawn["b"] = biases(fold_in(key, "b"), shape[:1], fan)
+    return freeze(drawn)
+
+
+def same_shape(key: Key, in_shape: Shape, /) -> Init:
+    """The `init` of a layer that has no parameters and keeps its input's shape."""
+    return Init(EMPTY, EMPTY, tuple(in_shape))
+
+
+def images(call: str, in_shape: Shape) -> Shape:
+    """The shape, if it is one of images (C, H, W)."""
+    if len(in_shape) != 3:
+        advice = "; put it before flatten" if len(in_shape) == 1 else ""
+        raise LayerError(f"{call} expects (C, H, W), got {in_shape}{advice}")
+    return in_shape
+
+
+def features(call: str, in_shape: Shape) -> Shape:
+    """The shape, if it is one of features (D,)."""
+    if len(in_shape) != 1:
+        raise LayerError(f"{call} expects (D,), got {in_shape}; put flatten() before it")
+    return in_shape

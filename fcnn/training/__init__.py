@@ -1,0 +1,1 @@
+"""Training: losses, optimizers, the pure step and its fold, several cores or machines, checkpoints."""

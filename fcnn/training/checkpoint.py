@@ -1,0 +1,167 @@
+"""Trees and training states as `.npz` files that any NumPy can read.
+
+A checkpoint is a zip of plain arrays named by path: `params/conv1/w`, `state/bn1/mean`, `opt/adam/mu/conv1/w`,
+`step`, `key`, and `meta`, a JSON text. A file of parameters only holds `params/…` and `meta`, so parameters can be
+loaded from either.
+
+Loading goes against a template, never unpickles, and reads no array before its size is known to be the template's.
+Writing is atomic: a reader sees the old file or the new one, never half of one.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fcnn.network.layer import Init
+from fcnn.training.step import TrainState
+from fcnn.values.arrays import Array
+from fcnn.values.files import Archive, DamagedFileError, opened_archive, replacing
+from fcnn.values.keys import Key
+from fcnn.values.tree import Tree, flatten, unflatten
+
+FORMAT_VERSION = 1
+_META_LIMIT = 4_000_000  # bytes; the JSON text is a few thousand
+_KEY_WORDS = 4
+
+T = TypeVar("T", Tree, Init, TrainState)
+
+
+class CheckpointError(ValueError):
+    """A file is not the checkpoint that was asked for; the message names the file and lists every difference."""
+
+
+def save(
+    path: str | os.PathLike[str], value: Tree | Init | TrainState, *, meta: Mapping[str, Any] | None = None
+) -> None:
+    """Write parameters (a tree), parameters with state (an `Init`) or a whole training state to `path`, atomically.
+
+    Args:
+        path: the file, by custom ending in `.npz`; an old one is replaced in one step.
+        value: what to write.
+        meta: anything that JSON can hold, given back by `load_meta`. The format's version is added.
+
+    Raises:
+        OSError: the folder can't be written or the disk is full; an old file is still there, whole.
+    """
+    target = Path(path)
+    text = np.array(json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False))
+    if text.nbytes > _META_LIMIT:
+        raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
+    arrays = {**_arrays(value), "meta": text}
+    with replacing(target) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load(path: str | os.PathLike[str], *, like: T) -> T:
+    """Read what `save` wrote, as a value like the template: same type, paths, shapes and dtypes.
+
+    Args:
+        path: the file.
+        like: the template, such as the parameters that `init` makes, or the state that `init_state` makes. A file
+            may hold more sections than the template asks for: parameters load from a whole checkpoint.
+
+    Raises:
+        CheckpointError: no checkpoint, damaged, of a newer format, or not like the template; then it lists every
+            missing, unexpected, wrong-shape and wrong-dtype path.
+        OSError: the file can't be read.
+    """
+    wanted = _arrays(like)
+    with _opened(path) as archive:
+        _check_format(path, _read_meta(path, archive))
+        sections = {name.partition("/")[0] for name in wanted} | _claimed(like)
+        present = {name: None for name in archive.names if name.partition("/")[0] in sections}
+        problems = [f"missing: {name}" for name in wanted if name not in present]
+        problems += [f"unexpected: {name}" for name in present if name not in wanted]
+        found: dict[str, Array] = {}
+        for name, template in wanted.items():
+            if name in present:
+                problem, array = archive.array(name, template)
+                if problem:
+                    problems.append(f"{problem}: {name}")
+                elif array is not None:
+                    found[name] = array
+    if problems:
+        raise CheckpointError(
+            f"{os.fspath(path)}: {len(problems)} difference(s) from the template; was it saved from another model "
+            "or optimizer?\n  " + "\n  ".join(problems)
+        )
+    return _value(found, like)
+
+
+def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object that was given to `save` as `meta`, with `format`, the format's version."""
+    with _opened(path) as archive:
+        meta = _read_meta(path, archive)
+    _check_format(path, meta)
+    return meta
+
+
+def _arrays(value: Tree | Init | TrainState) -> dict[str, Array]:
+    sections: dict[str, Tree] = {}
+    plain: dict[str, Array] = {}
+    if isinstance(value, TrainState):
+        sections = {"params": value.params, "state": value.layer_state, "opt": value.opt_state}
+        words = [value.key.value >> 32 * i & 0xFFFFFFFF for i in range(_KEY_WORDS)]
+        plain = {"step": np.array(value.step, np.int64), "key": np.array(words, np.uint32)}
+    elif isinstance(value, Init):
+        sections = {"params": value.params, "state": value.state}
+    elif isinstance(value, Tree):
+        sections = {"params": value}
+    else:
+        raise TypeError(f"a checkpoint holds a tree, an Init or a TrainState, got {type(value).__name__}")
+    leaves = {f"{name}/{path}": leaf for name, tree in sections.items() for path, leaf in flatten(tree).items()}
+    return {**leaves, **plain}
+
+
+def _claimed(like: Tree | Init | TrainState) -> set[str]:
+    """The sections that a template speaks for even where its own are empty: nothing may be left over in them."""
+    if isinstance(like, TrainState):
+        return {"params", "state", "opt"}
+    return {"params", "state"} if isinstance(like, Init) else {"params"}
+
+
+def _value(arrays: Mapping[str, Array], like: T) -> T:
+    def section(name: str) -> Tree:
+        prefix = f"{name}/"
+        return unflatten({path[len(prefix) :]: leaf for path, leaf in arrays.items() if path.startswith(prefix)})
+
+    if isinstance(like, TrainState):
+        words = arrays["key"].tolist()
+        key = Key(sum(word << 32 * i for i, word in enumerate(words)))
+        return TrainState(section("params"), section("state"), section("opt"), int(arrays["step"]), key)
+    if isinstance(like, Init):
+        return Init(section("params"), section("state"), like.out_shape, like.macs)
+    return section("params")
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
+    try:
+        with opened_archive(path) as archive:
+            yield archive
+    except DamagedFileError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}; use an earlier checkpoint") from error
+
+
+def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]:
+    if "meta" not in archive.names:
+        raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
+    meta = None
+    with contextlib.suppress(ValueError):
+        meta = json.loads(archive.text("meta", _META_LIMIT) or "")
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{os.fspath(path)}: its `meta` is not a JSON object; use an earlier checkpoint")
+    return meta
+
+
+def _check_format(path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+    if meta.get("format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{os.fspath(path)}: format {meta.get('format')!r}, this fcnn reads {FORMAT_VERSION}; "
+            "use the fcnn that wrote it"
+        )

@@ -1,0 +1,86 @@
+"""Losses: `loss(outputs, targets) -> (value, d_outputs)`, the value a Python float, the mean over the batch."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import number
+
+Loss: TypeAlias = Callable[[Array, Any], tuple[float, Array]]
+
+
+def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of softmax(logits) against integer labels, the mean over the batch.
+
+        value     = -mean over n of  sum over k of  q[n, k] * log softmax(logits[n])[k]
+        d_logits  = (softmax(logits) - q) / N
+
+    with q = (1 - s) * onehot(label) + s / K for label smoothing s (C. Szegedy et al., CVPR 2016, section 7).
+
+    The loss takes logits (N, K) and labels (N,), integers in 0 … K - 1, and raises ValueError for others.
+
+    >>> value, d_logits = softmax_cross_entropy()(np.zeros((1, 2)), np.array([0]))
+    >>> round(value, 6), d_logits
+    (0.693147, array([[-0.5,  0.5]]))
+    """
+    number("label_smoothing", label_smoothing, "[0, 1)")
+
+    def loss(logits: Array, labels: Array) -> tuple[float, Array]:
+        labels = _check_labels(logits, np.asarray(labels))
+        n, classes = logits.shape
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        d_logits = np.exp(shifted)
+        total = d_logits.sum(axis=1, keepdims=True)
+        rows = np.arange(n)
+        log_total = np.log(total)[:, 0]
+        value = np.add.reduce(log_total - (1 - label_smoothing) * shifted[rows, labels]) / n
+        d_logits /= total
+        d_logits[rows, labels] -= 1 - label_smoothing
+        if label_smoothing:
+            value -= label_smoothing / classes * shifted.sum(axis=1).mean()
+            d_logits -= label_smoothing / classes
+        d_logits *= 1 / n
+        return float(value), frozen(d_logits)
+
+    return loss
+
+
+def mean_squared_error() -> Loss:
+    """The mean over all numbers of (outputs - targets)²; d_outputs = 2 (outputs - targets) / outputs.size.
+
+    Outputs and targets have one shape, any; others raise ValueError.
+
+    >>> mean_squared_error()(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
+    (5.0, array([[1., 3.]]))
+    """
+
+    def loss(outputs: Array, targets: Array) -> tuple[float, Array]:
+        targets = np.asarray(targets)
+        if not outputs.size:
+            raise ValueError("mean_squared_error got an empty batch")
+        if outputs.shape != targets.shape:
+            raise ValueError(f"mean_squared_error expects targets of shape {outputs.shape}, got {targets.shape}")
+        difference = outputs - targets.astype(outputs.dtype, copy=False)
+        value = float((difference * difference).mean())
+        difference *= 2 / outputs.size
+        return value, frozen(difference)
+
+    return loss
+
+
+def _check_labels(logits: Array, labels: Array) -> Array:
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            "softmax_cross_entropy expects logits (N, K) and integer labels (N,), "
+            f"got {logits.shape} and {labels.dtype} {labels.shape}"
+        )
+    if not labels.size:
+        raise ValueError("softmax_cross_entropy got an empty batch")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(
+            f"softmax_cross_entropy expects labels 0 to {logits.shape[1] - 1} for logits {logits.shape}, "
+            f"got {labels.min()} to {labels.max()}"
+        )
+    return labels

@@ -1,0 +1,234 @@
+"""Scaling out is a function on functions: gradients are pure, so a batch can be split and the parts summed.
+
+`sharded` splits a batch into shards of a *fixed* size, maps the gradient over them and adds the results in a fixed
+order. So the result depends on the shard size, never on how many threads or processes ran it. Shards of 32 to 64
+images also keep a small network's arrays in the processor's cache, so sharding pays off on one thread already.
+
+What maps is `threads` or `processes`. Threads of one Python process share its lock, for which they wait between two
+NumPy calls: they are for large layers and large batches. Processes wait for nothing: they are for the many short calls
+of a small network, where `os.fork` is to be had.
+
+`over_ranks` does the same over the processes of an MPI job, with one Allreduce a step. The two compose: each rank's
+share in shards.
+
+Batch norm under either sees one shard at a time: "ghost" batch norm (E. Hoffer et al., NeurIPS 2017, arXiv
+1705.08741). Its running statistics become the mean of what the shards found, weighted by their size.
+"""
+
+import atexit
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any
+
+import numpy as np
+
+from fcnn.training.step import Gradient, GradientFn
+from fcnn.training.workers import MapFn, WorkerError, processes
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import integer, number
+from fcnn.values.keys import Key, fold_in
+from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
+from fcnn.values.tree import map as tree_map
+
+__all__ = [
+    "MapFn",
+    "RankError",
+    "WorkerError",
+    "over_ranks",
+    "processes",
+    "sharded",
+    "sum_over_ranks",
+    "threads",
+]
+
+
+class RankError(RuntimeError):
+    """Another rank didn't come: it has died, hangs, or took another way. The job can't go on."""
+
+
+@contextmanager
+def threads(count: int) -> Iterator[MapFn]:
+    """A `map` that runs on `count` threads, with BLAS held to one thread a call while the block runs.
+
+    NumPy leaves Python's lock in its kernels, so threads over shards use all cores, and better than threads within
+    one matrix product do. The limit on BLAS holds for the whole process until the block ends.
+
+    >>> with threads(2) as map_fn:
+    ...     list(map_fn(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here, because they cost start-up time
+
+    from threadpoolctl import threadpool_limits
+
+    integer("count", count, least=1)
+    with threadpool_limits(1, user_api="blas"):
+        if count == 1:
+            yield map
+        else:
+            with ThreadPoolExecutor(count) as pool:
+
+                def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterable[Any]:
+                    # Each call sees the caller's context, in which NumPy keeps its error state.
+                    contexts = iter(copy_context, None)
+                    return pool.map(lambda context, *each: context.run(function, *each), contexts, *arguments)
+
+                yield map_fn
+
+
+def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> GradientFn:
+    """The same gradient, computed a shard at a time.
+
+    Args:
+        gradient_fn: the gradient of one batch, as `fcnn.gradient` makes it. Its loss must be a *mean* over the batch.
+        shard_size: images a shard; the last may be smaller.
+        map_fn: how the shards are mapped, such as the one that `processes` or `threads` gives.
+
+    Returns:
+        A gradient function for `fcnn.train_step`. Shard i's key is `fold_in(key, i)`.
+    """
+    integer("shard_size", shard_size, least=1)
+
+    def of_shard(arguments: tuple[Tree, Tree, Key, Any]) -> Gradient:
+        # One function for all steps: `processes` forks new workers for another.
+        return gradient_fn(*arguments)
+
+    def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
+        x, targets = batch
+        total = len(x)
+        if not total:
+            raise ValueError("sharded got an empty batch")
+
+        shards = [slice(first, first + shard_size) for first in range(0, total, shard_size)]
+        parts = [(params, state, fold_in(key, index), (x[rows], targets[rows])) for index, rows in enumerate(shards)]
+        found = list(map_fn(of_shard, parts))
+        weights = [one.size / total for one in found]
+
+        def mean(*leaves: Array) -> Array:
+            value = leaves[0] * weights[0]
+            for leaf, weight in zip(leaves[1:], weights[1:], strict=True):
+                value += leaf * weight
+            return frozen(value)
+
+        counts = [one.correct for one in found if one.correct is not None]
+        return Gradient(
+            sum(one.loss * weight for one, weight in zip(found, weights, strict=True)),
+            map_elementwise(mean, *(one.grads for one in found)),
+            map_elementwise(mean, *(one.layer_state for one in found)),
+            sum(counts) if counts else None,
+            total,
+        )
+
+    return compute
+
+
+def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> GradientFn:
+    """The same gradient, computed by all ranks of an MPI communicator together, each from its share of the batch.
+
+        result = sum over ranks r of  N_r / N * gradient_fn(params, state, fold_in(key, r), rows of rank r)
+
+    Every rank calls it with the same arguments, the whole batch of N rows included (`fcnn.batches` is pure, so each
+    rank makes it for itself), and gets the same result. Rank r of R takes the rows from N r // R to N (r + 1) // R,
+    which may be none. One Allreduce a call, on one flat buffer of the parameters' dtype: gradients, state, loss,
+    correct and size; so the loss is rounded to that dtype.
+
+    The bits depend on the number of ranks (and, with more than two, on the order in which the MPI library adds) and
+    on what `gradient_fn` depends on, such as the shard size in `over_ranks(sharded(gradient_fn, 64, map_fn), comm)`.
+
+    Args:
+        gradient_fn: the gradient of one batch, as for `sharded`; its loss must be a *mean* over the batch.
+        comm: a communicator of mpi4py, such as `MPI.COMM_WORLD`, which nothing else uses meanwhile. Its `rank`,
+            `size`, `Iallreduce` and `Abort` are all that is used; mpi4py isn't imported here.
+        timeout: the longest that a rank waits for the others, in seconds; see `sum_over_ranks`.
+
+    Raises, besides what `gradient_fn` raises:
+        RankError: the others didn't come in time.
+        ValueError: the batch is empty, or the ranks' batches differ in size.
+
+    One rank, without MPI:
+
+    >>> class OneRank:
+    ...     rank, size = 0, 1
+    ...     def Iallreduce(self, sent, received):
+    ...         received[:] = sent
+    ...         return self
+    ...     def Test(self):
+    ...         return True
+    >>> def mean(params, state, key, batch):
+    ...     return Gradient(0.5, freeze({"w": np.mean(batch[0], axis=0)}), state, None, len(batch[0]))
+    >>> batch = np.array([[1.0, 2.0], [3.0, 6.0]]), np.zeros(2)
+    >>> over_ranks(mean, OneRank())(freeze({"w": np.zeros(2)}), freeze({}), Key(0), batch).grads["w"]
+    array([2., 4.])
+    """
+    number("timeout, in seconds,", timeout, "(0, inf]")
+
+    def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
+        x, targets = batch
+        total, rank = len(x), comm.rank
+        if not total:
+            raise ValueError("over_ranks got an empty batch")
+        rows = slice(total * rank // comm.size, total * (rank + 1) // comm.size)
+        share = rows.stop - rows.start
+        like = freeze({"grads": params, "state": state})
+        if share:
+            found = gradient_fn(params, state, fold_in(key, rank), (x[rows], targets[rows]))
+            values = freeze({"grads": found.grads, "state": found.layer_state})
+            values = tree_map(lambda _, leaf: leaf, like, values)  # in the one order that all ranks have
+            numbers = [found.loss, math.nan if found.correct is None else found.correct, share]  # NaN stays NaN
+        else:
+            values, numbers = tree_map(np.zeros_like, like), [0.0, 0, 0]
+        dtype = next((leaf.dtype for _, leaf in leaves(like)), x.dtype)
+        sent = np.concatenate([*flatten(values).values(), numbers], axis=None, dtype=dtype)
+        sent[:-2] *= share / total
+        received = sum_over_ranks(sent, comm, timeout=timeout)
+        means, (loss, correct, size) = unravel(received[:-3], like), received[-3:]
+        if size != total:
+            raise ValueError(
+                f"over_ranks expects the same batch on every rank: the ranks' shares have {size:g} rows together, "
+                f"the batch of rank {rank} has {total}"
+            )
+        counted = None if np.isnan(correct) else int(correct)
+        return Gradient(float(loss), means["grads"], means["state"], counted, total)
+
+    return compute
+
+
+def sum_over_ranks(values: Array, comm: Any, *, timeout: float = 60.0) -> Array:
+    """The sum of the arrays that all ranks of an MPI communicator pass in, the same read-only array on every rank.
+
+    One Allreduce; `values` is contiguous, of the same shape and dtype on every rank.
+
+    Raises RankError if the others don't come within `timeout` seconds (`math.inf`: wait for ever). As MPI can't shut
+    down without them, the process that raised then ends the whole job, with `comm.Abort(1)`, when it exits.
+    """
+    number("timeout, in seconds,", timeout, "(0, inf]")
+    received = np.empty_like(values)
+    request = comm.Iallreduce(values, received)
+    began = time.monotonic()
+    while not request.Test():
+        waited = time.monotonic() - began
+        if waited > timeout:
+            # MPI may still write to the buffers: the request, which holds them, is kept until then.
+            atexit.register(_abort, comm, request)
+            raise RankError(
+                f"rank {comm.rank} waited {timeout:g} s for the other {comm.size - 1} rank(s) to join its Allreduce: "
+                "one has died, hangs, or took fewer steps, and may have said why; "
+                "start the job again, with a greater timeout if a step may take that long"
+            )
+        if waited < 0.005:
+            _let_others_run()  # a rank on the same core, for one
+        else:
+            time.sleep(min(waited / 50, 0.01))  # late by 2 % at most, and the core is free
+    return frozen(received)
+
+
+def _abort(comm: Any, _: Any) -> None:
+    time.sleep(0.5)  # mpiexec hands on what was printed, and would drop it when it ends
+    comm.Abort(1)
+
+
+_let_others_run: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))

@@ -1,0 +1,81 @@
+"""Learning rates as pure functions `step -> float`, with one 0-based step owned by the training state.
+
+Wherever a rate is asked for, a plain float does as well.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from fcnn.values.checks import integer, number
+
+Schedule: TypeAlias = Callable[[int], float]
+Rate: TypeAlias = float | Schedule
+
+
+def constant_schedule(value: float) -> Schedule:
+    """Always `value`."""
+    rate = _rate("the rate", value)
+    return lambda step: rate
+
+
+def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
+    """`value * factor ** (step // every)`.
+
+    >>> [step_decay(1.0, every=2, factor=0.5)(step) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    _rate("the rate", value)
+    _rate("factor", factor)
+    integer("every", every, least=1)
+    return lambda step: value * factor ** (step // every)
+
+
+def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
+    """From `value` to `end` along half a cosine wave in `steps` steps, then `end` (arXiv 1608.03983, eq. 5).
+
+    >>> [round(cosine(1.0, steps=2)(step), 3) for step in range(4)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    _rate("the rate", value)
+    _rate("end", end)
+    integer("steps", steps, least=1)
+    return lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
+
+
+def linear_warmup(then: Rate, *, steps: int) -> Schedule:
+    """`then`, multiplied in the first `steps` steps by (step + 1) / steps.
+
+    >>> [linear_warmup(1.0, steps=4)(step) for step in range(6)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    """
+    after = as_schedule(then)
+    integer("steps", steps, least=1)
+    return lambda step: after(step) * min((step + 1) / steps, 1.0)
+
+
+def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
+    """Straight lines between the points (step, rate), level before the first and after the last.
+
+    >>> [piecewise_linear([(0, 0.0), (2, 1.0), (4, 0.5)])(step) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.75, 0.5, 0.5]
+    """
+    steps = [float(step) for step, _ in points]
+    rates = [float(rate) for _, rate in points]
+    if not points or steps != sorted(set(steps)):
+        raise ValueError(f"piecewise_linear expects points with rising steps, got {list(points)}")
+    for step, rate in zip(steps, rates, strict=True):
+        _rate("a point's step", step)
+        _rate("a point's rate", rate)
+    return lambda step: float(np.interp(step, steps, rates))
+
+
+def as_schedule(rate: Rate) -> Schedule:
+    """A schedule of a float or a schedule."""
+    return rate if callable(rate) else constant_schedule(rate)
+
+
+def _rate(name: str, value: object) -> float:
+    return number(name, value, "[0, inf)")

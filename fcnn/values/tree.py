@@ -1,0 +1,340 @@
+"""Immutable trees of arrays: parameters, state, gradients and optimizer state.
+
+A tree is a read-only mapping from names to arrays or to further trees. A *path* is the names joined by `/`, such as
+`conv1/w`. Nothing here knows of layers: a tree is plain data, and every change makes a new one.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fcnn.values.arrays import Array, frozen, keep
+
+Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
+# Each name with its size and its array's shape, or with its size, None, and its subtree's layout.
+Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class TreeError(ValueError):
+    """A tree is not what it should be; the message names the path."""
+
+
+class Tree(Mapping[str, Any]):
+    """A read-only mapping of names to read-only arrays or further trees. Make one with `freeze`."""
+
+    __slots__ = ("_flat", "_made")
+    _flat: "tuple[Array, Layout] | None"  # what `unravel` made the tree of: all its numbers, and where they belong
+    _made: "dict[str, Array | Tree] | None"  # None as long as nobody asked for the parts of `_flat`
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_made", {})
+        object.__setattr__(self, "_flat", None)
+
+    @property
+    def _items(self) -> "dict[str, Array | Tree]":
+        made = self._made
+        if made is None:
+            assert self._flat is not None
+            made = _parts(*self._flat)
+            object.__setattr__(self, "_made", made)
+        return made
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._items[name]
+        except KeyError:
+            raise KeyError(f"no {name!r} in this tree; it has {', '.join(self._items) or 'nothing'}") from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The array or subtree of that name, or `default`."""
+        return self._items.get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("a tree is immutable; fcnn.tree.set_at(tree, path, value) makes a changed one")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    __setitem__, __delitem__ = __setattr__, __delattr__
+
+    def __eq__(self, other: object) -> bool:
+        """Same paths, and arrays equal in dtype, shape and every bit (so NaN equals the same NaN)."""
+        if not isinstance(other, Tree):
+            return NotImplemented
+        mine, theirs = flatten(self), flatten(other)
+        return mine.keys() == theirs.keys() and all(_same_bits(mine[path], theirs[path]) for path in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        def show(value: "Array | Tree") -> str:
+            return repr(value) if isinstance(value, Tree) else f"{value.dtype}{list(value.shape)}"
+
+        return "{" + ", ".join(f"{name}: {show(value)}" for name, value in self._items.items()) + "}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # So that process pools can carry trees; as one array, which is many times faster than leaf by leaf.
+        flat, layout = _ravelled(self)
+        return (freeze, (dict(self._items),)) if flat is None else (_unpickled, (flat, layout))
+
+
+EMPTY = Tree()
+
+
+def freeze(nested: Nested) -> Tree:
+    """Make an immutable tree of nested mappings of arrays.
+
+    Read-only arrays are shared, writable ones are copied. Raises TreeError for a name that doesn't match
+    `[a-z][a-z0-9_]*` and for a leaf that is no array.
+
+    >>> params = freeze({"fc": {"w": np.ones((2, 3)), "b": np.zeros(2)}})
+    >>> params
+    {fc: {w: float64[2, 3], b: float64[2]}}
+    >>> params["fc"]["w"][0, 0] = 5.0
+    Traceback (most recent call last):
+    ...
+    ValueError: assignment destination is read-only
+    """
+    return _freeze(nested, "")
+
+
+def _freeze(nested: Nested, parents: str) -> Tree:
+    if isinstance(nested, Tree):
+        return nested
+    items: dict[str, Array | Tree] = {}
+    for name, value in nested.items():
+        if not isinstance(name, str) or not _is_name(name):
+            check_name(name, f"{parents}{name}")
+        if isinstance(value, Tree):
+            items[name] = value
+        elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
+            items[name] = keep(np.asarray(value))
+        elif isinstance(value, Mapping):
+            items[name] = _freeze(value, f"{parents}{name}/")
+        else:
+            raise TreeError(f"{parents}{name}: a leaf is a NumPy array of numbers, got {type(value).__name__}")
+    return _tree(items)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: object, path: str | None = None) -> None:
+    """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
+    if not isinstance(name, str) or not _is_name(name):
+        raise TreeError(
+            f"{name if path is None else path}: the name {name!r} does not match [a-z][a-z0-9_]*; "
+            "use small letters, digits and underscores, a letter first"
+        )
+
+
+def _tree(items: dict[str, Array | Tree]) -> Tree:
+    tree = Tree()
+    object.__setattr__(tree, "_made", items)
+    return tree
+
+
+def map(function: Callable[..., Array], tree: Tree, *rest: Tree) -> Tree:
+    """Apply `function` to every leaf of `tree`, together with the leaves at the same path of `rest`.
+
+    Raises TreeError, naming the path, if the trees differ in structure.
+
+    >>> map(np.add, freeze({"w": np.ones(2)}), freeze({"w": np.full(2, 3.0)}))["w"]
+    array([4., 4.])
+    """
+    return _map(function, (tree, *rest), "")
+
+
+def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> Tree:
+    first = trees[0]
+    for other in trees[1:]:
+        if other._items.keys() != first._items.keys():
+            ours, theirs = (", ".join(t) or "nothing" for t in (first, other))
+            raise TreeError(f"{path or 'top of the tree'}: the trees differ: one has {ours}, another {theirs}")
+    items: dict[str, Array | Tree] = {}
+    for name, value in first._items.items():
+        here = f"{path}/{name}" if path else name
+        values = tuple(tree._items[name] for tree in trees)
+        if isinstance(value, Tree):
+            if not all(isinstance(v, Tree) for v in values):
+                raise TreeError(f"{here}: the trees differ: a subtree in one, an array in another")
+            items[name] = _map(function, values, here)  # type: ignore[arg-type]
+        else:
+            if any(isinstance(v, Tree) for v in values):
+                raise TreeError(f"{here}: the trees differ: an array in one, a subtree in another")
+            items[name] = keep(np.asarray(function(*values)))
+    return _tree(items)
+
+
+def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> Tree:
+    """As `map`, for a `function` that treats all numbers alike, such as `np.add`, and faster where leaves are many.
+
+    It is called once, on all numbers of each tree laid end to end; the leaves of the result are parts of what it
+    returns. Only where leaves differ in dtype it is called leaf by leaf.
+    """
+    (flat, layout), *others = (_ravelled(each) for each in (tree, *rest))
+    if flat is None or any(other is None or theirs != layout for other, theirs in others):
+        return map(function, tree, *rest)
+    return _unravelled(keep(np.asarray(function(flat, *(other for other, _ in others)))), layout)
+
+
+def ravel(tree: Tree) -> Array:
+    """All numbers of the tree in one flat read-only array, in the tree's order; the leaves have one dtype.
+
+    >>> ravel(freeze({"fc": {"w": np.ones((2, 2)), "b": np.zeros(2)}}))
+    array([1., 1., 1., 1., 0., 0.])
+    """
+    flat, _ = _ravelled(tree)
+    if flat is None:
+        kinds = ", ".join(f"{path} {leaf.dtype}" for path, leaf in flatten(tree).items())
+        raise TreeError(f"ravel expects leaves of one dtype, got {kinds}")
+    return flat
+
+
+def unravel(flat: Array, like: Tree) -> Tree:
+    """The tree with the structure and shapes of `like` and the numbers of `flat`; the inverse of `ravel`."""
+    if flat.shape != (size(like),):
+        raise TreeError(f"unravel expects ({size(like)},), as many numbers as the tree has, got {flat.shape}")
+    return _unravelled(keep(flat), _layout(like))
+
+
+def _layout(tree: Tree) -> Layout:
+    if tree._flat is not None:
+        return tree._flat[1]
+    return tuple(
+        (name, size(value), None, _layout(value)) if isinstance(value, Tree) else (name, value.size, value.shape, None)
+        for name, value in tree._items.items()
+    )
+
+
+def _ravelled(tree: Tree) -> tuple[Array | None, Layout]:
+    """All numbers of a tree, None unless its leaves are of one dtype, and where they belong."""
+    if tree._flat is not None:
+        return tree._flat
+    arrays = _leaves(tree)
+    one = len({array.dtype for array in arrays}) == 1
+    return frozen(np.concatenate(arrays, axis=None)) if one else None, _layout(tree)
+
+
+def _leaves(tree: Tree) -> list[Array]:
+    found: list[Array] = []
+    for value in tree._items.values():
+        found += _leaves(value) if isinstance(value, Tree) else [value]
+    return found
+
+
+def _unravelled(flat: Array, layout: Layout) -> Tree:
+    tree = Tree()
+    object.__setattr__(tree, "_flat", (flat, layout))
+    object.__setattr__(tree, "_made", None)  # optimizers make many trees whose leaves nobody looks at
+    return tree
+
+
+def _parts(flat: Array, layout: Layout) -> dict[str, Array | Tree]:
+    parts: dict[str, Array | Tree] = {}
+    begin = 0
+    for name, count, shape, inner in layout:
+        part = flat[begin : begin + count]
+        parts[name] = _unravelled(part, inner) if shape is None else part.reshape(shape)
+        begin += count
+    return parts
+
+
+def _unpickled(flat: Array, layout: Layout) -> Tree:
+    return _unravelled(keep(flat), layout)
+
+
+def flatten(tree: Tree) -> dict[str, Array]:
+    """All leaves by path, in the tree's order.
+
+    >>> list(flatten(freeze({"conv1": {"w": np.ones(1), "b": np.ones(1)}, "fc": {"w": np.ones(1)}})))
+    ['conv1/w', 'conv1/b', 'fc/w']
+    """
+    return dict(leaves(tree))
+
+
+def leaves(tree: Tree) -> Iterator[tuple[str, Array]]:
+    """Every leaf with its path, in the tree's order."""
+    for name, value in tree._items.items():
+        if isinstance(value, Tree):
+            yield from ((f"{name}/{path}", leaf) for path, leaf in leaves(value))
+        else:
+            yield name, value
+
+
+def unflatten(leaves: Mapping[str, Array]) -> Tree:
+    """The tree with these leaves; the inverse of `flatten`.
+
+    Raises TreeError if one path is both an array and the beginning of another path.
+    """
+    nested: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        here = nested
+        for depth, parent in enumerate(parents, 1):
+            here = here.setdefault(parent, {})
+            if not isinstance(here, dict):
+                raise TreeError(f"{'/'.join(parents[:depth])}: both an array and the beginning of {path}")
+        if name in here:
+            raise TreeError(f"{path}: both an array and the beginning of another path")
+        here[name] = leaf
+    return freeze(nested)
+
+
+def set_at(tree: Tree, path: str, value: Array | Nested) -> Tree:
+    """A tree like `tree` with the array or subtree at `path` replaced; the path must exist.
+
+    >>> tree = freeze({"fc": {"b": np.zeros(2)}})
+    >>> set_at(tree, "fc/b", np.ones(2))["fc"]["b"], tree["fc"]["b"]
+    (array([1., 1.]), array([0., 0.]))
+    """
+    name, _, rest = path.partition("/")
+    return _set_at(tree, name, rest, value, path)
+
+
+def _set_at(tree: Tree, name: str, rest: str, value: Array | Nested, path: str) -> Tree:
+    if name not in tree._items:
+        raise TreeError(f"{path}: no such path; at {name!r} the tree has {', '.join(tree) or 'nothing'}")
+    old = tree._items[name]
+    if rest:
+        if not isinstance(old, Tree):
+            raise TreeError(f"{path}: no such path; {name!r} is an array")
+        head, _, tail = rest.partition("/")
+        new: Array | Tree = _set_at(old, head, tail, value, path)
+    else:
+        new = freeze({name: value})._items[name]
+    return _tree({**tree._items, name: new})
+
+
+def size(tree: Tree) -> int:
+    """How many numbers the tree holds.
+
+    >>> size(freeze({"w": np.ones((2, 3)), "b": np.ones(2)}))
+    8
+    """
+    return sum(leaf.size for leaf in _leaves(tree))
+
+
+def astype(tree: Tree, dtype: Any) -> Tree:
+    """The same tree with every leaf cast to `dtype`."""
+    return map(lambda leaf: leaf.astype(dtype, copy=False), tree)
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

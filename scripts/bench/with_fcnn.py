@@ -1,0 +1,133 @@
+"""fcnn: steps and inference in shards over processes (or threads, in that form), single layers over threads."""
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import numpy as np
+
+import fcnn
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
+from bench.inputs import ORDER
+from bench.programs import Array, Inputs, Makers, Prepared, params_of, predicting, sample
+from bench.programs import training as plain_training
+from fcnn import ops, parallel
+from fcnn.ops.layout import block, unblock
+from fcnn.values.arrays import frozen, keep
+from fcnn.values.tree import EMPTY, unflatten
+
+SHARD = 64  # images of LeNet-5 in training
+EVALUATED = 125  # at most, in inference
+
+
+@contextmanager
+def opened(threads: int, form: str = "") -> Iterator[Makers]:
+    """Cases on so many threads or processes, and BLAS on one."""
+    small = parallel.threads if form == "threads" else parallel.processes
+    with small(threads) as many, parallel.threads(threads) as long:
+        maps = {Step: (training, many), Epoch: (training, many), Predict: (predict, many)}
+        maps |= {Conv: (conv, long), Pool: (pool, long)}  # few long calls, of which no result has to travel
+        yield {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
+
+
+def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
+    """Steps over shards."""
+    batch_norm = isinstance(case, Step) and case.batch_norm
+    model, loss, optimizer = fcnn.lenet5(batch_norm=batch_norm), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
+    start = fcnn.init_state(model, optimizer, fcnn.key(0), (1, 28, 28))
+    state = start = attrs.evolve(start, params=unflatten(params_of(inputs)))
+    gradient = parallel.sharded(fcnn.gradient(model, loss), SHARD, map_fn)
+    train = fcnn.train_step(model, loss, optimizer, gradient)
+    split = fcnn.Split(frozen(inputs["x"]), frozen(inputs["y"]))
+
+    def step(*batch: Array) -> float:
+        nonlocal state
+        state, record = train(state, batch)
+        return record.loss
+
+    if isinstance(case, Step):
+        prepared = plain_training(case, inputs, step, fcnn.data.as_batch)
+        # With batch norm a shard is normalised by itself; checked is what the peers do, with the whole batch.
+        whole = fcnn.train_step(model, loss, optimizer) if batch_norm else train
+        batches = list(fcnn.batches(split, case.batch, ORDER, shuffle=False))
+        return prepared._replace(check=lambda: _losses(whole, start, (*batches[:2], batches[-1])))
+    steps = case.steps or fcnn.data.steps_per_epoch(len(split), case.batch)
+
+    def epoch() -> float:
+        nonlocal state
+        state, records = fcnn.fold(train, state, itertools.islice(fcnn.batches(split, case.batch, ORDER), steps))
+        return float(np.mean([record.loss for record in records]))
+
+    def check() -> Array:
+        first, last = (fcnn.batches(split, case.batch, ORDER, start_step=k) for k in (0, steps - 1))
+        return _losses(train, start, itertools.chain(itertools.islice(first, 2), itertools.islice(last, 1)))
+
+    return Prepared({"": epoch}, check)
+
+
+def predict(case: Predict, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
+    """Each batch in shards; a single image as it is."""
+    model, params = fcnn.lenet5(), unflatten(params_of(inputs))
+
+    def outputs(x: Array) -> Array:
+        return model.apply(params, EMPTY, fcnn.data.as_batch(x, np.zeros(len(x), np.int64)).x, train=False).y
+
+    def in_shards(x: Array) -> Array:
+        size = min(EVALUATED, -(-len(x) // 2))
+        return np.concatenate(list(map_fn(outputs, np.split(x, range(size, len(x), size)))))
+
+    return predicting(case, inputs, outputs if case.batch == 1 else in_shards)
+
+
+def conv(case: Conv, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
+    """`fcnn.ops.conv2d` over shards; their weight gradients are summed."""
+    xs, dys, w = _shards(inputs["x"]), _shards(inputs["dy"]), keep(inputs["w"])
+    forward = functools.partial(ops.conv2d, w=w, padding=case.padding)
+    caches = [forward(x)[1] for x in xs]
+
+    def everything(x: Array, dy: Array) -> tuple[Array | None, ...]:
+        y, cache = forward(x)
+        return y, *ops.conv2d_backward(dy, cache)[:2]
+
+    def summed(shards: Any) -> tuple[Any, Array]:
+        found = list(shards)
+        return found, functools.reduce(np.add, (each[-1] for each in found))
+
+    def gradients(need_dx: bool) -> Any:
+        return summed(map_fn(lambda dy, cache: ops.conv2d_backward(dy, cache, need_dx=need_dx)[:2], dys, caches))
+
+    calls = {
+        FORWARD: lambda: list(map_fn(lambda x: forward(x)[0], xs)),
+        WEIGHT: lambda: gradients(False),
+        BOTH: lambda: gradients(True),
+        ALL: lambda: summed(map_fn(everything, xs, dys)),
+    }
+
+    def check() -> Array:
+        found, dw = calls[ALL]()
+        return sample(*(np.concatenate([each[i] for each in found]) for i in (0, 1)), dw)
+
+    return Prepared(calls, check)
+
+
+def pool(case: Pool, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
+    """`fcnn.ops.max_pool2d` over shards."""
+    xs, dys = _shards(inputs["x"]), _shards(inputs["dy"])
+    caches = [ops.max_pool2d(x, 2)[1] for x in xs]
+    calls = {
+        FORWARD: lambda: [y for y, _ in map_fn(lambda x: ops.max_pool2d(x, 2), xs)],
+        BACKWARD: lambda: list(map_fn(ops.max_pool2d_backward, dys, caches)),
+    }
+    return Prepared(calls, lambda: sample(*(np.concatenate(call()) for call in calls.values())))
+
+
+def _losses(step: Any, start: fcnn.TrainState, batches: Iterable[fcnn.Batch]) -> Array:
+    return np.array([record.loss for record in fcnn.fold(step, start, batches)[1]])
+
+
+def _shards(x: Array) -> list[Array]:
+    """Two halves of a batch, 32 or 64 images each, batch-innermost as the layer before would hand them over."""
+    return [unblock(block(part)) for part in np.split(x, 2)]

@@ -1,0 +1,147 @@
+"""PyTorch on the CPU in three forms: eager in either memory format, and compiled in the faster one."""
+
+import functools
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
+from bench.programs import Array, Inputs, Makers, Prepared, params_of, predicting, sample
+from bench.programs import training as plain_training
+
+LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}  # fcnn's names: PyTorch's
+
+
+@contextmanager
+def opened(threads: int, form: str) -> Iterator[Makers]:
+    """Cases in one form: "NCHW", "channels_last" or "compiled"."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # that of earlier runs would hide how long compiling takes
+        made = {Step: training, Epoch: training, Predict: predict, Conv: conv, Pool: pool}
+        yield {kind: functools.partial(function, form=form) for kind, function in made.items()}
+        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    torch.set_num_threads(before)
+
+
+def lenet(inputs: Inputs, form: str, batch_norm: bool = False) -> nn.Sequential:
+    """`fcnn.lenet5` with the given weights."""
+    bias = not batch_norm
+    layers: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(1, 6, 5, padding=2, bias=bias),
+        "bn1": nn.BatchNorm2d(6),
+        "relu1": nn.ReLU(),
+        "pool1": nn.MaxPool2d(2),
+        "conv2": nn.Conv2d(6, 16, 5, bias=bias),
+        "bn2": nn.BatchNorm2d(16),
+        "relu2": nn.ReLU(),
+        "pool2": nn.MaxPool2d(2),
+        "flatten": nn.Flatten(),
+        "fc1": nn.Linear(400, 120, bias=bias),
+        "bn3": nn.BatchNorm1d(120),
+        "relu3": nn.ReLU(),
+        "fc2": nn.Linear(120, 84, bias=bias),
+        "bn4": nn.BatchNorm1d(84),
+        "relu4": nn.ReLU(),
+        "fc3": nn.Linear(84, 10),
+    }
+    model = nn.Sequential(OrderedDict((name, layers[name]) for name in layers if batch_norm or name[:2] != "bn"))
+    weights = {}
+    for path, value in params_of(inputs).items():
+        name, leaf = path.split("/")
+        weights[f"{name}.{LEAVES[leaf]}"] = torch.tensor(value)
+    model.load_state_dict({**model.state_dict(), **weights})
+    return model.to(memory_format=_format(form))  # type: ignore[call-overload, no-any-return]
+
+
+def training(case: Step | Epoch, inputs: Inputs, form: str) -> Prepared:
+    """The usual loop; compiled, model and loss are one graph and Adam is one kernel."""
+    model = lenet(inputs, form, isinstance(case, Step) and case.batch_norm)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True if form == "compiled" else None)
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(model(x), y)
+
+    compute = _compiled(loss_of, form)
+
+    def step(x: Tensor, y: Tensor) -> float:
+        optimizer.zero_grad()
+        loss = compute(x, y)
+        loss.backward()
+        optimizer.step()
+        return float(loss.item())
+
+    return plain_training(case, inputs, step, lambda x, y: (_floats(x, form), torch.from_numpy(y)))
+
+
+def predict(case: Predict, inputs: Inputs, form: str) -> Prepared:
+    """The model in evaluation mode."""
+    model = lenet(inputs, form).eval()
+    compute = _compiled(model, form)
+
+    def outputs(x: Array) -> Array:
+        with torch.inference_mode():
+            return compute(_floats(x, form)).numpy()  # type: ignore[no-any-return]
+
+    return predicting(case, inputs, outputs)
+
+
+def conv(case: Conv, inputs: Inputs, form: str) -> Prepared:
+    """`conv2d`, and the function that autograd calls for its gradients."""
+    x, w, dy = (_tensor(inputs[name], form) for name in ("x", "w", "dy"))
+    geometry = ([1, 1], [case.padding] * 2, [1, 1], False, [0, 0], 1)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return functional.conv2d(x, w, padding=case.padding)
+
+    def backward(need_dx: bool) -> Any:
+        return torch.ops.aten.convolution_backward(dy, x, w, None, *geometry, [need_dx, True, False])[:2]
+
+    calls = {
+        FORWARD: forward,
+        WEIGHT: lambda: backward(False),
+        BOTH: lambda: backward(True),
+        ALL: lambda: (forward(), *backward(True)),
+    }
+    return Prepared(calls, lambda: sample(*(tensor.numpy() for tensor in calls[ALL]())))
+
+
+def pool(case: Pool, inputs: Inputs, form: str) -> Prepared:
+    """The max pool with the indices that training keeps, and its gradient."""
+    x, dy = (_tensor(inputs[name], form) for name in ("x", "dy"))
+    window = ([2, 2], [2, 2], [0, 0], [1, 1], False)
+    _, indices = torch.ops.aten.max_pool2d_with_indices(x, *window)
+    calls = {
+        FORWARD: lambda: torch.ops.aten.max_pool2d_with_indices(x, *window)[0],
+        BACKWARD: lambda: torch.ops.aten.max_pool2d_with_indices_backward(dy, x, *window, indices),
+    }
+    return Prepared(calls, lambda: sample(*(call().numpy() for call in calls.values())))
+
+
+def _compiled(function: Any, form: str) -> Any:
+    if form != "compiled":
+        return function
+    torch.compiler.reset()  # what was compiled for another case would hide how long this one takes
+    return torch.compile(function, dynamic=False)
+
+
+def _format(form: str) -> torch.memory_format:
+    return torch.contiguous_format if form == "NCHW" else torch.channels_last
+
+
+def _tensor(x: Array, form: str) -> Tensor:
+    return torch.tensor(x).contiguous(memory_format=_format(form))
+
+
+def _floats(x: Array, form: str) -> Tensor:
+    """Images from 0 to 1 in the form's memory format, from bytes."""
+    return torch.from_numpy(x).to(torch.float32).div_(255).contiguous(memory_format=_format(form))

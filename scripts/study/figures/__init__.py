@@ -1,0 +1,1 @@
+"""What the findings look like: a file of figures each for training, sweeps, and the inside of the network."""

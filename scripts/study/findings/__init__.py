@@ -1,0 +1,1 @@
+"""What the results say: numbers and verdicts, each worked out from the cells and nothing else."""
