@@ -27,15 +27,17 @@ ROOMS = {
 }
 LIBRARY = {"fcnn", *ROOMS}
 SCRIPT_ROOMS = {
-    "study.experiment": LIBRARY,
-    "study.findings": {"study.experiment", *LIBRARY},
+    "study.experiment": {"machine", "options", *LIBRARY},
+    "study.findings": {"study.experiment", "options", *LIBRARY},
     "study.figures": {"study.findings", "study.experiment", *LIBRARY},
     "study.page": {"study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "study": {"study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "bench": LIBRARY,
+    "study": {"machine", "options", "study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
+    "bench": {"machine", "options", *LIBRARY},
+    "machine": {"fcnn"},
+    "options": {"fcnn"},
     "ranks": LIBRARY,
-    "train": {"ranks", *LIBRARY},
-    "predict": LIBRARY,
+    "train": {"ranks", "options", *LIBRARY},
+    "predict": {"options", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}

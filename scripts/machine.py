@@ -1,0 +1,82 @@
+"""The machine that something is measured on: processor, memory, versions. Nothing names a host or a folder."""
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import fcnn
+
+
+def machine(packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
+    """What a result depends on beside its settings, as plain data; versions of those `packages` that are installed."""
+    np.ones((2, 2)) @ np.ones((2, 2))  # loads BLAS
+    blas: dict[str, Any] = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
+    versions = {"Python": platform.python_version(), "fcnn": fcnn.__version__}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "memory_gib": _memory_gib(),
+        "system": platform.system(),
+        "versions": versions,
+        "blas": " ".join(str(blas[key]) for key in ("internal_api", "version", "architecture") if key in blas),
+    }
+
+
+def described(found: Mapping[str, Any]) -> str:
+    """The machine in a line."""
+    memory = f", {found['memory_gib']:g} GiB" if found["memory_gib"] else ""
+    versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
+    return f"{found['cores']} cores of {found['processor']}{memory}, {found['system']}; {versions}, {found['blas']}"
+
+
+def processor() -> str:
+    """Its name, and where Linux tells them, family and model, since names such as "AMD EPYC" span generations."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    notes = [f"family {fields['cpu family']}, model {fields['model']}"] if "cpu family" in fields else []
+    notes += ["AVX-512"] if "avx512f" in fields.get("flags", "").split() else []
+    return f"{fields['model name']} ({', '.join(notes)})" if notes else fields["model name"]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory_mib() -> float:
+    """The greatest resident size of this process so far, and of each that it forked, added up."""
+    with contextlib.suppress(OSError, IndexError):
+        # Not ru_maxrss: on Linux that begins with what the parent process had.
+        pids = ["self", *(child.pid for child in multiprocessing.active_children())]
+        status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+        return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 2**10
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
