@@ -11,30 +11,30 @@ from fcnn.values.tree import EMPTY, Tree, freeze
 
 
 def without_weights(
-    init: InitFn, forward: Callable[[Array], tuple[Array, Any]], backward: Callable[..., Array]
+    init: InitFn, op: Callable[[Array], tuple[Array, Any]], op_backward: Callable[..., Array]
 ) -> Functions:
     """The functions of a layer without parameters, the same in both modes, from a pair of `fcnn.ops`."""
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        y, cache = forward(x)
+        y, cache = op(x)
         return Out(y, EMPTY, cache)
 
-    return Functions(init, apply, only_dx(backward))
+    return Functions(init, apply, only_dx(op_backward))
 
 
-def only_dx(backward: Callable[..., Array]) -> BackwardFn:
+def only_dx(op_backward: Callable[..., Array]) -> BackwardFn:
     """The backward function of a layer without parameters, from one of `fcnn.ops`."""
 
-    def layer_backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        return Grads(backward(dy, cache) if need_dx else None, EMPTY)
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        return Grads(op_backward(dy, cache) if need_dx else None, EMPTY)
 
-    return layer_backward
+    return backward
 
 
 def with_weights(
     init: InitFn,
-    forward: Callable[[Array, Array, Array | None], tuple[Array, Any]],
-    backward: Callable[..., tuple[Array | None, Array, Array | None]],
+    op: Callable[[Array, Array, Array | None], tuple[Array, Any]],
+    op_backward: Callable[..., tuple[Array | None, Array, Array | None]],
     bias: bool,
 ) -> Functions:
     """The functions of a layer with `w`, and `b` if `bias`, from a pair of `fcnn.ops`."""
@@ -42,14 +42,14 @@ def with_weights(
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         expect_names(params, names)
-        y, cache = forward(x, params["w"], params["b"] if bias else None)
+        y, cache = op(x, params["w"], params["b"] if bias else None)
         return Out(y, EMPTY, cache)
 
-    def layer_backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        dx, dw, db = backward(dy, cache, need_dx=need_dx)
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        dx, dw, db = op_backward(dy, cache, need_dx=need_dx)
         return Grads(dx, freeze({"w": dw} if db is None else {"w": dw, "b": db}))
 
-    return Functions(init, apply, layer_backward)
+    return Functions(init, apply, backward)
 
 
 def draw_weights(key: Key, shape: Shape, fan: Fan, bias: bool, weights: Initializer, biases: Initializer) -> Tree:

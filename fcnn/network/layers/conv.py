@@ -50,5 +50,5 @@ def conv2d(
         params = draw_weights(key, (count, channels, *size), fan, bias, weights, biases)
         return Init(params, EMPTY, (count, oh, ow), count * oh * ow * fan.inputs)
 
-    forward = functools.partial(ops.conv2d, stride=steps, padding=padding)
-    return with_weights(init, forward, ops.conv2d_backward, bias)
+    op = functools.partial(ops.conv2d, stride=steps, padding=padding)
+    return with_weights(init, op, ops.conv2d_backward, bias)
