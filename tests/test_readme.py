@@ -64,3 +64,10 @@ def test_every_link_to_a_file_leads_somewhere():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_place_that_the_map_names_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:fcnn|scripts|tests|\.ci)/[\w/.]+)`", text)
+    assert len(named) > 15
+    assert not [name for name in named if not (ROOT / name).exists()]

@@ -3,7 +3,7 @@
 Something of another type raises TypeError, a number out of range raises ValueError. True and False are no numbers.
 """
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -18,11 +18,10 @@ def integer(name: str, value: object, *, least: int) -> int:
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
-    expected = f"{name} is an integer of at least {least}, got {value!r}"
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(expected)
+    if not _is_integer(value):
+        raise TypeError(f"{name} is an integer of at least {least}, got {value!r}")
     if value < least:
-        raise ValueError(expected)
+        raise ValueError(f"{name} is an integer of at least {least}, got {value!r}")
     return int(value)
 
 
@@ -32,14 +31,11 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
     """
-    both = (value, value) if isinstance(value, (int, np.integer)) else value
-    expected = f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}"
-    if not isinstance(both, (tuple, list)) or any(
-        isinstance(one, bool) or not isinstance(one, (int, np.integer)) for one in both
-    ):
-        raise TypeError(expected)
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    if not all(map(_is_integer, both)):
+        raise TypeError(f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}")
     if len(both) != 2 or min(both) < least:
-        raise ValueError(expected)
+        raise ValueError(f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}")
     return int(both[0]), int(both[1])
 
 
@@ -60,3 +56,7 @@ def number(name: str, value: object, interval: str) -> float:
     if not (above and below):
         raise ValueError(expected)
     return float(value)
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
