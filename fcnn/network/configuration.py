@@ -9,6 +9,7 @@ import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Made = TypeVar("Made")
 
 # Old names of arguments: whoever still uses one is told the new one.
 _RENAMED = {"init": "weights", "bias_init": "biases"}
@@ -54,12 +55,18 @@ def as_call(name: str, config: Mapping[str, Any], parts: Mapping[str, Any] | Non
     return f"{name}(\n    " + ",\n".join(inner).replace("\n", "\n    ") + ",\n)"
 
 
-def bound(signature: inspect.Signature, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Config:
-    """The arguments of a call of the constructor `name`, defaults included. Raises TypeError as the call would."""
-    _refuse_old_names(signature, name, kwargs)
-    arguments = signature.bind(*args, **kwargs)
-    arguments.apply_defaults()
-    return Config(arguments.arguments, signature)
+def constructor(body: Callable[P, Made], record: Callable[[str, Config, Callable[..., R], Made], R]) -> Callable[P, R]:
+    """A function called as `body` is, that gives `record(body's name, the arguments, itself, what body returns)`."""
+    signature = inspect.signature(body)
+
+    @functools.wraps(body)
+    def construct(*args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse_old_names(signature, body.__name__, kwargs)
+        arguments = signature.bind(*args, **kwargs)
+        arguments.apply_defaults()
+        return record(body.__name__, Config(arguments.arguments, signature), construct, body(*args, **kwargs))
+
+    return construct
 
 
 def tells_new_names(function: Callable[P, R]) -> Callable[P, R]:

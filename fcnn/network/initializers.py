@@ -4,8 +4,6 @@
 (F * KH * KW, or F). Draws are made in float64 and rounded to float32, the library's default.
 """
 
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, ParamSpec, TypeAlias
@@ -13,7 +11,7 @@ from typing import Literal, NamedTuple, ParamSpec, TypeAlias
 import attrs
 import numpy as np
 
-from fcnn.network.configuration import Config, as_call, bound
+from fcnn.network.configuration import Config, as_call, constructor
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import number
 from fcnn.values.keys import Key, generator
@@ -58,13 +56,7 @@ def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]
     >>> uniform(0.1)
     uniform(0.1)
     """
-    signature = inspect.signature(body)
-
-    @functools.wraps(body)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Initializer:
-        config = bound(signature, body.__name__, args, kwargs)
-        return Initializer(body.__name__, config, construct, body(*args, **kwargs))
-
+    construct = constructor(body, Initializer)
     construct.__annotations__ = {**body.__annotations__, "return": Initializer}
     return construct
 

@@ -15,15 +15,13 @@ A layer is one immutable record of three pure functions. A network is a layer to
   where that is read-only too.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
 
-from fcnn.network.configuration import Config, as_call, bound
+from fcnn.network.configuration import Config, as_call, constructor
 from fcnn.values.arrays import Array
 from fcnn.values.keys import Key
 from fcnn.values.tree import Tree, check_name
@@ -170,12 +168,6 @@ def layer_constructor(body: Callable[P, Functions]) -> Callable[P, Layer]:
     >>> scale(2.0)
     scale(2.0)
     """
-    signature = inspect.signature(body)
-
-    @functools.wraps(body)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Layer:
-        config = bound(signature, body.__name__, args, kwargs)
-        return Layer(body.__name__, config, {}, construct, *body(*args, **kwargs))
-
+    construct = constructor(body, lambda kind, config, make, functions: Layer(kind, config, {}, make, *functions))
     construct.__annotations__ = {**body.__annotations__, "return": Layer}
     return construct

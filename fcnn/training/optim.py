@@ -86,6 +86,8 @@ def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: f
         nesterov: look one step ahead; needs momentum.
         weight_decay: coefficient of L2 regularisation.
     """
+    number("momentum", momentum, "[0, 1)")
+    number("weight_decay", weight_decay, "[0, inf)")
     if nesterov and not momentum:
         raise ValueError("sgd with nesterov=True needs momentum > 0")
     parts = [add_weight_decay(weight_decay)] if weight_decay else []
@@ -107,6 +109,7 @@ def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight
     >>> updates["w"].round(6)                                # the first step is lr, whatever the gradient's size
     array([-0.1])
     """
+    number("weight_decay", weight_decay, "[0, inf)")
     parts = [add_weight_decay(weight_decay)] if weight_decay else []
     return chain(*parts, scale_by_adam(b1, b2, eps), scale_by_learning_rate(lr))
 
