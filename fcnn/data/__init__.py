@@ -4,7 +4,7 @@
 of its arguments.
 """
 
-from fcnn.data.augmentation import compose, normalize, random_affine, random_flip, random_shift
+from fcnn.data.augmentation import compose, random_affine, random_flip, random_shift
 from fcnn.data.batching import as_batch, batches, steps_per_epoch
 from fcnn.data.digits import digits as make_digits
 from fcnn.data.loading import DATASETS, load
@@ -22,7 +22,6 @@ __all__ = [
     "compose",
     "load",
     "make_digits",
-    "normalize",
     "random_affine",
     "random_flip",
     "random_shift",

@@ -4,14 +4,14 @@ Each takes x as floats (N, C, H, W) of any strides, leaves it untouched, and ret
 shape and dtype, batch-innermost in memory, with the same labels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
 
 from fcnn.data.types import Batch, BatchTransform
-from fcnn.ops.layout import block, empty, unblock
+from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import NDArray, frozen, keep
 from fcnn.values.checks import integer, number
 from fcnn.values.keys import Key, fold_in, generator
@@ -114,36 +114,14 @@ def random_affine(degrees: float = 10.0, scale: float = 0.1, shift: float = 2.0)
     return Augment("random_affine", {"degrees": degrees, "scale": scale, "shift": shift}, apply)
 
 
-def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Augment:
-    """(x - mean) / std, with one number for all channels or one for each; the key plays no part.
-
-    >>> normalize(0.1307, 0.3081)
-    normalize(mean=(0.1307,), std=(0.3081,))
-    """
-    means, stds = _per_channel("mean", mean), _per_channel("std", std)
-    if min(stds) <= 0:
-        raise ValueError(f"normalize's std is above 0, got {std!r}")
-
-    def apply(key: Key, x: Array) -> Array:
-        for name, values in (("mean", means), ("std", stds)):
-            if len(values) not in (1, x.shape[1]):
-                raise ValueError(f"normalize has {len(values)} values of {name} for images of {x.shape[1]} channels")
-        out = empty(x.shape, x.dtype)
-        np.subtract(x, np.array(means, x.dtype)[:, None, None], out=out)
-        np.divide(out, np.array(stds, x.dtype)[:, None, None], out=out)
-        return out
-
-    return Augment("normalize", {"mean": means, "std": stds}, apply)
-
-
 def compose(*transforms: BatchTransform) -> BatchTransform:
     """One transform that does several in turn.
 
     Each gets a key derived from its name and its place among those of that name (`random_flip1`), so putting another
     kind before it changes none of its draws.
 
-    >>> compose(random_shift(2), normalize(0.5, 0.5))
-    compose(random_shift(pixels=2, mode='reflect'), normalize(mean=(0.5,), std=(0.5,)))
+    >>> compose(random_shift(2), random_flip())
+    compose(random_shift(pixels=2, mode='reflect'), random_flip())
     """
     return _Composed(transforms)
 
@@ -208,10 +186,3 @@ def _reflected(index: Array, size: int) -> Array:
 def _outside(index: Array, size: int) -> Array:
     outside: Array = (index < 0) | (index >= size)
     return outside
-
-
-def _per_channel(name: str, values: Any) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in np.atleast_1d(np.asarray(values, np.float64)))
-    if not numbers or not np.isfinite(numbers).all():
-        raise ValueError(f"normalize's {name} is a number, or one for each channel, got {values!r}")
-    return numbers

@@ -11,6 +11,7 @@ import numpy as np
 
 from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, Shape, error_path
 from fcnn.network.layers.shape import identity
+from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.keys import Key, fold_in
 from fcnn.values.tree import EMPTY, Tree, check_name, freeze
@@ -39,22 +40,21 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         _only(params, children)
-        outs = {}
+        states, caches = {}, {}
         for name, child in children.items():
-            outs[name] = out = _apply(name, child, params, state, x, train, key)
-            x = out.y
-        return Out(x, _states(outs), _caches(outs))
+            x, states[name], caches[name] = _apply(name, child, params, state, x, train, key)
+        return Out(x, _states(states), caches)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         # The first children's dx is wanted only for parameters before them, or by the caller.
-        wanted, needs = need_dx, {}
-        for name in children:
-            needs[name] = wanted
-            wanted = wanted or name in params
+        wanted, needs, learns = need_dx, {}, {}
+        for name, child in children.items():
+            needs[name], learns[name] = wanted, _learns(child, params.get(name))
+            wanted = wanted or learns[name]
         grads: dict[str, Tree] = {}
         dx: Array | None = dy
         for name, child in reversed(children.items()):
-            if dx is None or not (needs[name] or name in params):
+            if dx is None or not (needs[name] or learns[name]):
                 return Grads(None, _gradients(params, grads))
             with error_path(name):
                 dx, grads[name] = child.backward(params.get(name, EMPTY), cache[name], dx, need_dx=needs[name])
@@ -108,17 +108,20 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
         _only(params, children)
         outs = {name: _apply(name, child, params, state, x, train, key) for name, child in children.items()}
         ys = [out.y for out in outs.values()]
+        states = _states({name: out.state for name, out in outs.items()})
+        caches = {name: out.cache for name, out in outs.items()}
         y = _total(ys) if merge == "sum" else frozen(np.concatenate(ys, axis=1))
-        return Out(y, _states(outs), (_caches(outs), [one.shape[1] for one in ys]))
+        return Out(y, states, (caches, [one.shape[1] for one in ys]))
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         caches, widths = cache
         parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(widths)[:-1], axis=1)
         grads, dxs = {}, []
         for (name, child), part in zip(children.items(), parts, strict=True):
-            with error_path(name):
-                dx, grads[name] = child.backward(params.get(name, EMPTY), caches[name], part, need_dx=need_dx)
-            dxs.append(dx)
+            if need_dx or _learns(child, params.get(name)):
+                with error_path(name):
+                    dx, grads[name] = child.backward(params.get(name, EMPTY), caches[name], part, need_dx=need_dx)
+                dxs.append(dx)
         return Grads(_total([dx for dx in dxs if dx is not None]) if need_dx else None, _gradients(params, grads))
 
     return Functions(init, apply, backward)
@@ -170,16 +173,24 @@ def _joined(made: Mapping[str, Init], out_shape: Shape) -> Init:
     return Init(params, state, out_shape, sum(one.macs for one in made.values()))
 
 
-def _states(outs: Mapping[str, Out]) -> Tree:
-    return freeze({name: out.state for name, out in outs.items() if out.state})
+def _states(states: Mapping[str, Tree]) -> Tree:
+    return freeze({name: state for name, state in states.items() if state})
 
 
-def _caches(outs: Mapping[str, Out]) -> dict[str, Any]:
-    return {name: out.cache for name, out in outs.items()}
+def _learns(layer: Layer, params: Tree | None) -> bool:
+    """Whether the layer has parameters, and not only those of held layers."""
+    if not params or layer.held:
+        return False
+    return not layer.children or any(_learns(child, params.get(name)) for name, child in layer.children.items())
 
 
 def _gradients(params: Tree, grads: Mapping[str, Tree]) -> Tree:
-    return freeze({name: grads[name] for name in params})
+    """A tree like the parameters; zeros where no gradient was computed, as nothing there learns."""
+    return freeze({name: grads.get(name) or _zeros(params[name]) for name in params})
+
+
+def _zeros(params: Tree) -> Tree:
+    return tree.map(lambda leaf: frozen(np.zeros_like(leaf)), params)
 
 
 def _total(arrays: list[Array]) -> Array:

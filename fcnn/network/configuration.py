@@ -19,7 +19,7 @@ class Config(Mapping[str, Any]):
     """Arguments by name, in order; prints as the call would be typed, defaults left out."""
 
     def __init__(self, values: Mapping[str, Any], signature: inspect.Signature | None = None) -> None:
-        self._values = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+        self._values = {name: _immutable(value) for name, value in values.items()}
         self._signature = signature
 
     def __getitem__(self, name: str) -> Any:
@@ -43,6 +43,12 @@ class Config(Mapping[str, Any]):
             elif not self._signature or value != default:
                 parts.append(f"{name}={value!r}")
         return ", ".join(parts)
+
+
+def _immutable(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_immutable, value)) if isinstance(value, (list, tuple)) else value
 
 
 def as_call(name: str, config: Mapping[str, Any], parts: Mapping[str, Any] | None = None) -> str:

@@ -1,17 +1,23 @@
-"""A network in words: as plain data, and as a table."""
+"""A network in words: as plain data, there and back, and as a table."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from fcnn.network.initializers import Initializer
-from fcnn.network.layer import Init, Layer, Shape
+from fcnn.network import layers
+from fcnn.network.combinators import branch, residual, serial
+from fcnn.network.initializers import Initializer, constant, he, kaiming_uniform, lecun, xavier, zeros
+from fcnn.network.layer import Init, Layer, LayerError, Shape
 from fcnn.network.rewriting import rewrite
 from fcnn.values.keys import Key, key
 from fcnn.values.tree import size
 
 _FLOAT32 = 4  # bytes
+_MOST_LAYERS, _MOST_DEPTH = 10_000, 100  # of a description
+_CONSTRUCTORS = (*(getattr(layers, name) for name in layers.__all__), serial, residual, branch)
+_INITIALIZERS = {make.__name__: make for make in (he, xavier, lecun, kaiming_uniform, zeros, constant)}
 
 
 def describe(layer: Layer) -> dict[str, Any]:
@@ -29,6 +35,80 @@ def describe(layer: Layer) -> dict[str, Any]:
         "config": {name: plain(value) for name, value in layer.config.items()},
         "children": {name: describe(child) for name, child in layer.children.items()},
     }
+
+
+def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> Layer:
+    """The network of a description: the inverse of `describe`.
+
+    A description may come from anywhere: it is made of this library's constructors, and of those named in `layers`,
+    with plain values, at most 100 layers one within the other and 10,000 in all; nothing else is called.
+
+    Args:
+        description: what `describe` gives, also after a way through JSON.
+        layers: constructors of layers and combinators of one's own that may occur, each known by its name.
+
+    Raises LayerError, with the path, for anything that isn't a network.
+
+    >>> from fcnn import conv2d, relu, serial
+    >>> build(describe(serial(conv1=conv2d(6, 5), relu1=relu())))
+    serial(conv1=conv2d(6, 5), relu1=relu())
+    """
+    known = {make.__name__: make for make in (*_CONSTRUCTORS, *layers)}
+    left = _MOST_LAYERS
+
+    def made(node: Any, path: str, depth: int) -> Layer:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > _MOST_DEPTH:
+            limit = f"{_MOST_LAYERS:,} layers" if left < 0 else f"{_MOST_DEPTH} layers one within the other"
+            raise LayerError(f"a description has at most {limit}", path)
+        kind, config, children = _parts(node, path)
+        if kind not in known:
+            raise LayerError(f"no constructor of layers is called {kind[:80]!r}; name your own in layers=", path)
+        arguments = {name: _plain_value(value, path) for name, value in config.items()}
+        parts = {
+            name: made(child, f"{path}/{name[:80]}" if path else name[:80], depth + 1)
+            for name, child in children.items()
+        }
+        try:
+            layer = known[kind](**arguments, **parts)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise LayerError(f"{kind}: {str(error)[:400]}", path) from error
+        if not isinstance(layer, Layer) or layer.children.keys() != parts.keys():
+            raise LayerError(f"{kind} is not made of {', '.join(parts)[:200] or 'nothing'}", path)
+        return layer
+
+    return made(description, "", 0)
+
+
+def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """The kind, config and children of a layer's description."""
+    expected = {"kind": str, "config": Mapping, "children": Mapping}
+    if not isinstance(node, Mapping) or node.keys() != expected.keys():
+        raise LayerError("a layer is described by kind, config and children", path)
+    for name, kind in expected.items():
+        if not isinstance(node[name], kind):
+            raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {str(node[name])[:80]}", path)
+    for name in (*node["config"], *node["children"]):
+        if not isinstance(name, str):
+            raise LayerError(f"names are text, got {str(name)[:80]}", path)
+    return node["kind"], node["config"], node["children"]
+
+
+def _plain_value(value: Any, path: str, depth: int = 0) -> Any:
+    """An argument: a plain value, a tuple of such, or an initializer."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)) and depth < 2:
+        return tuple(_plain_value(one, path, depth + 1) for one in value)
+    if isinstance(value, Mapping) and value.keys() == {"kind", "config"} and isinstance(value["config"], Mapping):
+        make = _INITIALIZERS.get(str(value["kind"]))
+        if make is not None:
+            try:
+                return make(**{str(name): _plain_value(one, path, depth + 1) for name, one in value["config"].items()})
+            except (TypeError, ValueError, ArithmeticError) as error:
+                raise LayerError(f"{value['kind']}: {str(error)[:400]}", path) from error
+    raise LayerError(f"arguments are plain values, got {str(value)[:80]}", path)
 
 
 def summary(layer: Layer, in_shape: Shape) -> str:

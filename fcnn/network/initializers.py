@@ -5,8 +5,8 @@
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple, ParamSpec, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias
 
 import attrs
 import numpy as np
@@ -41,10 +41,17 @@ class Initializer:
 
     def __call__(self, key: Key, shape: tuple[int, ...], fan: Fan) -> Array:
         """Draw an array of `shape`: the same for the same key."""
-        return frozen(self.draw(generator(key), shape, fan).astype(np.float32))
+        return frozen(self.draw(generator(key), shape, fan).astype(np.float32, copy=False))
 
     def __repr__(self) -> str:
         return as_call(self.kind, self.config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _initializer, (self.make, dict(self.config))
+
+
+def _initializer(make: "Callable[..., Initializer]", config: Mapping[str, Any]) -> Initializer:
+    return make(**config)
 
 
 def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]:

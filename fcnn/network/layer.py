@@ -91,7 +91,10 @@ class Layer:
 
     `layer.make(**layer.config, **layer.children)` is the layer again, so a network can be printed, described and
     rewritten. Make layers with the constructors of `fcnn.network.layers` and `fcnn.network.combinators`, or your own
-    with `layer_constructor`.
+    with `layer_constructor`. One whose functions are not those that its constructor gave is `rewritten`
+    (`fcnn.network.rewriting`), and one that doesn't learn is `held`.
+
+    Layers pickle by their constructor's import name and its arguments; a copy is the layer itself.
     """
 
     kind: str
@@ -101,9 +104,27 @@ class Layer:
     init: InitFn
     apply: ApplyFn
     backward: BackwardFn
+    held: bool = False
+    rewritten: bool = False
 
     def __repr__(self) -> str:
         return as_call(self.kind, self.config, self.children)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The three functions are closures, which don't pickle; what made them does.
+        if self.rewritten:
+            raise TypeError(f"{self.kind}: a rewritten layer does not pickle; pickle the network it was made of")
+        return _made, (self.make, dict(self.config), dict(self.children))
+
+    def __copy__(self) -> "Layer":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Layer":
+        return self
+
+
+def _made(make: Callable[..., Layer], config: Mapping[str, Any], children: Mapping[str, Layer]) -> Layer:
+    return make(**config, **children)
 
 
 class LayerError(ValueError):

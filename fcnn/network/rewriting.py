@@ -1,11 +1,26 @@
-"""A network is data, so what changes a network is a function from networks to networks. All stand on `rewrite`."""
+"""A network is data, so what changes a network is a function from networks to networks. All stand on `rewrite`.
 
-from collections.abc import Callable
+None of them needs a mode or a hook, and the paths of parameters survive them all.
+"""
 
-from fcnn.network.layer import Layer
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fcnn.network.layer import Grads, Layer, LayerError, Out
+from fcnn.values import tree
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.keys import Key
+from fcnn.values.tree import Tree
+
+Rule = Callable[[str, Layer], Layer]
 
 
-def rewrite(network: Layer, rule: Callable[[str, Layer], Layer], path: str = "") -> Layer:
+def rewrite(network: Layer, rule: Rule, path: str = "") -> Layer:
     """The network in which `rule(path, layer)` has replaced every layer, from the innermost outwards.
 
     A combinator is made again, by its `make`, of what the rule made of its children, and then given to the rule
@@ -19,3 +34,128 @@ def rewrite(network: Layer, rule: Callable[[str, Layer], Layer], path: str = "")
         name: rewrite(child, rule, f"{path}/{name}" if path else name) for name, child in network.children.items()
     }
     return rule(path, network.make(**network.config, **children) if children else network)
+
+
+def leaves(network: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """Every layer without children, with its path, in order."""
+    if not network.children:
+        yield path, network
+    for name, child in network.children.items():
+        yield from leaves(child, f"{path}/{name}" if path else name)
+
+
+def hold(network: Layer, patterns: str | Sequence[str]) -> Layer:
+    """The network with some layers frozen: they go on computing, and don't learn.
+
+    A held layer's gradients are zeros of the same structure, and are never computed; the backward pass ends where
+    nothing before it learns. It computes as in evaluation also in training: held batch norm uses its running mean and
+    variance and *doesn't* go on averaging, held dropout drops nothing. A step of `fcnn.train_step` leaves the
+    parameters of held layers as they are, to the bit, whatever the optimizer (weight decay, say) would do.
+
+    Args:
+        network: any network.
+        patterns: shell-style patterns of layers' paths, such as "conv*", "res1/*" or ["stem", "bn?"]; a `*` matches
+            slashes too.
+
+    Raises ValueError for a pattern that matches no layer; it lists the paths there are.
+
+    >>> from fcnn import conv2d, dense, flatten, serial
+    >>> held = hold(serial(conv1=conv2d(6, 5), flatten=flatten(), fc=dense(10)), "conv*")
+    >>> [path for path, layer in leaves(held) if layer.held]
+    ['conv1']
+    """
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    paths = [path for path, _ in leaves(network)]
+    for pattern in wanted:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            raise ValueError(f"hold: no layer's path matches {pattern!r}; there are {', '.join(paths)}")
+
+    def rule(path: str, layer: Layer) -> Layer:
+        if layer.children or not any(fnmatchcase(path, pattern) for pattern in wanted):
+            return layer
+        return _held(layer)
+
+    return rewrite(network, rule)
+
+
+def _held(layer: Layer) -> Layer:
+    skips = "need_params" in inspect.signature(layer.backward).parameters
+
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        return layer.apply(params, state, x, train=False, key=key)
+
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        zeros = tree.map(lambda leaf: frozen(np.zeros_like(leaf)), params)
+        if not need_dx:
+            return Grads(None, zeros)
+        less: dict[str, Any] = {"need_params": False} if skips else {}
+        return Grads(layer.backward(params, cache, dy, need_dx=True, **less).dx, zeros)
+
+    return attrs.evolve(layer, apply=apply, backward=backward, held=True, rewritten=True)
+
+
+def checked(network: Layer) -> Layer:
+    """The network that raises LayerError, with the path, at the first output or gradient that is not finite.
+
+    The first in the order of computation: a layer whose output is infinite or NaN although its input wasn't, or whose
+    gradients are although the gradient that came to it wasn't. Checking costs a pass over every array.
+
+    >>> from fcnn import dense, key, relu, serial
+    >>> network = checked(serial(fc1=dense(2), relu1=relu()))
+    >>> made = network.init(key(0), (3,))
+    >>> network.apply(made.params, made.state, np.full((1, 3), np.inf, np.float32), train=False)
+    Traceback (most recent call last):
+    ...
+    fcnn.network.layer.LayerError: fc1: the output is not finite: 2 of 2 numbers
+    """
+
+    def rule(path: str, layer: Layer) -> Layer:
+        if layer.children:
+            return layer
+
+        def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                out = layer.apply(params, state, x, train=train, key=key)
+            _expect_finite("the output", out.y)
+            return out
+
+        def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                grads = layer.backward(params, cache, dy, need_dx=need_dx)
+            if grads.dx is not None:
+                _expect_finite("the gradient of the input", grads.dx)
+            for name, leaf in tree.leaves(grads.params):
+                _expect_finite(f"the gradient of {name}", leaf)
+            return grads
+
+        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True)
+
+    return rewrite(network, rule)
+
+
+def _expect_finite(what: str, array: Array) -> None:
+    wrong = array.size - np.count_nonzero(np.isfinite(array))
+    if wrong:
+        raise LayerError(f"{what} is not finite: {wrong} of {array.size} numbers")
+
+
+def without_caches(network: Layer) -> Layer:
+    """The network that keeps nothing for a backward pass, for evaluation.
+
+    It needs the memory of the layer at work, not of all of them. Its outputs are those of the network, to the bit; its
+    `backward` raises LayerError.
+    """
+
+    def rule(path: str, layer: Layer) -> Layer:
+        if layer.children:
+            return layer
+
+        def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+            return layer.apply(params, state, x, train=train, key=key)._replace(cache=None)
+
+        def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+            raise LayerError("a network without caches has no backward pass; take the network that it was made of")
+
+        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True)
+
+    return rewrite(network, rule)

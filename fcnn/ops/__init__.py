@@ -22,7 +22,7 @@ from fcnn.ops.activation import (
 )
 from fcnn.ops.conv import conv2d, conv2d_backward
 from fcnn.ops.linear import dense, dense_backward
-from fcnn.ops.norm import batch_norm, batch_norm_backward
+from fcnn.ops.norm import batch_norm, batch_norm_backward, normalize, normalize_backward
 from fcnn.ops.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -59,6 +59,8 @@ __all__ = [
     "leaky_relu_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "normalize",
+    "normalize_backward",
     "relu",
     "relu_backward",
     "sigmoid",

@@ -65,11 +65,14 @@ def conv2d(
     return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, pads)
 
 
-def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
+def conv2d_backward(
+    dy: Array, cache: ConvCache, *, need_dx: bool = True, need_dw: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of `conv2d` for any dy, (N, F, OH, OW).
 
     Returns:
-        dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW); db (F,), None without a bias.
+        dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW), None unless `need_dw`; db (F,), None without that or
+        a bias.
     """
     w, padded = cache.w, cache.padded
     filters = w.shape[0]
@@ -77,11 +80,12 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, need_dx: bool = True) -> tup
     _, _, (oh, ow) = windows((height, width), (w.shape[2], w.shape[3]), cache.stride, 0)
     check_dy("conv2d_backward", dy, (n, filters, oh, ow))
     out = block(dy)
-    db = None
-    if cache.has_bias:
+    dw = db = None
+    if need_dw and cache.has_bias:
         db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
     kernel = _kernel(w, cache.stride, (oh, ow), n)
-    dw = frozen(kernel.weight_gradient(padded, out, w.shape, cache.stride))
+    if need_dw:
+        dw = frozen(kernel.weight_gradient(padded, out, w.shape, cache.stride))
     if not need_dx:
         return None, dw, db
     (top, bottom), (left, right) = cache.pads

@@ -44,17 +44,19 @@ def dense(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache
     return frozen(unblock(y)), DenseCache(keep(x), keep(w), b is not None)
 
 
-def dense_backward(dy: Array, cache: DenseCache, *, need_dx: bool = True) -> tuple[Array | None, Array, Array | None]:
+def dense_backward(
+    dy: Array, cache: DenseCache, *, need_dx: bool = True, need_dw: bool = True
+) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of `dense` for any dy, (N, F).
 
         dx = dy @ w          dw = dy.T @ x          db = sum of dy over the batch
 
     Returns:
-        dx (N, D), None unless `need_dx`; dw (F, D); db (F,), None without a bias.
+        dx (N, D), None unless `need_dx`; dw (F, D), None unless `need_dw`; db (F,), None without that or a bias.
     """
     check_dy("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0]))
     out = block(dy)
-    dw = frozen(np.matmul(out, cache.x))
-    db = frozen(out.sum(axis=1)) if cache.has_bias else None
+    dw = frozen(np.matmul(out, cache.x)) if need_dw else None
+    db = frozen(out.sum(axis=1)) if need_dw and cache.has_bias else None
     dx = frozen(unblock(np.matmul(cache.w.T, out))) if need_dx else None
     return dx, dw, db

@@ -1,4 +1,4 @@
-"""Batch normalisation (S. Ioffe and C. Szegedy, ICML 2015, arXiv 1502.03167, algorithm 1), for features and images.
+"""Normalisation of each channel: by given numbers, or by the batch's own (batch normalisation).
 
 Both kinds of input are seen as (R, C, M): channel c has R rows of M numbers, so one code serves both. For images
 (N, C, H, W) that is (H, C, W * N), for features (N, D) it is (1, D, N); neither needs a copy.
@@ -9,6 +9,37 @@ import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
+
+
+def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
+    """(x - mean) / std, channel by channel, with given numbers.
+
+    Args:
+        x: images (N, C, H, W) or features (N, C).
+        mean, std: one number for each channel, (C,), or one for all, (1,).
+
+    Returns:
+        y like x; the cache for `normalize_backward`: std.
+
+    >>> normalize(np.array([[1.0, 2.0]]), np.array([1.0]), np.array([0.5]))[0]
+    array([[0., 2.]])
+    """
+    if x.ndim not in (2, 4) or mean.shape != std.shape or mean.shape not in ((1,), x.shape[1:2]):
+        raise ValueError(
+            f"normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x {x.shape}, "
+            f"mean {mean.shape}, std {std.shape}"
+        )
+    memory = block(x)
+    rows = _rows(memory) - mean[:, None].astype(x.dtype, copy=False)
+    rows /= std[:, None].astype(x.dtype, copy=False)
+    return frozen(unblock(rows.reshape(memory.shape))), keep(std)
+
+
+def normalize_backward(dy: Array, cache: Array) -> Array:
+    """dx = dy / std."""
+    memory = block(dy)
+    rows = _rows(memory) / cache[:, None].astype(dy.dtype, copy=False)
+    return frozen(unblock(rows.reshape(memory.shape)))
 
 
 @attrs.frozen
@@ -33,7 +64,7 @@ def batch_norm(
     decay: float = 0.9,
     eps: float = 1e-5,
 ) -> tuple[Array, Array, Array, NormCache]:
-    """Normalise each channel, then scale and shift it.
+    """Normalise each channel by the batch, then scale and shift it (S. Ioffe and C. Szegedy, ICML 2015, algorithm 1).
 
         y = gamma * (x - m) / sqrt(v + eps) + beta
 

@@ -6,7 +6,7 @@ Each is thin, and reads in one order: init, apply, backward.
 from fcnn.network.layers.activation import gelu, leaky_relu, relu, sigmoid, softmax, tanh
 from fcnn.network.layers.conv import conv2d
 from fcnn.network.layers.linear import dense
-from fcnn.network.layers.norm import batch_norm
+from fcnn.network.layers.norm import batch_norm, normalize
 from fcnn.network.layers.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fcnn.network.layers.shape import flatten, identity
 from fcnn.network.layers.stochastic import dropout
@@ -23,6 +23,7 @@ __all__ = [
     "identity",
     "leaky_relu",
     "max_pool2d",
+    "normalize",
     "relu",
     "sigmoid",
     "softmax",

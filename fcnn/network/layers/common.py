@@ -34,7 +34,7 @@ def only_dx(op_backward: Callable[..., Array]) -> BackwardFn:
 def with_weights(
     init: InitFn,
     op: Callable[[Array, Array, Array | None], tuple[Array, Any]],
-    op_backward: Callable[..., tuple[Array | None, Array, Array | None]],
+    op_backward: Callable[..., tuple[Array | None, Array | None, Array | None]],
     bias: bool,
 ) -> Functions:
     """The functions of a layer with `w`, and `b` if `bias`, from a pair of `fcnn.ops`."""
@@ -45,8 +45,10 @@ def with_weights(
         y, cache = op(x, params["w"], params["b"] if bias else None)
         return Out(y, EMPTY, cache)
 
-    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        dx, dw, db = op_backward(dy, cache, need_dx=need_dx)
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True, need_params: bool = True) -> Grads:
+        dx, dw, db = op_backward(dy, cache, need_dx=need_dx, need_dw=need_params)
+        if dw is None:
+            return Grads(dx, EMPTY)
         return Grads(dx, freeze({"w": dw} if db is None else {"w": dw, "b": db}))
 
     return Functions(init, apply, backward)

@@ -1,15 +1,17 @@
 """Normalisation; the mathematics stands in `fcnn.ops.norm`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fcnn import ops
 from fcnn.network.layer import Functions, Grads, Init, LayerError, Out, Shape, expect_names, layer_constructor
-from fcnn.values.arrays import Array
+from fcnn.network.layers.common import without_weights
+from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import number
 from fcnn.values.keys import Key
-from fcnn.values.tree import Tree, freeze
+from fcnn.values.tree import EMPTY, Tree, freeze
 
 
 @layer_constructor
@@ -43,3 +45,37 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         return Grads(dx if need_dx else None, freeze({"gamma": dgamma, "beta": dbeta}))
 
     return Functions(init, apply, backward)
+
+
+@layer_constructor
+def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Functions:
+    """(x - mean) / std with given numbers: what a network needs of its input belongs to the network.
+
+    So it is in its checkpoint, and in all that evaluates, predicts or exports it. See `fcnn.ops.normalize`.
+
+    Args:
+        mean, std: one number for all channels, or one for each, in units of x: images come as numbers from 0 to 1.
+
+    >>> normalize(0.1307, 0.3081)
+    normalize(0.1307, 0.3081)
+    """
+    means, stds = _per_channel("mean", mean, "(-inf, inf)"), _per_channel("std", std, "(0, inf)")
+    count = max(len(means), len(stds))
+    if {len(means), len(stds)} - {1, count}:
+        raise ValueError(f"normalize expects as many means as deviations, got {len(means)} and {len(stds)}")
+    means, stds = frozen(np.resize(means, count)), frozen(np.resize(stds, count))
+
+    def init(key: Key, in_shape: Shape, /) -> Init:
+        if len(in_shape) not in (1, 3) or count not in (1, in_shape[0]):
+            channels = "(D,) or (C, H, W)" if count == 1 else f"({count},) or ({count}, H, W)"
+            raise LayerError(f"normalize({mean}, {std}) expects {channels}, got {in_shape}")
+        return Init(EMPTY, EMPTY, tuple(in_shape))
+
+    return without_weights(init, lambda x: ops.normalize(x, means, stds), ops.normalize_backward)
+
+
+def _per_channel(name: str, values: float | Sequence[float], interval: str) -> Array:
+    several = values if isinstance(values, (tuple, list)) else (values,)
+    if not several:
+        raise ValueError(f"normalize's {name} is a number, or one for each channel, got {values!r}")
+    return np.array([number(f"normalize's {name}", value, interval) for value in several])

@@ -1,0 +1,164 @@
+"""What a network computes on its way, forward and back: outputs and gradients by path, and pictures made of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fcnn.network.layer import Grads, Layer, Out
+from fcnn.network.rewriting import rewrite
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.keys import Key
+from fcnn.values.tree import Tree
+
+
+@attrs.frozen(eq=False, repr=False)
+class Trace:
+    """The arrays by the path of their layer, "" for the network itself, in the order in which they were computed.
+
+    outputs: each layer's output, as (N, …).
+    gradients: of sum(dy * y) with respect to each layer's output; empty without a dy.
+    dx: of the same with respect to the input; None without a dy.
+    grads: of the same with respect to the parameters, a tree like them; None without a dy.
+    """
+
+    outputs: Mapping[str, Array]
+    gradients: Mapping[str, Array]
+    dx: Array | None
+    grads: Tree | None
+
+    def __repr__(self) -> str:
+        back = f", gradients of {len(self.gradients)}" if self.gradients else ""
+        return f"Trace(outputs of {len(self.outputs)} layers{back})"
+
+
+def trace(
+    network: Layer,
+    params: Tree,
+    state: Tree,
+    x: Array,
+    *,
+    dy: Array | Callable[[Array], Array] | None = None,
+    train: bool = False,
+    key: Key | None = None,
+) -> Trace:
+    """Run a network and note every layer's output, and with `dy` every gradient.
+
+    Args:
+        network, params, state: a network and its values.
+        x: the input, (N, C, H, W) or (N, D).
+        dy: the gradient of the network's output, or a function that gives it for the output, such as
+            `lambda y: loss(y, targets)[1]`; None for the forward pass alone.
+        train: the mode; with batch norm and dropout it makes a difference.
+        key: for random layers in training.
+
+    >>> from fcnn import dense, freeze, relu, serial
+    >>> network = serial(fc1=dense(1), relu1=relu())
+    >>> params = freeze({"fc1": {"w": np.array([[2.0]]), "b": np.array([1.0])}})
+    >>> found = trace(network, params, freeze({}), np.array([[3.0]]), dy=np.array([[1.0]]))
+    >>> dict(found.outputs)
+    {'fc1': array([[7.]]), 'relu1': array([[7.]]), '': array([[7.]])}
+    >>> found.dx
+    array([[2.]])
+    """
+    outputs: dict[str, Array] = {}
+    gradients: dict[str, Array] = {}
+
+    def noting(path: str, layer: Layer) -> Layer:
+        def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+            out = layer.apply(params, state, x, train=train, key=key)
+            outputs[path] = out.y
+            return out
+
+        def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+            gradients[path] = dy
+            return layer.backward(params, cache, dy, need_dx=need_dx)
+
+        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True)
+
+    noted = rewrite(network, noting)
+    out = noted.apply(params, state, x, train=train, key=key)
+    if dy is None:
+        return Trace(outputs, {}, None, None)
+    found = noted.backward(params, out.cache, dy(out.y) if callable(dy) else dy)
+    return Trace(outputs, dict(reversed(gradients.items())), found.dx, found.params)
+
+
+def saliency(network: Layer, params: Tree, state: Tree, x: Array, *, classes: Array | None = None) -> Array:
+    """How much each pixel moves the score of a class: the greatest |d score / d x| over the channels, (N, H, W).
+
+    K. Simonyan, A. Vedaldi and A. Zisserman, ICLR 2014 workshop (arXiv 1312.6034), section 3.
+
+    Args:
+        network, params, state: a classifier of images, whose outputs (N, K) are scores, and its values.
+        x: images, (N, C, H, W).
+        classes: of which class each image's map is, integers (N,); the predicted one when None.
+    """
+    dx = trace(network, params, state, x, dy=lambda y: _one_score(y, classes)).dx
+    if dx is None or dx.ndim != 4:
+        raise ValueError(f"saliency expects images (N, C, H, W), got {x.shape}")
+    return frozen(np.abs(dx).max(axis=1))
+
+
+def grad_cam(
+    network: Layer, params: Tree, state: Tree, x: Array, *, classes: Array | None = None, path: str | None = None
+) -> Array:
+    """Where a network looks for a class, as a map in [0, 1] of the images' size, (N, H, W).
+
+    R. Selvaraju et al., ICCV 2017 (arXiv 1610.02391), equations 1 and 2: with A the outputs (N, C, h, w) of a layer and
+    a_c the mean over its pixels of d score / d A_c, the map is relu(sum over c of a_c A_c); here it is scaled to the
+    images' size, bilinearly, and to a greatest value of 1 (a map without anything positive stays 0).
+
+    Args:
+        network, params, state: a classifier of images, whose outputs (N, K) are scores, and its values.
+        x: images, (N, C, H, W).
+        classes: of which class each image's map is, integers (N,); the predicted one when None.
+        path: the layer; when None the last one with parameters whose outputs are images.
+
+    Raises ValueError for a path without images; it lists those that there are.
+    """
+    found = trace(network, params, state, x, dy=lambda y: _one_score(y, classes))
+    places = [name for name, y in found.outputs.items() if y.ndim == 4 and name in found.gradients]
+    if path is None:
+        path = next((name for name in reversed(places) if name and _has(params, name)), None)
+    if path not in places:
+        raise ValueError(f"grad_cam: no images come out of {path!r}; they do of {', '.join(map(repr, places))}")
+    weights = found.gradients[path].mean(axis=(2, 3), keepdims=True)
+    maps = np.maximum((weights * found.outputs[path]).sum(axis=1), 0)
+    greatest = maps.max(axis=(1, 2), keepdims=True)
+    maps = np.divide(maps, greatest, out=np.zeros_like(maps), where=greatest > 0)
+    return frozen(_resized(_resized(maps, 1, x.shape[2]), 2, x.shape[3]))
+
+
+def _one_score(y: Array, classes: Array | None) -> Array:
+    """The gradient of each image's score for its class, which is 1 there and 0 elsewhere."""
+    if y.ndim != 2:
+        raise ValueError(f"expected a classifier with outputs (N, K), got outputs {y.shape}")
+    chosen = y.argmax(axis=1) if classes is None else np.asarray(classes)
+    if chosen.shape != y.shape[:1] or chosen.dtype.kind not in "iu" or chosen.min(initial=0) < 0:
+        raise ValueError(f"classes are integers ({len(y)},) from 0 on, got {chosen.dtype} {chosen.shape}")
+    if chosen.max(initial=0) >= y.shape[1]:
+        raise ValueError(f"classes are below {y.shape[1]}, the number of outputs, got {chosen.max()}")
+    dy = np.zeros_like(y)
+    dy[np.arange(len(y)), chosen] = 1
+    return dy
+
+
+def _has(params: Tree, path: str) -> bool:
+    here: Any = params
+    for name in path.split("/"):
+        here = here.get(name) if isinstance(here, Tree) else None
+    return here is not None
+
+
+def _resized(maps: Array, axis: int, size: int) -> Array:
+    """Linear interpolation along an axis between pixels' centres, level at the ends."""
+    old = maps.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    low = np.minimum(at.astype(np.intp), max(old - 2, 0))
+    share = (at - low).astype(maps.dtype)
+    share = share[:, None] if axis == 1 else share
+    upper = np.minimum(low + 1, old - 1)
+    below: Array = maps.take(low, axis) * (1 - share) + maps.take(upper, axis) * share
+    return below

@@ -1,0 +1,46 @@
+"""A network with its values: all that it takes to use it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from fcnn.network.layer import Layer, LayerError, Shape
+from fcnn.values.checks import integer
+from fcnn.values.tree import EMPTY, Tree, size
+
+
+def _shape(shape: Any) -> Shape:
+    return tuple(integer("in_shape's lengths", length, least=1) for length in shape)
+
+
+def _meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(meta))
+
+
+@attrs.frozen(eq=False, repr=False)
+class Model:
+    """A network, its parameters and state, what goes in, and what comes out.
+
+    network: the layers.
+    params, state: trees as `network.init` makes them.
+    in_shape: one input's shape without the batch axis, such as (1, 28, 28).
+    classes: the names of the outputs, in order; empty where they have none.
+    meta: anything else that JSON can hold.
+    """
+
+    network: Layer
+    params: Tree
+    state: Tree = EMPTY
+    in_shape: Shape = attrs.field(converter=_shape, kw_only=True)
+    classes: tuple[str, ...] = attrs.field(converter=tuple, default=(), kw_only=True)
+    meta: Mapping[str, Any] = attrs.field(converter=_meta, factory=dict, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.network, Layer):
+            raise LayerError(f"a model is of a network, got {self.network!r}")
+
+    def __repr__(self) -> str:
+        named = f", {len(self.classes)} classes" if self.classes else ""
+        return f"Model({self.network.kind}, {size(self.params):,} parameters, inputs {self.in_shape}{named})"
