@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias
 import attrs
 import numpy as np
 
-from fcnn.network.configuration import Config, as_call, constructor
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import number
+from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
 Distribution = Literal["normal", "uniform"]

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
 
-from fcnn.network.configuration import Config, as_call, constructor
 from fcnn.values.arrays import Array
+from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key
 from fcnn.values.tree import Tree, check_name
 

@@ -1,4 +1,7 @@
-"""Losses: `loss(outputs, targets) -> (value, d_outputs)`, the value a Python float, the mean over the batch."""
+"""Losses: `loss(outputs, targets) -> (value, d_outputs)`, the value a Python float, the mean over the batch.
+
+A loss is any such function. Those made here also print as the call that made them.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -7,10 +10,12 @@ import numpy as np
 
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import number
+from fcnn.values.configuration import prints_as_call
 
 Loss: TypeAlias = Callable[[Array, Any], tuple[float, Array]]
 
 
+@prints_as_call
 def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     """Cross-entropy of softmax(logits) against integer labels, the mean over the batch.
 
@@ -47,6 +52,7 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     return loss
 
 
+@prints_as_call
 def mean_squared_error() -> Loss:
     """The mean over all numbers of (outputs - targets)²; d_outputs = 2 (outputs - targets) / outputs.size.
 

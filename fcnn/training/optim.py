@@ -6,8 +6,9 @@ one step counter belongs to the training state and is passed in. Moments have th
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple, ParamSpec, TypeAlias
 
 import attrs
 import numpy as np
@@ -16,7 +17,11 @@ from fcnn.training.schedules import Rate, as_schedule
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import number
+from fcnn.values.configuration import as_call, constructor
 from fcnn.values.tree import EMPTY, Tree, freeze
+
+P = ParamSpec("P")
+Where: TypeAlias = str | Sequence[str]  # shell-style patterns of paths
 
 
 class Updated(NamedTuple):
@@ -26,19 +31,29 @@ class Updated(NamedTuple):
     state: Tree
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Transform:
     """`init(params) -> state` and `update(updates, state, params, step) -> (updates, state)`.
 
-    `parts` are the transforms of a chain, so that a chain within a chain lies flat.
+    `parts` are the transforms of a chain, so that a chain within a chain lies flat. `text` is how it prints: those made
+    here print as the call that made them.
     """
 
     name: str
-    init: Callable[[Tree], Tree] = attrs.field(repr=False)
-    update: Callable[[Tree, Tree, Tree, int], Updated] = attrs.field(repr=False)
+    init: Callable[[Tree], Tree]
+    update: Callable[[Tree, Tree, Tree, int], Updated]
     parts: "tuple[Transform, ...]" = ()
+    text: str = ""
+
+    def __repr__(self) -> str:
+        return self.text or f"{self.name}()"
 
 
+def _transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform]:
+    return constructor(body, lambda kind, config, make, transform: attrs.evolve(transform, text=as_call(kind, config)))
+
+
+@_transform_constructor
 def chain(*transforms: Transform) -> Transform:
     """Apply transforms one after the other; the state is a tree by transform name, such as `adam/mu/conv1/w`.
 
@@ -75,6 +90,7 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     return tree.map_elementwise(lambda p, u: frozen(p + u), params, updates)
 
 
+@_transform_constructor
 def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> Transform:
     """Stochastic gradient descent, as PyTorch's `SGD`: L2 in the gradient, then momentum, then the rate.
 
@@ -95,6 +111,7 @@ def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: f
     return chain(*parts, scale_by_learning_rate(lr))
 
 
+@_transform_constructor
 def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Transform:
     """Adam (D. Kingma and J. Ba, ICLR 2015, arXiv 1412.6980, algorithm 1), as PyTorch's `Adam`.
 
@@ -114,14 +131,93 @@ def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight
     return chain(*parts, scale_by_adam(b1, b2, eps), scale_by_learning_rate(lr))
 
 
+@_transform_constructor
 def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> Transform:
     """Adam with decoupled weight decay (I. Loshchilov and F. Hutter, ICLR 2019, arXiv 1711.05101), as PyTorch's.
 
-    As `adam`, and p = p - lr * weight_decay * p.
+    As `adam`, and p = p - lr * weight_decay * p, for all parameters. Biases and batch norm are better left alone:
+
+        chain(scale_by_adam(), masked(add_weight_decay(0.01), "*/w"), scale_by_learning_rate(lr))
     """
     return chain(scale_by_adam(b1, b2, eps), add_weight_decay(weight_decay), scale_by_learning_rate(lr))
 
 
+@_transform_constructor
+def masked(transform: Transform, where: Where) -> Transform:
+    """The transform for some parameters only; updates of all others pass through untouched, to the bit.
+
+    Args:
+        transform: what is done to them; its state is of them alone.
+        where: shell-style patterns of parameters' paths, such as "*/w" or ["fc*/w", "head/*"].
+
+    `init` raises ValueError for a pattern that matches no path; it lists the paths there are.
+
+    >>> params = freeze({"fc": {"w": np.ones(2), "b": np.ones(2)}})
+    >>> decay = masked(add_weight_decay(0.5), "*/w")
+    >>> decay.update(params, decay.init(params), params, 0).updates["fc"]
+    {w: float64[2], b: float64[2]}
+    >>> [leaf.tolist() for leaf in tree.flatten(decay.update(params, EMPTY, params, 0).updates).values()]
+    [[1.5, 1.5], [1.0, 1.0]]
+    """
+    patterns = _patterns(where)
+
+    def init(params: Tree) -> Tree:
+        _expect_matches("masked", patterns, params)
+        return transform.init(_part(params, patterns))
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        found, after = transform.update(_part(updates, patterns), state, _part(params, patterns), step)
+        return Updated(_joined(updates, found), after)
+
+    return Transform(f"masked_{transform.name}", init, update)
+
+
+@_transform_constructor
+def by_path(transforms: Mapping[str, Transform]) -> Transform:
+    """Other transforms for other parameters: each path goes by the first pattern that matches it.
+
+    Args:
+        transforms: an optimizer for each shell-style pattern of parameters' paths, such as
+            {"head/*": adam(1e-3), "*": adam(1e-5)}.
+
+    `init` raises ValueError for a pattern that no path goes by, and for paths that no pattern matches.
+
+    >>> optimizer = by_path({"fc/w": adamw(1e-3), "*": adam(1e-3)})
+    >>> optimizer.init(freeze({"fc": {"w": np.ones(2), "b": np.ones(2)}}))["group2"]
+    {adam: {mu: {fc: {b: float64[2]}}, nu: {fc: {b: float64[2]}}}}
+    """
+    patterns = tuple(transforms)
+
+    def parts(values: Tree) -> list[Tree]:
+        groups: list[dict[str, Array]] = [{} for _ in patterns]
+        for path, leaf in tree.leaves(values):
+            groups[_first(patterns, path)][path] = leaf
+        return [tree.unflatten(group) for group in groups]
+
+    def init(params: Tree) -> Tree:
+        paths = [path for path, _ in tree.leaves(params)]
+        left = [path for path in paths if not any(fnmatchcase(path, pattern) for pattern in patterns)]
+        if left:
+            raise ValueError(f'by_path: no pattern matches {", ".join(left)}; add one, such as "*"')
+        gone = [patterns[k] for k in range(len(patterns)) if k not in {_first(patterns, path) for path in paths}]
+        if gone:
+            raise ValueError(f"by_path: no path goes by {', '.join(map(repr, gone))}; there are {', '.join(paths)}")
+        states = [part.init(group) for part, group in zip(transforms.values(), parts(params), strict=True)]
+        return freeze({f"group{k}": state for k, state in enumerate(states, 1) if state})
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        states, after = {}, updates
+        for k, (part, ups, values) in enumerate(
+            zip(transforms.values(), parts(updates), parts(params), strict=True), 1
+        ):
+            found, states[f"group{k}"] = part.update(ups, state.get(f"group{k}", EMPTY), values, step)
+            after = _joined(after, found)
+        return Updated(after, freeze({name: new for name, new in states.items() if new}))
+
+    return Transform("by_path", init, update)
+
+
+@_transform_constructor
 def clip_by_global_norm(max_norm: float) -> Transform:
     """Scale all gradients down together so that their joint L2 norm is at most `max_norm` (arXiv 1211.5063).
 
@@ -144,6 +240,7 @@ def global_norm(updates: Tree) -> float:
     return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in tree.flatten(updates).values()))
 
 
+@_transform_constructor
 def add_weight_decay(coefficient: float) -> Transform:
     """Add coefficient * params to the updates."""
     number("weight_decay", coefficient, "[0, inf)")
@@ -154,6 +251,7 @@ def add_weight_decay(coefficient: float) -> Transform:
     return Transform("add_weight_decay", _stateless, update)
 
 
+@_transform_constructor
 def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
     """A running sum of the updates, each weighing `momentum` times less a step later (the state's `velocity`)."""
     number("momentum", momentum, "[0, 1)")
@@ -166,6 +264,7 @@ def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
     return Transform("momentum", lambda params: freeze({"velocity": tree.map(_zeros, params)}), update)
 
 
+@_transform_constructor
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Transform:
     """Adam's direction, without the rate: see `adam`."""
     number("b1", b1, "[0, 1)")
@@ -194,6 +293,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
     return Transform("adam", init, update)
 
 
+@_transform_constructor
 def scale_by_learning_rate(lr: Rate) -> Transform:
     """Multiply by minus the learning rate of the step: the last transform of an optimizer."""
     schedule = as_schedule(lr)
@@ -224,6 +324,32 @@ def _flushed(moment: Array, step: int) -> Array:
 
 def _zeros(leaf: Array) -> Array:
     return frozen(np.zeros_like(leaf))
+
+
+def _patterns(where: Where) -> tuple[str, ...]:
+    return (where,) if isinstance(where, str) else tuple(where)
+
+
+def _first(patterns: Sequence[str], path: str) -> int:
+    return next(k for k, pattern in enumerate(patterns) if fnmatchcase(path, pattern))
+
+
+def _part(values: Tree, patterns: Sequence[str]) -> Tree:
+    """The tree of the leaves whose path matches one of the patterns."""
+    found = {path: leaf for path, leaf in tree.leaves(values) if any(fnmatchcase(path, one) for one in patterns)}
+    return tree.unflatten(found)
+
+
+def _joined(whole: Tree, part: Tree) -> Tree:
+    """The whole with the leaves of a part of it replaced."""
+    return tree.unflatten({**tree.flatten(whole), **tree.flatten(part)})
+
+
+def _expect_matches(name: str, patterns: Sequence[str], params: Tree) -> None:
+    paths = [path for path, _ in tree.leaves(params)]
+    for pattern in patterns:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            raise ValueError(f"{name}: no path matches {pattern!r}; there are {', '.join(paths)}")
 
 
 def _stateless(params: Tree) -> Tree:

@@ -10,17 +10,20 @@ from typing import TypeAlias
 import numpy as np
 
 from fcnn.values.checks import integer, number
+from fcnn.values.configuration import prints_as_call
 
 Schedule: TypeAlias = Callable[[int], float]
 Rate: TypeAlias = float | Schedule
 
 
+@prints_as_call
 def constant_schedule(value: float) -> Schedule:
     """Always `value`."""
     rate = _rate("the rate", value)
     return lambda step: rate
 
 
+@prints_as_call
 def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     """`value * factor ** (step // every)`.
 
@@ -33,6 +36,7 @@ def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     return lambda step: value * factor ** (step // every)
 
 
+@prints_as_call
 def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     """From `value` to `end` along half a cosine wave in `steps` steps, then `end` (arXiv 1608.03983, eq. 5).
 
@@ -45,6 +49,7 @@ def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     return lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
 
 
+@prints_as_call
 def linear_warmup(then: Rate, *, steps: int) -> Schedule:
     """`then`, multiplied in the first `steps` steps by (step + 1) / steps.
 
@@ -56,6 +61,7 @@ def linear_warmup(then: Rate, *, steps: int) -> Schedule:
     return lambda step: after(step) * min((step + 1) / steps, 1.0)
 
 
+@prints_as_call
 def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
     """Straight lines between the points (step, rate), level before the first and after the last.
 

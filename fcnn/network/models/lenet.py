@@ -2,9 +2,9 @@
 
 from fcnn.network import layers
 from fcnn.network.combinators import serial
-from fcnn.network.configuration import tells_new_names
 from fcnn.network.initializers import Initializer, xavier, zeros
 from fcnn.network.layer import Layer, Shape
+from fcnn.values.configuration import tells_new_names
 
 
 @tells_new_names

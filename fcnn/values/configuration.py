@@ -1,15 +1,20 @@
-"""What a constructor was called with, as a value: layers and initializers keep it, to be printed and made again."""
+"""What a constructor was called with, as a value that prints as the call.
+
+Layers and initializers keep it, to be made again; losses, schedules and optimizers, to say what they are.
+"""
 
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
+import attrs
 import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Made = TypeVar("Made")
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Old names of arguments: whoever still uses one is told the new one.
 _RENAMED = {"init": "weights", "bias_init": "biases"}
@@ -35,12 +40,14 @@ class Config(Mapping[str, Any]):
         return hash(tuple(self._values.items()))
 
     def __str__(self) -> str:
-        parts = []
+        parts: list[str] = []
         for name, value in self._values.items():
-            default = self._signature.parameters[name].default if self._signature else None
-            if self._signature and default is inspect.Parameter.empty:
+            parameter = self._signature.parameters[name] if self._signature else None
+            if parameter is not None and parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                parts += map(repr, value)
+            elif parameter is not None and parameter.default is inspect.Parameter.empty:
                 parts.append(repr(value))
-            elif not self._signature or value != default:
+            elif parameter is None or value != parameter.default:
                 parts.append(f"{name}={value!r}")
         return ", ".join(parts)
 
@@ -73,6 +80,30 @@ def constructor(body: Callable[P, Made], record: Callable[[str, Config, Callable
         return record(body.__name__, Config(arguments.arguments, signature), construct, body(*args, **kwargs))
 
     return construct
+
+
+def prints_as_call(body: Callable[P, F]) -> Callable[P, F]:
+    """A function called as `body` is; the function that it returns prints as the call that made it.
+
+    >>> @prints_as_call
+    ... def constant_rate(value: float):
+    ...     return lambda step: value
+    >>> constant_rate(0.1), constant_rate(0.1)(7)
+    (constant_rate(0.1), 0.1)
+    """
+    return constructor(body, lambda kind, config, make, made: cast(F, _Printed(as_call(kind, config), made)))
+
+
+@attrs.frozen(repr=False, eq=False)
+class _Printed:
+    text: str
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def tells_new_names(function: Callable[P, R]) -> Callable[P, R]:
