@@ -1,6 +1,7 @@
 """Batches: a split, an order and a key in; the same stream of training batches out, from any step on."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,12 @@ def batches(
     transform: BatchTransform | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
-) -> Iterator[Batch]:
-    """Yield the batches of `epochs` passes over `split`, each in an order of its own.
+) -> "Batches":
+    """The batches of `epochs` passes over `split`, each in an order of its own.
 
-    A batch has x, float32 (batch_size, C, H, W) in [0, 1] (batch-innermost in memory), and y, int64 (batch_size,);
-    both are read-only. The last batch of an epoch is smaller where the batch size does not divide the split, or is
-    left out with `drop_last`.
+    A batch has x, float32 (batch_size, C, H, W) or (batch_size, D), of uint8 images in [0, 1], and y, the targets; both
+    are read-only, x is batch-innermost in memory. The last batch of an epoch is smaller where the batch size does not
+    divide the split, or is left out with `drop_last`. The stream has a length, `len(stream)`: the batches left.
 
     A pure function of its arguments: epoch e's order is drawn from `fold_in(fold_in(key, "epoch"), e)`, step s's
     `transform(key, batch)` gets `fold_in(fold_in(key, "transform"), s)`, and so step s is the same batch wherever the
@@ -48,8 +49,7 @@ def batches(
     if integer("start_step", start_step, least=0) > total:
         raise ValueError(f"start_step is at most {total}, {epochs} epochs of {per_epoch} steps, got {start_step}")
 
-    def stream() -> Iterator[Batch]:
-        # In a function of its own, so that the checks above are made by the call and not by the first `next`.
+    def batches_from() -> Iterator[Batch]:
         order, order_of = np.empty(0, np.intp), -1
         for step in range(start_step, total):
             epoch, k = divmod(step, per_epoch)
@@ -59,7 +59,23 @@ def batches(
             batch = as_batch(split.x[rows], split.y[rows])
             yield batch if transform is None else transform(fold_in(fold_in(key, "transform"), step), batch)
 
-    return stream()
+    return Batches(batches_from(), total - start_step)
+
+
+class Batches(Iterator[Batch]):
+    """A stream of batches that knows how many are left: `len(stream)`."""
+
+    def __init__(self, stream: Iterator[Batch], left: int) -> None:
+        self._stream = stream
+        self._left = left
+
+    def __next__(self) -> Batch:
+        batch = next(self._stream)
+        self._left -= 1
+        return batch
+
+    def __len__(self) -> int:
+        return self._left
 
 
 def steps_per_epoch(split_len: int, batch_size: int, drop_last: bool = False) -> int:
@@ -78,18 +94,23 @@ def steps_per_epoch(split_len: int, batch_size: int, drop_last: bool = False) ->
     return split_len // batch_size if drop_last else -(-split_len // batch_size)
 
 
-def as_batch(x: NDArray[np.uint8], y: NDArray[np.int64]) -> Batch:
-    """Turn images, uint8 (N, C, H, W), and their labels (N,) into a batch: x / 255 as float32, batch-innermost.
+def as_batch(x: NDArray[Any], y: NDArray[Any]) -> Batch:
+    """Turn inputs, uint8 or floats, (N, C, H, W) or (N, D), and their targets (N, …) into a batch.
+
+    x becomes float32, batch-innermost; uint8 is divided by 255.
 
     >>> as_batch(np.full((1, 1, 1, 2), 51, np.uint8), np.array([3]))
     Batch(x=array([[[[0.2, 0.2]]]], dtype=float32), y=array([3]))
     """
-    if x.dtype != np.uint8 or x.ndim != 4 or y.shape != (len(x),):
+    if x.dtype not in (np.uint8, np.float32, np.float64) or x.ndim not in (2, 4) or y.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"a batch is made of uint8 images (N, C, H, W) and labels (N,), got {x.dtype} {x.shape} and {y.shape}"
+            "a batch is made of inputs (N, C, H, W) or (N, D), uint8 or floats, and targets (N, …), "
+            f"got {x.dtype} {x.shape} and {y.shape}"
         )
     # Reordering the bytes first moves a quarter of what reordering floats would.
-    return Batch(frozen(unblock(np.divide(block(x), np.float32(255)))), keep(y))
+    memory = block(x)
+    floats = np.divide(memory, np.float32(255)) if x.dtype == np.uint8 else memory.astype(np.float32)
+    return Batch(frozen(unblock(floats)), keep(y))
 
 
 def _order(n: int, key: Key, epoch: int, shuffle: bool) -> NDArray[np.intp]:

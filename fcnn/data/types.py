@@ -1,5 +1,6 @@
 """The values that data is made of: splits, data sets, batches, and the one error that they raise."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +19,7 @@ class DataError(RuntimeError):
 
 
 class Batch(NamedTuple):
-    """What a network is trained on: images `x`, floats (N, C, H, W), and labels `y`, int64 (N,)."""
+    """What a network is trained on: inputs `x`, floats (N, C, H, W) or (N, D), and targets `y`, classes or numbers."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -31,44 +32,85 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 """`progress(description, done, total)`: `done` of `total` bytes have arrived; None where the total is unknown."""
 
 
+_INPUTS = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64))
+
+
 @attrs.frozen(eq=False, repr=False)
 class Split:
-    """Labelled images: `x` is uint8 (N, C, H, W), grey levels 0 to 255; `y` is int64 (N,), not negative.
+    """Inputs `x` with what is to be learnt of them, `y`.
 
-    Both are C-ordered and read-only: a writeable or differently ordered array is copied, any other is kept.
-    Raises TypeError for another dtype, ValueError for another shape.
+    x: images (N, C, H, W) or features (N, D); as uint8 grey levels 0 to 255, of which training makes floats 0 to 1, or
+        as floats, which stay as they are.
+    y: classes, integers (N,) from 0 on; or numbers, floats (N,) or (N, K): targets of a regression, or 0 and 1 for
+        each of K labels that an input may have at once.
+
+    Both are C-ordered and read-only: a writeable or differently ordered array is copied, any other is kept; classes
+    become int64. Raises TypeError for another dtype, ValueError for another shape or range.
 
     >>> split = Split(np.zeros((5, 1, 28, 28), np.uint8), np.arange(5))
     >>> split, len(split), split.take(2), split.take([4, 0]).y
     (Split(5 images of 1x28x28), 5, Split(2 images of 1x28x28), array([4, 0]))
+    >>> Split(np.zeros((5, 3)), np.zeros((5, 2)))
+    Split(5 rows of 3 features, 2 targets each)
     """
 
-    x: NDArray[np.uint8] = attrs.field()
-    y: NDArray[np.int64] = attrs.field()
+    x: NDArray[Any] = attrs.field()
+    y: NDArray[Any] = attrs.field()
 
     @x.validator
-    def _images(self, _: object, x: Any) -> None:
-        _expect("x", x, np.uint8, "(N, C, H, W)", 4)
-        if 0 in x.shape[1:]:
-            raise ValueError(f"a split's x is uint8 (N, C, H, W) with no empty image, got shape {x.shape}")
+    def _inputs(self, _: object, x: Any) -> None:
+        expected = "a split's x is an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"{expected}, got {type(x).__name__}")
+        if x.dtype not in _INPUTS:
+            raise TypeError(
+                f"{expected}, got {x.dtype}; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
+                "any other numbers floats with x.astype(np.float32)"
+            )
+        if x.ndim not in (2, 4) or 0 in x.shape[1:]:
+            raise ValueError(f"{expected}, none of them empty, got shape {x.shape}")
 
     @y.validator
-    def _labels(self, _: object, y: Any) -> None:
-        _expect("y", y, np.int64, "(N,)", 1)
+    def _targets(self, _: object, y: Any) -> None:
+        expected = "a split's y is classes, integers (N,), or numbers, floats (N,) or (N, K)"
+        if not isinstance(y, np.ndarray):
+            raise TypeError(f"{expected}, got {type(y).__name__}")
+        if y.dtype.kind not in "iuf" or y.dtype == np.float16:
+            raise TypeError(f"{expected}, got {y.dtype}")
+        if y.ndim == 2 and y.dtype.kind in "iu":
+            raise TypeError(
+                f"{expected}, got {y.dtype} {y.shape}; rows with one 1 each (one-hot) become classes with "
+                "y.argmax(axis=1), several labels an input floats with y.astype(np.float32)"
+            )
+        if y.ndim not in (1, 2):
+            raise ValueError(f"{expected}, got shape {y.shape}")
         if len(y) != len(self.x):
-            raise ValueError(f"a split has one label for each image, got {len(self.x)} images and {len(y)} labels")
-        if len(y) and y.min() < 0:
+            raise ValueError(f"a split has one target for each input, got {len(self.x)} inputs and {len(y)} targets")
+        if len(y) and y.dtype.kind in "iu" and y.min() < 0:
             raise ValueError(f"a split's labels are class numbers from 0 on, got {y.min()}")
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "x", keep(np.ascontiguousarray(self.x)))
-        object.__setattr__(self, "y", keep(np.ascontiguousarray(self.y)))
+        y = self.y.astype(np.int64, copy=False) if self.has_classes else self.y
+        object.__setattr__(self, "y", keep(np.ascontiguousarray(y)))
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether `y` is classes, and not numbers."""
+        return self.y.dtype.kind in "iu"
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """One input's shape: (C, H, W) or (D,)."""
+        return tuple(self.x.shape[1:])
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __repr__(self) -> str:
-        return f"Split({len(self)} images of {'x'.join(map(str, self.x.shape[1:]))})"
+        size = "x".join(map(str, self.in_shape))
+        what = f"{len(self)} images of {size}" if self.x.ndim == 4 else f"{len(self)} rows of {size} features"
+        return f"Split({what})" if self.has_classes else f"Split({what}, {math.prod(self.y.shape[1:])} targets each)"
 
     def take(self, which: int | NDArray[Any] | list[int]) -> "Split":
         """The first `which` images, or those at the indices `which`, in that order.
@@ -88,7 +130,7 @@ class Split:
 
 @attrs.frozen(eq=False, repr=False)
 class Dataset:
-    """A training and a test split of the same image shape, with the names of the classes where they are known.
+    """A training and a test split of inputs of one shape, with the names of the classes where they are known.
 
     >>> split = Split(np.zeros((5, 1, 28, 28), np.uint8), np.arange(5))
     >>> Dataset(split, split.take(1), name="toy")
@@ -103,10 +145,14 @@ class Dataset:
     @test.validator
     def _same_shape(self, _: object, test: Split) -> None:
         if test.x.shape[1:] != self.train.x.shape[1:]:
-            raise ValueError(f"train and test have images of one shape, got {self.train!r} and {test!r}")
+            raise ValueError(f"train and test have inputs of one shape, got {self.train!r} and {test!r}")
+        if test.has_classes != self.train.has_classes or test.y.shape[1:] != self.train.y.shape[1:]:
+            raise ValueError(f"train and test have targets of one kind, got {self.train!r} and {test!r}")
 
     @classes.validator
     def _known_classes(self, _: object, classes: tuple[str, ...]) -> None:
+        if not self.train.has_classes:
+            return
         highest = max((int(split.y.max()) for split in (self.train, self.test) if len(split)), default=-1)
         if classes and highest >= len(classes):
             raise ValueError(f"labels are below {len(classes)}, the number of classes, got {highest}")
@@ -115,11 +161,10 @@ class Dataset:
         return f"Dataset({self.name!r}, train={self.train!r}, test={self.test!r})"
 
 
-def _expect(name: str, array: Any, dtype: type, shape: str, ndim: int) -> None:
-    expected = f"a split's {name} is an array of {np.dtype(dtype)} {shape}"
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{expected}, got {type(array).__name__}")
-    if array.dtype != dtype:
-        raise TypeError(f"{expected}, got {array.dtype}; convert it with .astype(np.{np.dtype(dtype)})")
-    if array.ndim != ndim:
-        raise ValueError(f"{expected}, got shape {array.shape}")
+def as_split(data: Any) -> Split:
+    """A split as it is, and a pair of arrays (x, y) as a split."""
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return Split(*data)
+    raise TypeError(f"data is a Split, or a pair of arrays (x, y), got {type(data).__name__}")

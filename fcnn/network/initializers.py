@@ -103,6 +103,12 @@ def zeros() -> Draw:
 
 
 @initializer_constructor
+def unallocated() -> Draw:
+    """Zeros that take no memory, whatever their shape: for asking a network what shapes it has."""
+    return lambda rng, shape, fan: np.broadcast_to(frozen(np.zeros((), np.float32)), shape)
+
+
+@initializer_constructor
 def constant(value: float) -> Draw:
     """All `value`, which is finite."""
     filled = number("constant's value", value, "(-inf, inf)")

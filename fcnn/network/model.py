@@ -1,6 +1,6 @@
 """A network with its values: all that it takes to use it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,10 @@ from fcnn.values.tree import EMPTY, Tree, size
 
 def _shape(shape: Any) -> Shape:
     return tuple(integer("in_shape's lengths", length, least=1) for length in shape)
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
 
 
 def _meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -34,7 +38,7 @@ class Model:
     params: Tree
     state: Tree = EMPTY
     in_shape: Shape = attrs.field(converter=_shape, kw_only=True)
-    classes: tuple[str, ...] = attrs.field(converter=tuple, default=(), kw_only=True)
+    classes: tuple[str, ...] = attrs.field(converter=_names, default=(), kw_only=True)
     meta: Mapping[str, Any] = attrs.field(converter=_meta, factory=dict, kw_only=True)
 
     def __attrs_post_init__(self) -> None:

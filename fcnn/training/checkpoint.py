@@ -11,22 +11,30 @@ Writing is atomic: a reader sees the old file or the new one, never half of one.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import numpy as np
 
-from fcnn.network.layer import Init
+from fcnn.network.description import build, describe
+from fcnn.network.initializers import Initializer, unallocated
+from fcnn.network.layer import Init, Layer, LayerError, Shape
+from fcnn.network.model import Model
+from fcnn.network.rewriting import rewrite
 from fcnn.training.step import TrainState
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import Array, frozen
 from fcnn.values.files import Archive, DamagedFileError, opened_archive, replacing
 from fcnn.values.keys import Key
-from fcnn.values.tree import Tree, flatten, unflatten
+from fcnn.values.keys import key as make_key
+from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
 FORMAT_VERSION = 1
 _META_LIMIT = 4_000_000  # bytes; the JSON text is a few thousand
 _KEY_WORDS = 4
+_MODEL_LIMIT = 1 << 30  # bytes of a model's arrays that are read without further ado;
+_MOST_INFLATED = 16  # beyond, so many times the file's size: weights hardly compress
 
 T = TypeVar("T", Tree, Init, TrainState)
 
@@ -91,6 +99,93 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
             "or optimizer?\n  " + "\n  ".join(problems)
         )
     return _value(found, like)
+
+
+def save_model(path: str | os.PathLike[str], model: Model) -> None:
+    """Write a network with its values, so that `load_model` needs no code to read it. Raises as `save` does."""
+    meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
+    save(path, Init(model.params, model.state, ()), meta=meta)
+
+
+def network_meta(network: Layer, in_shape: Shape, classes: Iterable[str]) -> dict[str, Any]:
+    """What a file says of its network: the `meta` that `load_model` reads."""
+    return {"network": describe(network), "in_shape": list(in_shape), "classes": list(classes)}
+
+
+def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., Layer]] = ()) -> Model:
+    """Read a network with its values: what `save_model` wrote, or a checkpoint of `fcnn.fit` or `scripts/train.py`.
+
+    The file may come from anywhere. Its network is made of known constructors only (`fcnn.build`), and layer by layer
+    the shapes that it declares are compared with those that the file holds, before memory is taken for them.
+
+    Args:
+        path: the file.
+        layers: constructors of layers and combinators of one's own that the network may have.
+
+    Raises:
+        CheckpointError: no model, damaged, of a newer format, or not one whose values fit its network.
+        OSError: the file can't be read.
+    """
+    where = os.fspath(path)
+    with _opened(path) as archive:
+        meta = _read_meta(path, archive)
+        _check_format(path, meta)
+        if "network" not in meta or "in_shape" not in meta:
+            raise CheckpointError(
+                f"{where}: it doesn't describe its network; load its parameters with fcnn.load(path, like=…)"
+            )
+        if archive.size > max(_MODEL_LIMIT, _MOST_INFLATED * os.path.getsize(path)):
+            raise CheckpointError(f"{where}: {archive.size:,} bytes in a file of {os.path.getsize(path):,}; no model")
+        try:
+            model = Model(
+                build(meta["network"], layers=layers),
+                EMPTY,
+                in_shape=meta["in_shape"],
+                classes=meta.get("classes", ()),
+                meta=meta.get("meta", {}),
+            )
+            template = _held_by(archive, model.network, model.in_shape)
+        except (LayerError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{where}: its network: {error}") from error
+    values = load(path, like=template)
+    return attrs.evolve(model, params=values.params, state=values.state)
+
+
+def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
+    """The values of a network as a template, which takes no memory to speak of: all are found in the archive."""
+
+    def compared(path: str, layer: Layer) -> Layer:
+        if layer.children:
+            return layer
+        config = {k: unallocated() if isinstance(v, Initializer) else v for k, v in layer.config.items()}
+        shapeless = layer.make(**config)
+
+        def init(key: Key, in_shape: Shape, /) -> Init:
+            made = shapeless.init(key, in_shape)
+            trees = [_like(archive, f"{section}/{path}/", values) for section, values in _sections(made)]
+            return made._replace(params=trees[0], state=trees[1])
+
+        return attrs.evolve(layer, init=init, rewritten=True)
+
+    return rewrite(network, compared).init(make_key(0), in_shape)
+
+
+def _sections(made: Init) -> tuple[tuple[str, Tree], tuple[str, Tree]]:
+    return ("params", made.params), ("state", made.state)
+
+
+def _like(archive: Archive, place: str, values: Tree) -> Tree:
+    """The tree with the dtypes that the archive has, if it has its shapes."""
+    found = {}
+    for name, leaf in flatten(values).items():
+        member = f"{place}{name}".replace("//", "/")  # a network of one layer has no path
+        kind = archive.kind(member) if member in archive.names else None
+        if kind is None:
+            raise LayerError(f"it has {name} of shape {leaf.shape}, the file has no {member}")
+        if kind[0] != leaf.shape or kind[1] not in (np.float32, np.float64):
+            raise LayerError(f"it has {name} of shape {leaf.shape}, the file's {member} is {kind[1]} {kind[0]}")
+        found[name] = np.broadcast_to(frozen(np.zeros((), kind[1])), leaf.shape)
+    return unflatten(found)
 
 
 def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -8,21 +8,23 @@ stream, and gives the same bits as never having stopped. Progress bars, logs, ch
 records from outside, through `scan`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 import numpy as np
 
 from fcnn.data.batching import as_batch
-from fcnn.data.types import Split
+from fcnn.data.types import Split, as_split
 from fcnn.network.layer import Layer, Shape
+from fcnn.network.rewriting import leaves as layers_of
+from fcnn.network.rewriting import without_caches
 from fcnn.training.losses import Loss, softmax_cross_entropy
 from fcnn.training.optim import Transform, apply_updates
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import integer
 from fcnn.values.keys import Key, fold_in
-from fcnn.values.tree import Tree, astype, leaves
+from fcnn.values.tree import EMPTY, Tree, astype, leaves, set_at
 
 
 @attrs.frozen
@@ -100,12 +102,13 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
     float64 unnoticed.
     """
     compute = gradient(model, loss) if gradient_fn is None else gradient_fn
+    held = tuple(path for path, layer in layers_of(model) if layer.held)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Record]:
         _check_dtype(state.params, batch[0])
         found = compute(state.params, state.layer_state, fold_in(state.key, state.step), batch)
         updates, opt_state = optimizer.update(found.grads, state.opt_state, state.params, state.step)
-        params = apply_updates(state.params, updates)
+        params = _with_held(apply_updates(state.params, updates), state.params, held)
         record = Record(state.step, found.loss, found.correct, found.size)
         return TrainState(params, found.layer_state, opt_state, state.step + 1, state.key), record
 
@@ -130,53 +133,92 @@ def fold(step: Step, start: TrainState, stream: Iterable[Any]) -> tuple[TrainSta
 
 @attrs.frozen
 class Evaluation:
-    """Mean loss, accuracy (0 to 1), predicted classes int64 (N,), and the network's outputs (N, K)."""
+    """What a network makes of a split.
+
+    loss: the mean.
+    accuracy: the share of right classes, 0 to 1; None where outputs are not scores of several classes.
+    predictions: the classes, int64 (N,); None likewise.
+    outputs: the network's, (N, …).
+    metrics: what each function given as a metric found, by its name.
+    """
 
     loss: float
-    accuracy: float
-    predictions: Array = attrs.field(repr=False)
+    accuracy: float | None
+    predictions: Array | None = attrs.field(repr=False)
     outputs: Array = attrs.field(repr=False)
+    metrics: Mapping[str, float] = attrs.field(factory=dict)
+
+
+Metric: TypeAlias = Callable[[Array, Array], float]
+"""`metric(outputs, targets)` of a whole split, such as `lambda outputs, targets: np.abs(outputs - targets).max()`."""
 
 
 def evaluate(
     model: Layer,
     params: Tree,
     state: Tree,
-    split: Split,
+    split: Split | tuple[Array, Array],
     *,
     batch_size: int = 125,
     loss: Loss | None = None,
+    metrics: Sequence[Metric] = (),
     map_fn: Callable[..., Iterable[Any]] = map,
 ) -> Evaluation:
-    """Run a classifier over a split in evaluation mode.
+    """Run a network over a split in evaluation mode, keeping nothing for a backward pass.
 
     Args:
         model, params, state: the network and its values.
-        split: images and labels.
-        batch_size: images at a time, few enough that they stay in cache; the predictions don't depend on it.
+        split: inputs and targets; a pair of arrays (x, y) does as well.
+        batch_size: inputs at a time, few enough that they stay in cache; the outputs don't depend on it.
         loss: `softmax_cross_entropy()` when None.
+        metrics: functions of all outputs and targets, found by their names in the result.
         map_fn: how the batches are mapped, such as an executor's `map`.
     """
+    split = as_split(split)
     if not len(split):
         raise ValueError("evaluate expects at least one image, got an empty split")
     integer("batch_size", batch_size, least=1)
     dtype = next(leaves(params))[1].dtype if params else np.dtype(np.float32)
+    network = without_caches(model)
 
     def outputs_at(start: int) -> Array:
         x = as_batch(split.x[start : start + batch_size], split.y[start : start + batch_size]).x
-        return model.apply(params, state, x.astype(dtype, copy=False), train=False).y
+        return network.apply(params, state, x.astype(dtype, copy=False), train=False).y
 
-    outputs = np.concatenate(list(map_fn(outputs_at, range(0, len(split), batch_size))))
+    outputs = frozen(np.concatenate(list(map_fn(outputs_at, range(0, len(split), batch_size)))))
     value, _ = (softmax_cross_entropy() if loss is None else loss)(outputs, split.y)
-    predictions = outputs.argmax(axis=1).astype(np.int64, copy=False)
-    return Evaluation(value, float(np.mean(predictions == split.y)), frozen(predictions), frozen(outputs))
+    found = {_name_of(metric): float(metric(outputs, split.y)) for metric in metrics}
+    if not _are_scores(outputs, split.y):
+        return Evaluation(value, None, None, outputs, found)
+    predictions = frozen(outputs.argmax(axis=1).astype(np.int64, copy=False))
+    return Evaluation(value, float(np.mean(predictions == split.y)), predictions, outputs, found)
+
+
+def _name_of(metric: Metric) -> str:
+    return str(getattr(metric, "__name__", metric))
+
+
+def _are_scores(outputs: Array, targets: Array) -> bool:
+    """Whether the outputs are scores of several classes, of which the targets name the right one."""
+    return np.issubdtype(targets.dtype, np.integer) and targets.ndim == 1 and outputs.ndim == 2 and outputs.shape[1] > 1
 
 
 def _correct(outputs: Array, targets: Any) -> int | None:
     targets = np.asarray(targets)
-    if not np.issubdtype(targets.dtype, np.integer) or targets.ndim != 1 or outputs.ndim != 2:
+    if not _are_scores(outputs, targets):
         return None
     return int(np.count_nonzero(outputs.argmax(axis=1) == targets))
+
+
+def _with_held(params: Tree, before: Tree, held: Sequence[str]) -> Tree:
+    """The parameters with those of held layers as they were, whatever the optimizer did."""
+    for path in held:
+        here: Any = before
+        for name in path.split("/") if path else ():
+            here = here.get(name, EMPTY)
+        if here:
+            params = set_at(params, path, here) if path else before
+    return params
 
 
 def _check_dtype(params: Tree, x: Array) -> None:

@@ -16,6 +16,8 @@ R = TypeVar("R")
 Made = TypeVar("Made")
 F = TypeVar("F", bound=Callable[..., Any])
 
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+
 # Old names of arguments: whoever still uses one is told the new one.
 _RENAMED = {"init": "weights", "bias_init": "biases"}
 
@@ -45,7 +47,7 @@ class Config(Mapping[str, Any]):
             parameter = self._signature.parameters[name] if self._signature else None
             if parameter is not None and parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 parts += map(repr, value)
-            elif parameter is not None and parameter.default is inspect.Parameter.empty:
+            elif parameter is not None and parameter.default is parameter.empty and parameter.kind is not _BY_NAME:
                 parts.append(repr(value))
             elif parameter is None or value != parameter.default:
                 parts.append(f"{name}={value!r}")

@@ -64,6 +64,17 @@ class Archive:
         """The arrays' names, in the file's order."""
         return tuple(self._members)
 
+    @property
+    def size(self) -> int:
+        """How many bytes the arrays take when they are read."""
+        return sum(info.file_size for info in self._members.values())
+
+    def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+        """An array's shape and dtype by its header, which alone is read; None where that is damaged."""
+        with self._zip.open(self._members[name]) as file:
+            header = _header(file.read(_HEADER_LIMIT))
+        return None if header is None else (header.shape, header.dtype)
+
     def text(self, name: str, most: int) -> str | None:
         """The text that is the whole of an array; None where it is none, or takes more than `most` bytes."""
         data, whole = self._bytes(name, most)

@@ -1,0 +1,183 @@
+"""Training as a stream of epochs: the fold of a step over each epoch's batches, and what an epoch adds up to."""
+
+import contextlib
+import itertools
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+
+from fcnn.data.batching import batches, steps_per_epoch
+from fcnn.data.types import BatchTransform, Split
+from fcnn.training.step import Evaluation, Record, Step, TrainState, scan
+from fcnn.values.keys import Key
+
+Item: TypeAlias = Mapping[str, Any]  # what is known of a finished epoch, ready for JSON
+History: TypeAlias = tuple[Item, ...]
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not finite any more; `state` is the last one whose loss was."""
+
+    def __init__(self, message: str, state: TrainState) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+@attrs.frozen
+class EpochTotals:
+    """What the steps of an epoch add up to so far."""
+
+    loss: float = 0.0  # summed over the inputs
+    correct: int | None = 0  # predictions, each made before its input was learnt from; None where there are none
+    images: int = 0
+    seconds: float = 0.0
+
+    def after(self, record: Record, seconds: float) -> "EpochTotals":
+        """With one more step, which ended `seconds` after the epoch began."""
+        correct = None if record.correct is None or self.correct is None else self.correct + record.correct
+        return EpochTotals(self.loss + record.loss * record.size, correct, self.images + record.size, seconds)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right predictions."""
+        return None if self.correct is None or not self.images else self.correct / self.images
+
+    def item(self, epoch: int, validation: Evaluation | None) -> dict[str, Any]:
+        """The item of a finished epoch in the history, with what was found on the validation split after it."""
+        found = {
+            "epoch": epoch,
+            "train_loss": self.loss / self.images,
+            "train_accuracy": self.accuracy,
+            "validation_loss": None if validation is None else validation.loss,
+            "validation_accuracy": None if validation is None else validation.accuracy,
+            "seconds": self.seconds,
+            "images_per_second": self.images / self.seconds,
+        }
+        return found | ({"metrics": dict(validation.metrics)} if validation is not None and validation.metrics else {})
+
+
+class Display(Protocol):
+    """What `fit` tells of."""
+
+    def begin(self, epoch: int, of: int, done: int) -> None:
+        """An epoch begins, with `done` inputs behind it."""
+
+    def step(self, record: Record, totals: EpochTotals) -> None:
+        """A step is done."""
+
+    def end(self, line: str) -> None:
+        """An epoch is done; `line` is what there is to say of it."""
+
+
+@attrs.frozen
+class Epoch:
+    """Where the stream of epochs is: after epoch `number`, or within it where it was asked to stop (`item` is None)."""
+
+    number: int
+    state: TrainState
+    totals: EpochTotals
+    item: Mapping[str, Any] | None
+
+
+def epoch_stream(
+    step: Step,
+    start: TrainState,
+    split: Split,
+    order: Key,
+    *,
+    count: int,
+    batch_size: int = 128,
+    drop_last: bool = False,
+    transform: BatchTransform | None = None,
+    validate: Callable[[TrainState], Evaluation] | None = None,
+    totals: EpochTotals = EpochTotals(),
+    stop: Callable[[], bool] | None = None,
+    display: Display | None = None,
+) -> Iterator[Epoch]:
+    """Fold a step over the epochs that are left until `count`, handing out the state after each.
+
+    Args:
+        step: of `train_step`.
+        start: the state to go on from; its step says in which epoch that is.
+        split, order, batch_size, drop_last, transform: what `fcnn.batches` makes the stream of batches of.
+        count: how many epochs there are in all, from the first one on.
+        validate: evaluates the state after an epoch, for the item of the history.
+        totals: what was seen already of the epoch in which `start` is.
+        stop: asked after every step but an epoch's last; where it says yes, the stream ends with a part of an epoch.
+        display: is told how far it is.
+
+    Raises DivergedError where a loss is not finite.
+    """
+    per_epoch = steps_per_epoch(len(split), batch_size, drop_last)
+    state, reached = start, min(start.step, count * per_epoch)
+    stream = batches(
+        split, batch_size, order, epochs=count, start_step=reached, transform=transform, drop_last=drop_last
+    )
+    for number in range(state.step // per_epoch + 1, count + 1):
+        began = time.perf_counter() - totals.seconds
+        if display is not None:
+            display.begin(number, count, totals.images)
+        for new, record in scan(step, state, itertools.islice(stream, number * per_epoch - state.step)):
+            if not math.isfinite(record.loss):
+                raise DivergedError(f"the loss is not finite at step {record.step} (epoch {number})", state)
+            state, totals = new, totals.after(record, time.perf_counter() - began)
+            if display is not None:
+                display.step(record, totals)
+            if stop is not None and state.step < number * per_epoch and stop():
+                yield Epoch(number, state, totals, None)
+                return
+        found = None if validate is None else validate(state)
+        if found is not None and not math.isfinite(found.loss):
+            raise DivergedError(f"the validation loss is not finite after epoch {number}", state)
+        item = totals.item(number, found)
+        if display is not None:
+            display.end(epoch_line(item, count))
+        yield Epoch(number, state, totals, item)
+        totals = EpochTotals()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C (or a scheduler's SIGTERM) wait for the end of the step; a second one stops at once.
+
+    So that what is kept is always the state after a whole step, with the numbers that belong to it. Gives a function
+    that says whether it came. In another thread than the main one, where Python hands out no signals, it never does.
+    """
+    received = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal received
+        if received:
+            raise KeyboardInterrupt
+        received = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def epoch_line(item: Mapping[str, Any], of: int | None = None) -> str:
+    """An epoch's item in a line."""
+
+    def told(kind: str) -> str:
+        if item[f"{kind}_loss"] is None:
+            return ""
+        accuracy = item[f"{kind}_accuracy"]
+        return f"loss {item[f'{kind}_loss']:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
+
+    parts = [f"training {told('train')}", f"validation {told('validation')}" if told("validation") else ""]
+    parts += [", ".join(f"{name} {value:.4g}" for name, value in item.get("metrics", {}).items())]
+    parts += [f"{item['seconds']:.1f} s, {item['images_per_second']:,.0f} inputs/s"]
+    number = f"{item['epoch']:>2}" + (f"/{of}" if of else "")
+    return f"epoch {number}: " + "; ".join(filter(None, parts))

@@ -1,0 +1,274 @@
+"""Training for everyday use: the fold of `fcnn.training.step`, watched epoch by epoch.
+
+`fit` watches the stream of epochs (`fcnn.training.epochs`): it evaluates, saves, stops early and shows how far it is,
+and changes no bit of what the fold by hand would give.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fcnn.data.types import BatchTransform, Dataset, Split, as_split
+from fcnn.network.layer import Layer
+from fcnn.network.model import Model
+from fcnn.training import parallel, runs
+from fcnn.training.checkpoint import load, network_meta
+from fcnn.training.epochs import EpochTotals, History, epoch_line, epoch_stream, interruptible
+from fcnn.training.losses import Loss, softmax_cross_entropy
+from fcnn.training.optim import Transform, adam
+from fcnn.training.progress import display
+from fcnn.training.runs import Progress, RunError, RunFolder
+from fcnn.training.step import Evaluation, GradientFn, Metric, TrainState, evaluate, init_state, train_step
+from fcnn.training.step import gradient as plain_gradient
+from fcnn.values import tree
+from fcnn.values.checks import integer
+from fcnn.values.keys import fold_in, key
+
+_SHARD = 64  # inputs a thread takes at a time: few enough that a small network's arrays stay in cache
+
+
+class InterruptedFit(KeyboardInterrupt):
+    """Ctrl-C; `fitted` is what was reached, to the end of the step."""
+
+    def __init__(self, message: str, fitted: "Fitted") -> None:
+        super().__init__(message)
+        self.fitted = fitted
+
+
+@attrs.frozen(repr=False)
+class Fitted:
+    """What `fit` gives.
+
+    state: the training state after the last epoch, or with `patience` after the best one; fold on from it, or give it
+        to `fit` as its `start`.
+    history: an item an epoch, ready for JSON: `epoch`, `train_loss`, `train_accuracy` (means over the epoch, while the
+        weights change), `validation_loss`, `validation_accuracy`, `metrics`, `seconds` (of the steps alone) and
+        `images_per_second`; None where there is nothing to say. `fcnn.inspection.plots.curves(history)` draws it.
+    model: the network with the state's values, to evaluate, to predict with, and to save.
+    best_epoch: with `patience`, after which epoch `state` is: the one with the least validation loss. None without.
+    """
+
+    state: TrainState
+    history: History
+    model: Model
+    best_epoch: int | None = None
+
+    def __repr__(self) -> str:
+        best = f", the best after epoch {self.best_epoch}" if self.best_epoch is not None else ""
+        last = epoch_line(self.history[-1]) if self.history else "no epoch finished"
+        return f"Fitted({len(self.history)} epochs{best}; {last})"
+
+
+def fit(
+    network: Layer,
+    data: Dataset | Split | tuple[Any, Any],
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    drop_last: bool = False,
+    optimizer: Transform = adam(1e-3),  # noqa: B008 (an immutable value)
+    loss: Loss = softmax_cross_entropy(),  # noqa: B008
+    metrics: Sequence[Metric] = (),
+    seed: int = 0,
+    start: Model | TrainState | None = None,
+    transform: BatchTransform | None = None,
+    validation: Split | tuple[Any, Any] | int | None = None,
+    patience: int | None = None,
+    gradient: GradientFn | None = None,
+    workers: int | contextlib.AbstractContextManager[parallel.MapFn] | None = None,
+    shard_size: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Fitted:
+    """Train a network.
+
+    The same bits whatever the number of workers, and the same as the fold by hand with the same gradient function: the
+    state begins as `init_state(network, optimizer, fold_in(key(seed), "model"), in_shape)`, and the batches are those
+    of `batches(train, batch_size, fold_in(key(seed), "batches"), …)`.
+
+    Args:
+        network: what to train.
+        data: a Dataset, a Split, or a pair of arrays (x, y): images (N, C, H, W) or features (N, D), uint8 or floats,
+            with classes (N,) or numbers (N, K); `fcnn.Split` says more.
+        epochs: passes over the training inputs, in all: what a resumed or continued state has behind it counts.
+        batch_size, drop_last: inputs a step, and whether an epoch's last, smaller batch is left out.
+        optimizer, loss: how it learns, and from what.
+        metrics: functions of (outputs, targets), evaluated on the validation split after each epoch.
+        seed: of the weights, the order and dropout.
+        start: a Model or a training state to go on from, in place of first weights; a Model begins at step 0.
+        transform: a pure function of a key and a batch, such as an augmentation; for training only. What the network
+            needs of its input, in evaluation too, is a layer (`normalize`).
+        validation: what is evaluated after each epoch: a Split, a pair of arrays, or how many of the last training
+            inputs are held out for it. None: the test split of a Dataset, by which nothing is ever chosen.
+        patience: stop when the validation loss has not become less for so many epochs, and give the best state. Needs
+            a validation split of its own.
+        gradient: how gradients are computed, such as `parallel.over_ranks(…)` makes them; then `workers` and
+            `shard_size` are for evaluation only.
+        workers: a number of threads (None: every core), or what maps shards, such as `parallel.processes(2)`, which
+            forks and so is never chosen for you.
+        shard_size: inputs that a worker takes at a time, on which the bits depend; 0: whole batches. None: 64, and
+            whole batches where a layer has state, as batch norm sees one shard at a time.
+        folder: keeps a checkpoint an epoch and history.json, for one run at a time.
+        resume: go on with the run in `folder`, to the bits that an uninterrupted run would have ended with; from the
+            beginning if there is none yet.
+        progress: show a bar in a terminal or a notebook, and a line an epoch where tqdm is missing; nothing in a file.
+
+    Raises:
+        DivergedError: the loss is not finite any more.
+        InterruptedFit: Ctrl-C (in the main thread), once the step is done; nothing is lost.
+        RunError: the folder is another's, not empty, or of a run with other settings; the message has the difference.
+
+    >>> from fcnn import Split, dense, relu, serial
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(64, 1)
+    >>> found = fit(serial(dense(8), relu(), dense(2)), (x, (x[:, 0] > 0).astype(int)), epochs=40, batch_size=8)
+    >>> found.history[-1]["train_accuracy"] > 0.9
+    True
+    """
+    integer("epochs", epochs, least=0)
+    train, held_out, classes = _splits(data, validation, patience)
+    first = _first_state(network, optimizer, integer("seed", seed, least=0), train, start)
+    shard = _shard_size(shard_size, first)
+    settings = {
+        "loss": _text(loss), "optimizer": _text(optimizer), "batch_size": batch_size, "drop_last": drop_last,
+        "seed": seed, "shard_size": shard, "transform": _text(transform), "train": repr(train),
+        "validation": _text(held_out), "gradient": _text(gradient),
+    }  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        run, at = None, Progress(first)
+        if folder is not None:
+            place = stack.enter_context(runs.claimed(Path(folder), resume=resume))
+            run = RunFolder(place, {**network_meta(network, train.in_shape, classes), "fit": settings})
+            at = _furthest(run, at) if resume else at
+        map_fn = stack.enter_context(_map_of(workers))
+        asked = stack.enter_context(interruptible())
+        shown = stack.enter_context(display(len(train), progress))
+        stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # it shows in the loss, which is checked
+        if gradient is None:
+            gradient = plain_gradient(network, loss)
+            gradient = parallel.sharded(gradient, shard, map_fn) if shard else gradient
+
+        def validated(state: TrainState) -> Evaluation:
+            assert held_out is not None
+            values = state.params, state.layer_state
+            return evaluate(network, *values, held_out, loss=loss, metrics=metrics, map_fn=map_fn)
+
+        def fitted(at: Progress) -> Fitted:
+            state, best = at.state, None
+            if patience is not None and at.history:
+                best = _best(at.history)
+                state = kept if best < len(at.history) else at.state
+            model = Model(network, state.params, state.layer_state, in_shape=train.in_shape, classes=classes)
+            return Fitted(state, at.history, model, best)
+
+        kept = _kept(run, at, first) if patience is not None else at.state  # the best state so far
+        stream = epoch_stream(
+            train_step(network, loss, optimizer, gradient), at.state, train, fold_in(key(seed), "batches"),
+            count=epochs, batch_size=batch_size, drop_last=drop_last, transform=transform, totals=at.totals,
+            validate=None if held_out is None else validated, stop=asked, display=shown,
+        )  # fmt: skip
+        if _has_waited(at.history, patience):
+            return fitted(at)
+        for epoch in stream:
+            history = at.history if epoch.item is None else (*at.history, epoch.item)
+            at = Progress(epoch.state, history, EpochTotals() if epoch.item is not None else epoch.totals)
+            if epoch.item is not None and patience is not None and _best(history) == len(history):
+                kept = epoch.state
+            if run is not None:
+                saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
+            if epoch.item is None or (asked() and epoch.number < epochs):
+                where = f"everything is in {saved}; go on with resume=True" if run else "it is in this error's `fitted`"
+                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at))
+            if _has_waited(history, patience):
+                break
+        return fitted(at)
+
+
+def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Split | None, tuple[str, ...]]:
+    """The training split, what is evaluated after each epoch, and the classes' names."""
+    train, test, classes = (data.train, data.test, data.classes) if isinstance(data, Dataset) else (data, None, ())
+    train = as_split(train)
+    if validation is None:
+        if patience is not None:
+            raise ValueError("patience needs a validation split of its own, as nothing is chosen by the test split")
+        return train, test, classes
+    if isinstance(validation, (int, np.integer)):
+        count = integer("validation", validation, least=1)
+        if count >= len(train):
+            raise ValueError(f"validation {count} leaves none of {len(train)} inputs to train on")
+        rows = np.arange(len(train))
+        return train.take(rows[:-count]), train.take(rows[-count:]), classes
+    return train, as_split(validation), classes
+
+
+def _first_state(
+    network: Layer, optimizer: Transform, seed: int, train: Split, start: Model | TrainState | None
+) -> TrainState:
+    if isinstance(start, TrainState):
+        return start
+    state = init_state(network, optimizer, fold_in(key(seed), "model"), train.in_shape)
+    if start is None:
+        return state
+    if not isinstance(start, Model):
+        raise TypeError(f"start is a Model or a TrainState, got {type(start).__name__}")
+    tree.map(lambda ours, theirs: ours, state.params, start.params)  # raises, with the path, if they differ
+    return attrs.evolve(state, params=start.params, layer_state=start.state, opt_state=optimizer.init(start.params))
+
+
+def _shard_size(shard_size: int | None, state: TrainState) -> int:
+    if shard_size is None:
+        return 0 if state.layer_state else _SHARD
+    return integer("shard_size", shard_size, least=0)
+
+
+@contextlib.contextmanager
+def _map_of(workers: Any) -> Iterator[parallel.MapFn]:
+    if workers is None or isinstance(workers, (int, np.integer)):
+        workers = parallel.threads(os.cpu_count() or 1 if workers is None else int(workers))
+    with workers as map_fn:
+        yield map_fn
+
+
+def _text(value: Any) -> str:
+    """A value as a checkpoint keeps it: how it prints, without where in memory it is."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _furthest(run: RunFolder, start: Progress) -> Progress:
+    """How far the run in the folder has come, if it is one with the same settings; the start if there is none."""
+    if not runs.has_checkpoint(run.path):
+        return start
+    path, meta = runs.furthest(run.path)
+    mine, theirs = ({**found.get("fit", {}), "network": found.get("network")} for found in (run.meta, meta))
+    different = [name for name in mine if mine[name] != theirs.get(name)]
+    if different:
+        lines = [f"{name}: {theirs.get(name)!r}, now {mine[name]!r}" for name in different if name != "network"]
+        lines += ["network: another one"] if "network" in different else []
+        raise RunError(f"{run.path} is a run with other settings:\n  " + "\n  ".join(lines))
+    at = runs.progress_of(path, meta, start.state)
+    run.write_history(at.history)  # a run that was killed may have left it an epoch short
+    return at
+
+
+def _best(history: History) -> int:
+    """The number of the epoch with the least validation loss, the first of several."""
+    losses = [item["validation_loss"] for item in history]
+    return int(np.argmin(losses)) + 1
+
+
+def _has_waited(history: History, patience: int | None) -> bool:
+    """Whether the validation loss has not become less for `patience` epochs."""
+    return patience is not None and bool(history) and len(history) - _best(history) >= patience
+
+
+def _kept(run: RunFolder | None, at: Progress, first: TrainState) -> TrainState:
+    """The state after the best epoch of a run that goes on."""
+    if run is None or not at.history or _best(at.history) == len(at.history):
+        return at.state
+    return load(run.epoch_file(_best(at.history)), like=first)
