@@ -7,9 +7,10 @@ Parameters are immutable trees, a layer is three pure functions (`fcnn.network.l
 from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_loss
+from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
 from fcnn.network import initializers, layers, models
 from fcnn.network.combinators import branch, residual, serial
-from fcnn.network.description import describe, summary
+from fcnn.network.description import build, describe, summary
 from fcnn.network.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
 from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, layer_constructor
 from fcnn.network.layers import (
@@ -24,18 +25,24 @@ from fcnn.network.layers import (
     identity,
     leaky_relu,
     max_pool2d,
+    normalize,
     relu,
     sigmoid,
     softmax,
     tanh,
 )
+from fcnn.network.model import Model
 from fcnn.network.models import lenet5, lenet5_bn
+from fcnn.network.rewriting import checked, hold, rewrite, without_caches
 from fcnn.ops import col2im, im2col
 from fcnn.training import losses, metrics, optim, parallel, schedules
-from fcnn.training.checkpoint import CheckpointError, load, load_meta, save
+from fcnn.training.checkpoint import CheckpointError, load, load_meta, load_model, save, save_model
+from fcnn.training.epochs import DivergedError
+from fcnn.training.fit import Fitted, InterruptedFit, fit
 from fcnn.training.losses import mean_squared_error, softmax_cross_entropy
 from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
-from fcnn.training.optim import Transform, adam, adamw, chain, clip_by_global_norm, sgd
+from fcnn.training.optim import Transform, adam, adamw, by_path, chain, clip_by_global_norm, masked, sgd
+from fcnn.training.runs import RunError
 from fcnn.training.schedules import constant_schedule, cosine, linear_warmup, piecewise_linear, step_decay
 from fcnn.training.step import Evaluation, Record, TrainState, evaluate, fold, gradient, init_state, scan, train_step
 from fcnn.values import allocation, tree
@@ -62,6 +69,7 @@ __all__ = [
     "dense",
     "batch_norm",
     # Layers without weights.
+    "normalize",
     "max_pool2d",
     "avg_pool2d",
     "global_avg_pool2d",
@@ -82,9 +90,15 @@ __all__ = [
     "lenet5",
     "lenet5_bn",
     "models",
-    # A network in words.
+    # A network as data, there and back, and as a table.
     "describe",
+    "build",
     "summary",
+    # Networks of networks: frozen in part, checked, lean.
+    "rewrite",
+    "hold",
+    "checked",
+    "without_caches",
     # How weights begin.
     "he",
     "xavier",
@@ -122,6 +136,8 @@ __all__ = [
     "sgd",
     "clip_by_global_norm",
     "chain",
+    "masked",
+    "by_path",
     "optim",
     # Learning rates.
     "constant_schedule",
@@ -130,7 +146,13 @@ __all__ = [
     "linear_warmup",
     "piecewise_linear",
     "schedules",
-    # Training: a step, and its fold over batches, on one core or many.
+    # Training, for everyday use.
+    "fit",
+    "Fitted",
+    "DivergedError",
+    "InterruptedFit",
+    "RunError",
+    # What that is made of: a step, and its fold over batches, on one core or many.
     "TrainState",
     "Record",
     "init_state",
@@ -146,7 +168,15 @@ __all__ = [
     "confusion_matrix",
     "classification_report",
     "metrics",
+    # What a network computes on its way.
+    "trace",
+    "Trace",
+    "saliency",
+    "grad_cam",
     # Files.
+    "Model",
+    "save_model",
+    "load_model",
     "save",
     "load",
     "load_meta",

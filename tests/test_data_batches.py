@@ -90,8 +90,8 @@ def test_as_batch_keeps_its_inputs_and_refuses_others():
     y[:] = 9
     np.testing.assert_array_equal(x, before)
     assert batch.y.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"got float64 \(3, 1, 2, 2\) and \(3,\)"):
-        as_batch(x / 255, y)
+    with pytest.raises(ValueError, match=r"got int64 \(3, 1, 2, 2\) and \(3,\)"):
+        as_batch(x.astype(int), y)
     with pytest.raises(ValueError, match=r"and \(2,\)"):
         as_batch(x, y[:2])
 

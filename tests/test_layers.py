@@ -122,19 +122,24 @@ ORDERS = {
 }
 
 
+# They make networks of networks, or of data, and so are no constructors.
+NO_CONSTRUCTORS = ("fcnn.network.rewriting", "fcnn.network.description")
+
+
+def makes_layers(value: object) -> bool:
+    module = getattr(value, "__module__", "")
+    return getattr(value, "__annotations__", {}).get("return") is fcnn.Layer and module not in NO_CONSTRUCTORS
+
+
 def test_table_has_every_constructor() -> None:
-    made = {
-        name for name in fcnn.__all__ if getattr(getattr(fcnn, name), "__annotations__", {}).get("return") is fcnn.Layer
-    }
+    made = {name for name in fcnn.__all__ if makes_layers(getattr(fcnn, name))}
     assert {"conv2d", "softmax", "serial", "branch", "lenet5"} <= made
     there = {layer.kind for case in CASES for _, layer in descendants(case.layer)} | {case.name for case in CASES}
     assert made <= there, f"no row in tests/cases.py for {made - there}"
     for found in pkgutil.walk_packages(fcnn.network.__path__, "fcnn.network."):
-        if found.name == "fcnn.network.rewriting":
-            continue  # makes networks of networks, not of arguments
         module = importlib.import_module(found.name)
         own = {name: v for name, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__}
-        constructors = {n for n, v in own.items() if getattr(v, "__annotations__", {}).get("return") is fcnn.Layer}
+        constructors = {name for name, value in own.items() if makes_layers(value)}
         assert {name for name in constructors if not name.startswith("_")} <= made
 
 
