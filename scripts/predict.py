@@ -151,7 +151,8 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> Netw
             )
         own_model, own_dataset = model_name, dataset
     else:
-        own_model, own_dataset = named(settings, "model", MODELS, path), named(settings, "dataset", SHAPES, path)
+        own_model = known_name(settings, "model", MODELS, path)
+        own_dataset = known_name(settings, "dataset", SHAPES, path)
         if model_name not in (None, own_model):
             raise Stop(f"{printable(path)}: it holds {own_model}, not {model_name}; leave out --model")
     in_shape = SHAPES[own_dataset]
@@ -160,7 +161,7 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> Netw
     return Network(model, values.params, values.state, own_dataset)
 
 
-def named(settings: Any, what: str, known: Iterable[str], path: str) -> str:
+def known_name(settings: Any, what: str, known: Iterable[str], path: str) -> str:
     """One of the names that a checkpoint's settings give."""
     name = settings.get(what) if isinstance(settings, dict) else None
     if not isinstance(name, str) or name not in known:

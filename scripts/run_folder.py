@@ -121,7 +121,7 @@ def save_checkpoint(
     meta = {
         "settings": attrs.asdict(settings),
         "history": history,
-        "seen": attrs.asdict(totals),
+        "seen": attrs.asdict(totals),  # the name by which runs of earlier versions are gone on with
         "network": fcnn.describe(model),
     }
     fcnn.save(path, state, meta=meta)

@@ -100,9 +100,9 @@ def test_flops_by_hand():
     assert flops_of(Predict(programs=(), images=100, batch=10)) == 2 * 100 * 416_520
     assert flops_of(Predict(programs=(), images=100, batch=1)) == 2 * 416_520
     conv = Conv(programs=(), channels=3, filters=64, size=32)
-    once = 2 * 64 * 32 * 32 * 64 * 27
+    product = 2 * 64 * 32 * 32 * 64 * 27
     assert [flops_of(conv, part) for part in (FORWARD, WEIGHT, INPUT, BOTH, ALL)] == [
-        *(once, once, once, 2 * once, 3 * once)
+        *(product, product, product, 2 * product, 3 * product)
     ]
     assert flops_of(Conv(programs=(), channels=1, filters=6, kernel=5, padding=2, size=28, batch=1)) == 2 * 117_600
     assert flops_of(Pool(programs=(), channels=6, size=28)) is None

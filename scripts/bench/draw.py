@@ -47,10 +47,10 @@ def figure(results: Mapping[str, Any]) -> Figure:
 
 def _ratios(axes: Axes, rows: list[Mapping[str, Any]], names: list[str]) -> None:
     for y, name in enumerate(names):
-        mine = [row for row in rows if row["case"] == name]
-        for number, row in enumerate(mine):
+        parts = [row for row in rows if row["case"] == name]
+        for number, row in enumerate(parts):
             ratio, (colour, marker) = row["ratios"][row["best_pytorch"]], LOOKS[row["part"]]
-            height = y + 0.15 * (number - (len(mine) - 1) / 2)
+            height = y + 0.15 * (number - (len(parts) - 1) / 2)
             axes.plot([ratio["low"], ratio["high"]], [height, height], color=colour, linewidth=1.5)
             label = row["part"] or None
             label = None if label in axes.get_legend_handles_labels()[1] else label

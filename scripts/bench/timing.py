@@ -61,14 +61,14 @@ def measure(case: Case, workers: Mapping[Program, Worker], inputs: Path, rounds:
                 del turns[program]
     floor = [min(map(median, turn.values())) for turn in turns.pop(SGEMM, [])]
     rates = [float(checks[SGEMM.name][0]) / seconds for seconds in floor]
-    named: dict[str, Turns] = {program.name: mine for program, mine in turns.items()}
+    named: dict[str, Turns] = {program.name: taken for program, taken in turns.items()}
     return Measured(named, {name: first_results[name] for name in named}, failures, rates)
 
 
 def rows_of(case: Case, measured: Measured) -> list[dict[str, Any]]:
     """The report's rows: one for each part, and one for the input gradient alone, which is a difference."""
     turns = measured.turns
-    rounds = {part: {name: [turn[part] for turn in mine] for name, mine in turns.items()} for part in case.parts}
+    rounds = {part: {name: [turn[part] for turn in taken] for name, taken in turns.items()} for part in case.parts}
     if WEIGHT in rounds and BOTH in rounds:
         rounds[INPUT] = {
             name: [[max(median(a) - median(b), 1e-9)] for a, b in zip(both, rounds[WEIGHT][name], strict=True)]

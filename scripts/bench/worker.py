@@ -35,7 +35,7 @@ class Worker:
         self._arguments = program, program.threads or threads
         self._process: Any = None
 
-    def ask(self, what: str, *arguments: Any) -> Any:
+    def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker's `Server`. Raises WorkerError."""
         if self._process is None:
             self._connection, theirs = _SPAWN.Pipe()
@@ -43,7 +43,7 @@ class Worker:
             self._process.start()
             theirs.close()
         try:
-            self._connection.send((what, arguments))
+            self._connection.send((method, arguments))
             done, value = self._connection.recv() if self._connection.poll(PATIENCE) else (False, "it does not answer")
         except (EOFError, OSError):
             self._process.join(10)
@@ -125,12 +125,12 @@ def serve(connection: Connection, program: Program, threads: int) -> None:
     server: Server | None = None
     with contextlib.ExitStack() as stack, contextlib.suppress(EOFError, OSError):
         while True:
-            what, arguments = connection.recv()
+            method, arguments = connection.recv()
             try:
                 if server is None:
                     opened = importlib.import_module(f"bench.{program.module}").opened
                     server = Server(stack.enter_context(opened(threads, program.form)))
-                answer = (True, getattr(server, what)(*arguments))
+                answer = (True, getattr(server, method)(*arguments))
             except Exception as error:
                 answer = (False, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}")
             connection.send(answer)
