@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info
 
-import fcnn
-
 
 def machine(packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
     """What a result depends on beside its settings, as plain data; versions of those `packages` that are installed."""
+    import fcnn  # not at the top: the benchmark's other programs take `peak_memory_mib` from here, without fcnn
+
     np.ones((2, 2)) @ np.ones((2, 2))  # loads BLAS
     blas: dict[str, Any] = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
     versions = {"Python": platform.python_version(), "fcnn": fcnn.__version__}
@@ -36,7 +36,7 @@ def machine(packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
 
 def described(found: Mapping[str, Any]) -> str:
     """The machine in a line."""
-    memory = f", {found['memory_gib']:g} GiB" if found["memory_gib"] else ""
+    memory = f", {found['memory_gib']:g} GiB" if found.get("memory_gib") else ""
     versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
     return f"{found['cores']} cores of {found['processor']}{memory}, {found['system']}; {versions}, {found['blas']}"
 
@@ -61,7 +61,7 @@ def cores() -> int:
 
 
 def peak_memory_mib() -> float:
-    """The greatest resident size of this process so far, and of each that it forked, added up."""
+    """The greatest resident size of this process so far, and of each that it forked, added up; NaN on Windows."""
     with contextlib.suppress(OSError, IndexError):
         # Not ru_maxrss: on Linux that begins with what the parent process had.
         pids = ["self", *(child.pid for child in multiprocessing.active_children())]
@@ -69,7 +69,7 @@ def peak_memory_mib() -> float:
         return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 2**10
     try:
         import resource
-    except ImportError:  # Windows
+    except ImportError:
         return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -20,41 +20,27 @@ the exit code is 1.
 
 import argparse
 import json
-import os
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
-from train import MODELS, Stop, load_data, whole
+from console import Stop, load_data
+from machine import cores
+from options import MODELS, whole
 
 import fcnn
 from fcnn import parallel
+from fcnn.data.pictures import FORMATS, SHAPES, PictureError, Pixels, as_picture, open_picture, prepare
 from fcnn.data.sources import SOURCES
 from fcnn.ops import softmax
 from fcnn.values.arrays import NDArray
 from fcnn.values.tree import astype
 
-if TYPE_CHECKING:
-    from PIL import Image as Picture  # at run time where it is used: rows need no Pillow
-
-Grey = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
-
-SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 28, 28)}
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-MOST_PIXELS = 50_000_000  # of a picture: a phone's photo, and some 200 MB as RGBA
-LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
-INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
-SIDE, BOX, CENTRE = 28, 20, 14  # MNIST's pixels: the image, the digit's box, and the row and column of its mass
-
-
-class BadPicture(Exception):
-    """A file is no picture to predict from; the message says why."""
+INVERT = {"auto": None, "yes": True, "no": False}
 
 
 @attrs.frozen
@@ -73,7 +59,7 @@ class Network:
 
 
 @attrs.frozen(eq=False)
-class Item:
+class Example:
     """One image as the network gets it, uint8 (C, H, W); where it is from, its label if known, and what was done."""
 
     source: str
@@ -88,24 +74,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         network = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
         rows = read_rows(arguments, network)
-        pictures, failed = read_pictures(arguments.images, network.dataset, arguments.invert)
-        items = pictures + rows
-        probabilities = predict(network, items, arguments.checkpoint)
-        saved = save_prepared(items, arguments.save_prepared) if arguments.save_prepared else []
+        pictures, failed = read_pictures(arguments.images, network.dataset, INVERT[arguments.invert])
+        examples = pictures + rows
+        probabilities = predict(network, examples, arguments.checkpoint)
+        saved = save_prepared(examples, arguments.save_prepared) if arguments.save_prepared else []
         if arguments.json:
-            print(json.dumps(as_objects(items, probabilities, network.classes, saved), indent=1, allow_nan=False))
-        elif items:
-            print(as_table(items, probabilities, network.classes, arguments.top))
+            print(json.dumps(as_objects(examples, probabilities, network.classes, saved), indent=1, allow_nan=False))
+        elif examples:
+            print(as_table(examples, probabilities, network.classes, arguments.top))
             if saved:
                 print(f"what the network saw is in {printable(arguments.save_prepared)}")
     except Stop as stop:
         print(f"error: {stop}", file=sys.stderr)
         return 1
-    except (fcnn.data.DataError, ValueError) as error:
+    except (fcnn.data.DataError, ValueError, ImportError, OSError) as error:
         print(f"error: {one_sentence(error)}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -131,7 +114,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--model", metavar="NAME", help=f"{', '.join(MODELS)}; for a file that doesn't say it")
     add(
         "--invert",
-        choices=("auto", "yes", "no"),
+        choices=INVERT,
         default="auto",
         help="swap light and dark; auto: greyscale pictures whose border's median is nearer to the lightest pixel than "
         "to the darkest, colour pictures never (default auto)",
@@ -157,7 +140,7 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> Netw
         fcnn.data.load(dataset)  # its error guesses what was meant
     if model_name is not None and model_name not in MODELS:
         raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
-    if reason := no_file(path):
+    if reason := unreadable(path):
         raise Stop(f"{printable(path)}: {reason}; MODEL.npz is a checkpoint of scripts/train.py")
     settings = fcnn.load_meta(path).get("settings")
     if settings is None:
@@ -168,7 +151,8 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> Netw
             )
         own_model, own_dataset = model_name, dataset
     else:
-        own_model, own_dataset = named(settings, "model", MODELS, path), named(settings, "dataset", SHAPES, path)
+        own_model = known_name(settings, "model", MODELS, path)
+        own_dataset = known_name(settings, "dataset", SHAPES, path)
         if model_name not in (None, own_model):
             raise Stop(f"{printable(path)}: it holds {own_model}, not {model_name}; leave out --model")
     in_shape = SHAPES[own_dataset]
@@ -177,7 +161,7 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> Netw
     return Network(model, values.params, values.state, own_dataset)
 
 
-def named(settings: Any, what: str, known: Iterable[str], path: str) -> str:
+def known_name(settings: Any, what: str, known: Iterable[str], path: str) -> str:
     """One of the names that a checkpoint's settings give."""
     name = settings.get(what) if isinstance(settings, dict) else None
     if not isinstance(name, str) or name not in known:
@@ -208,7 +192,7 @@ def load_values(path: str, template: fcnn.Init, name: str) -> fcnn.Init:
             raise Stop(f"{printable(path)}: it doesn't hold {name}: {shortened(problems)}") from None
 
 
-def read_rows(arguments: argparse.Namespace, network: Network) -> list[Item]:
+def read_rows(arguments: argparse.Namespace, network: Network) -> list[Example]:
     """The rows of a data set that were asked for."""
     name = arguments.dataset or network.dataset
     if classes_of(name) != classes_of(network.dataset):
@@ -227,7 +211,7 @@ def read_rows(arguments: argparse.Namespace, network: Network) -> list[Item]:
                 f"0 to {len(split) - 1}"
             )
     rows = [row for start, stop in spans for row in range(start, stop)]
-    return [Item(f"{name} {arguments.split} {row}", split.x[row], int(split.y[row])) for row in rows]
+    return [Example(f"{name} {arguments.split} {row}", split.x[row], int(split.y[row])) for row in rows]
 
 
 def parse_rows(text: str) -> list[tuple[int, int]]:
@@ -249,146 +233,28 @@ def parse_rows(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def read_pictures(paths: Sequence[str], dataset: str, invert: str) -> tuple[list[Item], bool]:
+def read_pictures(paths: Sequence[str], dataset: str, invert: bool | None) -> tuple[list[Example], bool]:
     """Read and prepare every picture; those that can't be are reported on stderr, and the flag is set."""
-    items, failed = [], False
+    examples, failed = [], False
     for path in paths:
         try:
-            pixels, notes = prepare(open_picture(path), dataset, invert)
-            items.append(Item(path, pixels, preparation=notes))
-        except BadPicture as error:
+            if reason := unreadable(path):
+                raise PictureError(reason)
+            pixels, steps = prepare(open_picture(path), dataset, invert)
+            examples.append(Example(path, pixels, preparation=steps))
+        except PictureError as error:
             print(f"error: {printable(path)}: {error}", file=sys.stderr)
             failed = True
-    return items, failed
+    return examples, failed
 
 
-def open_picture(path: str) -> "Picture.Image":
-    """Decode a picture, whole and upright."""
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise Stop("pictures are read by Pillow, which is missing; add it with: python -m pip install pillow") from None
-
-    too_large = f"is more than {MOST_PIXELS:,} pixels; scale it down"
-    if reason := no_file(path):
-        raise BadPicture(reason)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a picture's faults that Pillow can mend
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise BadPicture(f"{picture.width:,} x {picture.height:,} {too_large}")
-                picture.load()
-                return ImageOps.exif_transpose(picture)
-    except BadPicture:
-        raise
-    except UnidentifiedImageError:
-        raise BadPicture(f"not a picture, or a damaged one; {', '.join(FORMATS)} can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadPicture(f"it {too_large}") from None
-    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise BadPicture(f"a damaged picture ({' '.join(str(error).split()) or type(error).__name__})") from None
-
-
-def prepare(picture: "Picture.Image", dataset: str, invert: str) -> tuple[Pixels, tuple[str, ...]]:
-    """What the network gets for a picture, uint8 (C, H, W), and what was done to make it."""
-    from PIL import ImageOps
-
-    picture, notes = opaque(picture)
-    channels, side, _ = SHAPES[dataset]
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    extrema: Any = picture.getextrema()  # (least, most), or one such pair a channel
-    least, most = np.min(extrema), np.max(extrema)
-    if max(np.ptp(extrema, axis=-1).flat if channels == 3 else [most - least]) < LEAST_CONTRAST:
-        raise BadPicture("nothing is on it; it is all of one colour" + (" over white" if notes else ""))
-
-    if channels == 3:
-        if invert == "yes":
-            picture, notes = ImageOps.invert(picture), [*notes, "inverted"]
-        if picture.size != (side, side):
-            picture, notes = squared(picture, side), [*notes, f"scaled to {side}x{side}"]
-        return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)), tuple(notes)
-
-    grey = np.asarray(picture, np.float32)
-    if invert == "yes" or (invert == "auto" and border_median(grey) > (float(least) + float(most)) / 2):
-        grey, notes = 255 - grey, [*notes, "inverted"]
-    if grey.shape == (SIDE, SIDE):
-        return grey.astype(np.uint8)[None], tuple(notes)
-    if dataset == "fashion_mnist":
-        return fitted(grey, SIDE, by_mass=False)[None], (*notes, "fitted")
-    return fitted(grey, BOX, by_mass=True)[None], (*notes, "fitted")
-
-
-def opaque(picture: "Picture.Image") -> tuple["Picture.Image", list[str]]:
-    """A picture of 8 bits a channel, laid over white where it is transparent."""
-    from PIL import Image
-
-    if picture.mode.startswith("I"):  # Pillow's own conversion cuts 16 bits off at 255
-        levels = np.asarray(picture).astype(np.int32)
-        clear = picture.info.get("transparency")
-        hidden = isinstance(clear, int) and bool((levels == clear).any())
-        levels = np.where(levels == clear, 65535, levels) if hidden else levels
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)), ["over white"] if hidden else []
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture, []
-    picture = picture.convert("RGBA")
-    if picture.getchannel("A").getextrema()[0] == 255:
-        return picture, []
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture), ["over white"]
-
-
-def squared(picture: "Picture.Image", side: int) -> "Picture.Image":
-    """The middle square, scaled with anti-aliasing."""
-    from PIL import Image
-
-    width, height = picture.size
-    short = min(width, height)
-    left, top = (width - short) // 2, (height - short) // 2
-    square = picture.crop((left, top, left + short, top + short))  # resize's `box` would let its surroundings bleed in
-    return square.resize((side, side), Image.Resampling.BICUBIC)
-
-
-def border_median(grey: Grey) -> float:
-    """The median of the outermost pixels, which are background in most pictures."""
-    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-
-
-def fitted(grey: Grey, box: int, *, by_mass: bool) -> Pixels:
-    """MNIST's recipe (LeCun, Cortes & Burges) on a light figure over dark: uint8 (28, 28).
-
-    The background, taken from the border, becomes 0; the figure's bounding box is scaled into `box` x `box` with
-    anti-aliasing and stretched to 255, as a thin stroke would fade. Then its centre of mass (or of its box) is put at
-    the middle of 28x28. MNIST's images have their mass at row and column 14.0, counted from 0.
-    """
-    from PIL import Image
-
-    least, most, background = float(grey.min()), float(grey.max()), border_median(grey)
-    if background > (least + most) / 2:  # the other way round than --invert yes or no says: there is no background
-        background = least
-    ink = np.clip((grey - background) / (most - background), 0, 1)
-    rows, columns = (np.flatnonzero((ink > INK).any(axis=axis)) for axis in (1, 0))
-    figure = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = (max(1, round(box * length / max(figure.shape))) for length in figure.shape)
-    scaled = Image.fromarray(np.ascontiguousarray(figure)).resize((width, height), Image.Resampling.BICUBIC)
-    small = np.clip(np.asarray(scaled), 0, None)
-    small = small / small.max()
-
-    mass = [np.average(np.arange(n), weights=small.sum(axis=axis)) for n, axis in ((height, 1), (width, 0))]
-    corner = [CENTRE - at for at in mass] if by_mass else [(SIDE - n) / 2 for n in small.shape]
-    top, left = (min(max(round(at), 0), SIDE - n) for at, n in zip(corner, small.shape, strict=True))
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    image[top : top + height, left : left + width] = np.rint(small * 255)
-    return image
-
-
-def predict(network: Network, items: Sequence[Item], path: str) -> NDArray[np.float64]:
+def predict(network: Network, examples: Sequence[Example], path: str) -> NDArray[np.float64]:
     """The probability of each class, (N, K)."""
-    if not items:
+    if not examples:
         return np.empty((0, len(network.classes)))
-    split = fcnn.Split(np.stack([item.pixels for item in items]), np.zeros(len(items), np.int64))
+    split = fcnn.Split(np.stack([example.pixels for example in examples]), np.zeros(len(examples), np.int64))
     # An overflow shows in the outputs, which are checked.
-    with parallel.threads(os.cpu_count() or 1) as map_fn, np.errstate(over="ignore", invalid="ignore"):
+    with parallel.threads(cores()) as map_fn, np.errstate(over="ignore", invalid="ignore"):
         outputs = fcnn.evaluate(network.model, network.params, network.state, split, map_fn=map_fn).outputs
     if not np.isfinite(outputs).all():
         raise Stop(
@@ -397,18 +263,15 @@ def predict(network: Network, items: Sequence[Item], path: str) -> NDArray[np.fl
     return softmax(outputs.astype(np.float64))[0]
 
 
-def save_prepared(items: Sequence[Item], folder: str) -> list[str]:
+def save_prepared(examples: Sequence[Example], folder: str) -> list[str]:
     """Write what the network saw, as 001-seven-seen.png and so on; the files' paths."""
-    from PIL import Image
-
     paths = []
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for number, item in enumerate(items, 1):
-            stem = item.source.replace(" ", "-") if item.truth is not None else Path(item.source).stem
+        for number, example in enumerate(examples, 1):
+            stem = example.source.replace(" ", "-") if example.truth is not None else Path(example.source).stem
             path = Path(folder) / f"{number:03d}-{stem}-seen.png"
-            pixels = item.pixels[0] if len(item.pixels) == 1 else item.pixels.transpose(1, 2, 0)
-            Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+            as_picture(example.pixels).save(path)
             paths.append(str(path))
     except OSError as error:
         raise Stop(f"can't write to {printable(folder)} ({error.strerror}); choose another --save-prepared") from None
@@ -416,49 +279,49 @@ def save_prepared(items: Sequence[Item], folder: str) -> list[str]:
 
 
 def as_objects(
-    items: Sequence[Item], probabilities: NDArray[np.float64], classes: Sequence[str], saved: Sequence[str]
+    examples: Sequence[Example], probabilities: NDArray[np.float64], classes: Sequence[str], saved: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The results for JSON."""
     objects = []
-    for number, (item, row) in enumerate(zip(items, probabilities, strict=True)):
+    for number, (example, row) in enumerate(zip(examples, probabilities, strict=True)):
         best = int(row.argmax())
-        found: dict[str, Any] = {
-            "source": item.source,
+        result: dict[str, Any] = {
+            "source": example.source,
             "prediction": best,
             "label": classes[best],
             "probability": float(row[best]),
             "probabilities": dict(zip(classes, row.tolist(), strict=True)),
         }
-        if item.truth is None:
-            found["preparation"] = list(item.preparation)
+        if example.truth is None:
+            result["preparation"] = list(example.preparation)
         else:
-            found |= {"truth": item.truth, "truth_label": classes[item.truth], "right": item.truth == best}
+            result |= {"truth": example.truth, "truth_label": classes[example.truth], "right": example.truth == best}
         if saved:
-            found["prepared"] = saved[number]
-        objects.append(found)
+            result["prepared"] = saved[number]
+        objects.append(result)
     return objects
 
 
-def as_table(items: Sequence[Item], probabilities: NDArray[np.float64], classes: Sequence[str], top: int) -> str:
+def as_table(examples: Sequence[Example], probabilities: NDArray[np.float64], classes: Sequence[str], top: int) -> str:
     """The results for people, and the accuracy over rows."""
     known = [
-        (item.truth, int(row.argmax()))
-        for item, row in zip(items, probabilities, strict=True)
-        if item.truth is not None
+        (example.truth, int(row.argmax()))
+        for example, row in zip(examples, probabilities, strict=True)
+        if example.truth is not None
     ]
-    prepared = any(item.preparation for item in items)
+    prepared = any(example.preparation for example in examples)
     header = ["source", "prediction", "probability", "runners-up"]
     header += (["truth"] if known else []) + (["prepared"] if prepared else [])
     lines = [header]
-    for item, row in zip(items, probabilities, strict=True):
+    for example, row in zip(examples, probabilities, strict=True):
         best, *others = np.argsort(-row, kind="stable")[:top].tolist()
-        line = [printable(item.source), classes[best], f"{row[best]:>11.2%}"]
+        line = [printable(example.source), classes[best], f"{row[best]:>11.2%}"]
         line.append(", ".join(f"{classes[k]} {row[k]:.2%}" for k in others))
         if known:
-            mark = "" if item.truth in (None, best) else "  wrong"
-            line.append("" if item.truth is None else classes[item.truth] + mark)
+            mark = "" if example.truth in (None, best) else "  wrong"
+            line.append("" if example.truth is None else classes[example.truth] + mark)
         if prepared:
-            line.append(", ".join(item.preparation))
+            line.append(", ".join(example.preparation))
         lines.append(line)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -468,7 +331,7 @@ def as_table(items: Sequence[Item], probabilities: NDArray[np.float64], classes:
     return "\n".join(text)
 
 
-def no_file(path: str) -> str | None:
+def unreadable(path: str) -> str | None:
     """Why a path can't be read as a file; None if it can."""
     try:
         if Path(path).is_dir():

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import attrs
 import numpy as np
+from console import Stop
 
 import fcnn
 from fcnn import parallel
@@ -25,10 +26,6 @@ T = TypeVar("T")
 
 # What may go wrong in the world outside; anything else is an error in the program.
 TROUBLE = (fcnn.data.DataError, fcnn.CheckpointError, parallel.RankError, parallel.WorkerError, ValueError, OSError)
-
-
-class Stop(Exception):
-    """The run can't go on, on any rank; the message is what the user reads."""
 
 
 class Alone:

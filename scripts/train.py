@@ -11,7 +11,7 @@ A run's folder holds a checkpoint an epoch (epoch-01.npz, …), history.json and
 
 import argparse
 import contextlib
-import json
+import itertools
 import math
 import signal
 import sys
@@ -22,55 +22,37 @@ from typing import Any, NoReturn
 
 import attrs
 import numpy as np
-from ranks import TROUBLE, Ranks, Stop, explain, joined
-from tqdm import tqdm
+from console import Stop, load_data, progress_bar
+from options import INITIALIZERS, MODELS, number, whole
+from ranks import TROUBLE, Ranks, explain, joined
+from run_folder import (
+    INTERRUPTED,
+    Checkpoint,
+    EpochTotals,
+    History,
+    Settings,
+    epoch_file,
+    epoch_files,
+    free_folder,
+    furthest,
+    make_folder,
+    resume_command,
+    save_checkpoint,
+    validation_name,
+    write_history,
+)
 
 import fcnn
 from fcnn import parallel
-from fcnn.values.files import replacing
 
-MODELS = {"lenet5": fcnn.lenet5, "lenet5_bn": fcnn.lenet5_bn}
-INITIALIZERS = {
-    "he": (fcnn.he(), fcnn.zeros()),
-    "xavier": (fcnn.xavier(), fcnn.zeros()),
-    "lecun": (fcnn.lecun(), fcnn.zeros()),
-    "kaiming_uniform": (fcnn.kaiming_uniform(), fcnn.kaiming_uniform()),
-}
 OPTIMIZERS = ("adam", "adamw", "sgd")
 CONCURRENT = {"processes": parallel.processes, "threads": parallel.threads}
 SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """Everything that the result depends on; written into every checkpoint, so that --resume needs no option."""
-
-    dataset: str = "mnist"
-    model: str = "lenet5"
-    init: str = "xavier"
-    train_size: int = 0
-    validation: int = 0
-    epochs: int = 5
-    batch_size: int = 128
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    clip: float = 0.0
-    schedule: str = "constant"
-    label_smoothing: float = 0.0
-    seed: int = 0
-    ranks: int = 1  # no option: as many as mpiexec started
-    shard_size: int = attrs.field()
-
-    @shard_size.default
-    def _whole_batches_for_batch_norm(self) -> int:
-        return 0 if self.model.endswith("_bn") else 64
-
-
 @attrs.frozen
-class Run:
-    """What a set of settings makes: the data, the network and how it is trained."""
+class Setup:
+    """What settings make: the data, the network and how it is trained."""
 
     train: fcnn.Split
     validation: fcnn.Split
@@ -88,22 +70,21 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # Before parsing, so that the ranks of a wrong command line say so once.
     with joined() if "--mpi" in argv else contextlib.nullcontext(Ranks()) as ranks:
-        return go(parse(argv), ranks)
+        return run(parse(argv), ranks)
 
 
-def go(arguments: argparse.Namespace, ranks: Ranks) -> int:
+def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
     """Do what the options say; the exit code."""
     try:
-        folder, settings, checkpoint, history = ranks.first_decides(choose, arguments, ranks.size)
+        folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size)
         first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
-        run = ranks.all_do(lambda: first or prepare(settings, arguments.data))
+        setup = ranks.all_do(lambda: first or prepare(settings, arguments.data))
         if checkpoint is None:
             ranks.first_does(make_folder, folder)
         # Not where MPI runs: a fork of a process that talks to others is a risk.
         workers = arguments.workers or ("processes" if sys.platform == "linux" and not arguments.mpi else "threads")
         concurrent = CONCURRENT[workers](arguments.threads or ranks.cores())
-        ranks = attrs.evolve(ranks, timeout=arguments.timeout)
-        train(run, settings, folder, checkpoint, history, concurrent, ranks)
+        train(setup, settings, folder, checkpoint, concurrent, attrs.evolve(ranks, timeout=arguments.timeout))
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr)
         return 1
@@ -197,25 +178,26 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: options[name] for name in names if options.get(name) is not None}
 
 
-def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Path | None, list[dict[str, Any]]]:
-    """Which run it is: its folder and settings, and the checkpoint and history from which it goes on."""
+def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Checkpoint | None]:
+    """Which run it is: its folder and settings, and the checkpoint from which it goes on."""
     if arguments.resume:
         folder = Path(arguments.resume)
-        checkpoint, settings, history = latest(folder)
+        checkpoint = furthest(folder)
+        settings = checkpoint.settings
         if settings.ranks != rank_count:
             raise Stop(
                 f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
                 f"{rank_count}; go on with: {resume_command(folder, settings)}"
             )
-        return folder, settings, checkpoint, history
+        return folder, settings, checkpoint
     named = given(arguments)
     if arguments.shards:
         named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
     settings = Settings(**named, ranks=rank_count)
-    return Path(arguments.out) if arguments.out else free_folder(settings), settings, None, []
+    return Path(arguments.out) if arguments.out else free_folder(settings), settings, None
 
 
-def prepare(settings: Settings, root: str | None) -> Run:
+def prepare(settings: Settings, root: str | None) -> Setup:
     """Load the data and make the network."""
     data = load_data(settings.dataset, root)
     train, validation = data.train, data.test
@@ -234,7 +216,7 @@ def prepare(settings: Settings, root: str | None) -> Run:
     optimizer = make_optimizer(settings, steps)
     start = fcnn.init_state(model, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), in_shape)
     loss = fcnn.softmax_cross_entropy(settings.label_smoothing)
-    return Run(train, validation, data.test, data.classes, model, loss, optimizer, start, steps)
+    return Setup(train, validation, data.test, data.classes, model, loss, optimizer, start, steps)
 
 
 def make_optimizer(settings: Settings, steps: int) -> fcnn.Transform:
@@ -255,113 +237,62 @@ def make_optimizer(settings: Settings, steps: int) -> fcnn.Transform:
 
 
 def train(
-    run: Run,
+    setup: Setup,
     settings: Settings,
     folder: Path,
-    checkpoint: Path | None,
-    history: list[dict[str, Any]],
+    checkpoint: Checkpoint | None,
     concurrent: contextlib.AbstractContextManager[parallel.MapFn],
     ranks: Ranks,
 ) -> None:
     """Fold the step over the epochs that are left, watching from outside."""
-    state, seen = run.start, Seen()
+    state, history, totals = setup.start, [], EpochTotals()
     if checkpoint is not None:
-        state = ranks.all_do(lambda: fcnn.load(checkpoint, like=run.start))
-        seen = Seen(**ranks.all_do(fcnn.load_meta, checkpoint)["seen"])
-        print(f"going on from {checkpoint}, step {state.step} of {settings.epochs * run.steps}")
-    announce(run, settings, folder)
+        state = ranks.all_do(lambda: fcnn.load(checkpoint.path, like=setup.start))
+        history, totals = checkpoint.history, checkpoint.totals
+        print(f"going on from {checkpoint.path}, step {state.step} of {settings.epochs * setup.steps}")
+    announce(setup, settings, folder)
     stream = fcnn.batches(
-        run.train,
+        setup.train,
         settings.batch_size,
         fcnn.fold_in(fcnn.key(settings.seed), "batches"),
         epochs=settings.epochs,
         start_step=state.step,
     )
     # An overflow shows in the loss, which is checked at every step.
-    with (
-        concurrent as map_fn,
-        interruptible() as asked,
-        np.errstate(over="ignore", invalid="ignore"),
-    ):
-        gradient = fcnn.gradient(run.model, run.loss)
+    with concurrent as map_fn, interruptible() as is_interrupted, np.errstate(over="ignore", invalid="ignore"):
+        gradient = fcnn.gradient(setup.model, setup.loss)
         if settings.shard_size:
             gradient = parallel.sharded(gradient, settings.shard_size, map_fn)
-        step = fcnn.train_step(run.model, run.loss, run.optimizer, ranks.gradient(gradient))
-        for epoch in range(state.step // run.steps + 1, settings.epochs + 1):
-            began = time.perf_counter() - seen.seconds
-            rest = (next(stream) for _ in range(epoch * run.steps - state.step))
-            with progress_bar(len(run.train), seen.images, f"epoch {epoch}/{settings.epochs}") as bar:
-                for new, record in fcnn.scan(step, state, rest):
+        step = fcnn.train_step(setup.model, setup.loss, setup.optimizer, ranks.gradient(gradient))
+        for epoch in range(state.step // setup.steps + 1, settings.epochs + 1):
+            last_step = epoch * setup.steps
+            began = time.perf_counter() - totals.seconds
+            description = f"epoch {epoch}/{settings.epochs}"
+            with progress_bar(description, " images", len(setup.train), totals.images) as bar:
+                for after, record in fcnn.scan(step, state, itertools.islice(stream, last_step - state.step)):
                     if not math.isfinite(record.loss):
                         diverged(folder, record.step, epoch)
-                    state, seen = new, seen.add(record, time.perf_counter() - began)
+                    state, totals = after, totals.after(record, time.perf_counter() - began)
                     bar.update(record.size)
-                    bar.set_postfix_str(f"loss {record.loss:.3f}, accuracy {seen.accuracy:.2%}", refresh=False)
-                    if state.step < epoch * run.steps and ranks.any(asked()):
-                        path = folder / "interrupted.npz"
-                        ranks.first_does(save, path, state, run, settings, history, seen)
+                    bar.set_postfix_str(f"loss {record.loss:.3f}, accuracy {totals.accuracy:.2%}", refresh=False)
+                    if state.step < last_step and ranks.any(is_interrupted()):
+                        path = folder / INTERRUPTED
+                        ranks.first_does(save_checkpoint, path, state, setup.model, settings, history, totals)
                         stopped(path, state, settings)
             ranks.check_equal(state.params, state.step)
-            found = fcnn.evaluate(run.model, state.params, state.layer_state, run.validation, map_fn=map_fn)
+            found = fcnn.evaluate(setup.model, state.params, state.layer_state, setup.validation, map_fn=map_fn)
             if not math.isfinite(found.loss):
                 diverged(folder, state.step - 1, epoch)
-            history = [*history, summary(epoch, seen, found)]
-            seen = Seen()
-            path = folder / f"epoch-{epoch:02d}.npz"
-            ranks.first_does(save, path, state, run, settings, history, seen)
-            ranks.first_does((folder / "interrupted.npz").unlink, True)
+            history, totals = [*history, totals.history_item(epoch, found)], EpochTotals()
+            path = epoch_file(folder, epoch)
+            ranks.first_does(save_checkpoint, path, state, setup.model, settings, history, totals)
+            ranks.first_does((folder / INTERRUPTED).unlink, True)
             ranks.first_does(write_history, folder, settings, history)
             print(epoch_line(history[-1], settings), flush=True)
-            if epoch < settings.epochs and ranks.any(asked()):
+            if epoch < settings.epochs and ranks.any(is_interrupted()):
                 stopped(path, state, settings)
-        result = fcnn.evaluate(run.model, state.params, state.layer_state, run.test, map_fn=map_fn)
-    report(run, settings, folder, history, result)
-
-
-@attrs.frozen
-class Seen:
-    """What was seen of an epoch so far."""
-
-    loss: float = 0.0  # summed over the images
-    correct: int = 0
-    images: int = 0
-    seconds: float = 0.0
-
-    def add(self, record: fcnn.Record, seconds: float) -> "Seen":
-        """With one more step, `seconds` after the epoch began."""
-        correct = self.correct + (record.correct or 0)
-        return Seen(self.loss + record.loss * record.size, correct, self.images + record.size, seconds)
-
-    @property
-    def accuracy(self) -> float:
-        """The share of right predictions, each made before its image was learnt from."""
-        return self.correct / self.images
-
-
-def summary(epoch: int, seen: Seen, found: fcnn.Evaluation) -> dict[str, Any]:
-    """An epoch's item in the history."""
-    return {
-        "epoch": epoch,
-        "train_loss": seen.loss / seen.images,
-        "train_accuracy": seen.accuracy,
-        "validation_loss": found.loss,
-        "validation_accuracy": found.accuracy,
-        "seconds": seen.seconds,
-        "images_per_second": seen.images / seen.seconds,
-    }
-
-
-def save(
-    path: Path, state: fcnn.TrainState, run: Run, settings: Settings, history: list[dict[str, Any]], seen: Seen
-) -> None:
-    """Write a checkpoint with all that --resume needs."""
-    meta = {
-        "settings": attrs.asdict(settings),
-        "history": history,
-        "seen": attrs.asdict(seen),
-        "network": fcnn.describe(run.model),
-    }
-    fcnn.save(path, state, meta=meta)
+        result = fcnn.evaluate(setup.model, state.params, state.layer_state, setup.test, map_fn=map_fn)
+    report(setup, settings, folder, history, result)
 
 
 @contextlib.contextmanager
@@ -386,20 +317,6 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def progress_bar(total: int, done: int, description: str) -> "tqdm[Any]":
-    """A bar of images a second; none where the output is no terminal."""
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=description,
-        unit=" images",
-        unit_scale=True,
-        leave=False,
-        dynamic_ncols=True,
-        disable=None,
-    )
-
-
 def stopped(path: Path, state: fcnn.TrainState, settings: Settings) -> NoReturn:
     """End a run that was interrupted; nothing is lost."""
     raise Stop(
@@ -408,15 +325,9 @@ def stopped(path: Path, state: fcnn.TrainState, settings: Settings) -> NoReturn:
     )
 
 
-def resume_command(folder: Path, settings: Settings) -> str:
-    """The command that goes on with a run."""
-    command = f"python scripts/train.py --resume {folder}"
-    return f"mpiexec -n {settings.ranks} {command} --mpi" if settings.ranks > 1 else command
-
-
 def diverged(folder: Path, step: int, epoch: int) -> NoReturn:
     """End a run whose loss is no number any more."""
-    kept = sorted(folder.glob("epoch-*.npz"))
+    kept = epoch_files(folder)
     last = f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was finished, so there is no checkpoint"
     raise Stop(
         f"error: the loss is not finite at step {step} (epoch {epoch}); {last}.\n"
@@ -424,81 +335,13 @@ def diverged(folder: Path, step: int, epoch: int) -> NoReturn:
     )
 
 
-def latest(folder: Path) -> tuple[Path, Settings, list[dict[str, Any]]]:
-    """The checkpoint of a run that is furthest on, its settings and its history."""
-    found = [*folder.glob("epoch-*.npz"), *folder.glob("interrupted.npz")]
-    if not found:
-        raise Stop(f"error: {folder} holds no checkpoint (epoch-01.npz, …) to go on from; start a run without --resume")
-    metas = {path: fcnn.load_meta(path) for path in found}
-    try:
-        path = max(found, key=lambda path: (len(metas[path]["history"]), metas[path]["seen"]["images"]))
-        return path, Settings(**metas[path]["settings"]), metas[path]["history"]
-    except (KeyError, TypeError) as error:
-        raise Stop(f"error: the checkpoints in {folder} were not written by this script ({error})") from None
-
-
-def free_folder(settings: Settings) -> Path:
-    """runs/<dataset>-<model>-seed<seed>, or the first of …-2, …-3 that isn't there."""
-    base = Path("runs") / f"{settings.dataset}-{settings.model}-seed{settings.seed}"
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
-
-
-def make_folder(folder: Path) -> None:
-    """Make the run's folder, which must be new or empty, so that no earlier run is overwritten."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Stop(f"error: can't make the folder {folder} ({error.strerror}); choose another with --out") from None
-    if any(folder.iterdir()):
-        raise Stop(f"error: {folder} is not empty; go on with --resume {folder}, or choose another with --out")
-
-
-def load_data(name: str, root: str | None) -> fcnn.Dataset:
-    """Load a data set, with a bar for a download."""
-    bars: dict[str, tqdm[Any]] = {}
-
-    def progress(description: str, done: int, total: int | None) -> None:
-        if description not in bars:
-            bars[description] = tqdm(
-                desc=description, total=total, unit="B", unit_scale=True, leave=False, disable=None, dynamic_ncols=True
-            )
-        bars[description].update(done - bars[description].n)
-
-    try:
-        return fcnn.data.load(name, root, progress=progress)
-    finally:
-        for bar in bars.values():
-            bar.close()
-
-
-def write_history(folder: Path, settings: Settings, history: list[dict[str, Any]]) -> None:
-    """history.json and curves.png, each replaced in one step."""
-    from fcnn.inspection.plots import curves
-
-    text = json.dumps({"settings": attrs.asdict(settings), "epochs": history}, indent=1)
-    with replacing(folder / "history.json") as file:
-        file.write(text.encode())
-    title = f"{settings.model} on {settings.dataset}: {settings.optimizer}, rate {settings.lr:g}, seed {settings.seed}"
-    with replacing(folder / "curves.png") as file:
-        curves(history, title, validation_name(settings)).savefig(file, format="png")
-
-
-def validation_name(settings: Settings) -> str:
-    """What the validation curve shows."""
-    return f"validation ({settings.validation:,} held out)" if settings.validation else "validation (test set)"
-
-
-def announce(run: Run, settings: Settings, folder: Path) -> None:
+def announce(setup: Setup, settings: Settings, folder: Path) -> None:
     """Say what will be done."""
-    count = fcnn.tree.size(run.start.params)
+    count = fcnn.tree.size(setup.start.params)
     ranks = f", {settings.ranks} ranks" if settings.ranks > 1 else ""
     print(
-        f"{settings.model} ({count:,} parameters) on {settings.dataset}: {len(run.train):,} training images, "
-        f"{len(run.test):,} test images\n"
+        f"{settings.model} ({count:,} parameters) on {settings.dataset}: "
+        f"{len(setup.train):,} training images, {len(setup.test):,} test images\n"
         f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, rate {settings.lr:g} "
         f"({settings.schedule}), seed {settings.seed}{ranks}; results in {folder}"
     )
@@ -507,43 +350,22 @@ def announce(run: Run, settings: Settings, folder: Path) -> None:
 def epoch_line(item: dict[str, Any], settings: Settings) -> str:
     """The line an epoch."""
     return (
-        f"epoch {item['epoch']:>2}/{settings.epochs}: training loss {item['train_loss']:.4f}, "
-        f"accuracy {item['train_accuracy']:.2%}; {validation_name(settings)} loss {item['validation_loss']:.4f}, "
-        f"accuracy {item['validation_accuracy']:.2%}; {item['seconds']:.1f} s, "
-        f"{item['images_per_second']:,.0f} images/s"
+        f"epoch {item['epoch']:>2}/{settings.epochs}: "
+        f"training loss {item['train_loss']:.4f}, accuracy {item['train_accuracy']:.2%}; "
+        f"{validation_name(settings)} loss {item['validation_loss']:.4f}, accuracy {item['validation_accuracy']:.2%}; "
+        f"{item['seconds']:.1f} s, {item['images_per_second']:,.0f} images/s"
     )
 
 
-def report(run: Run, settings: Settings, folder: Path, history: list[dict[str, Any]], result: fcnn.Evaluation) -> None:
+def report(setup: Setup, settings: Settings, folder: Path, history: History, result: fcnn.Evaluation) -> None:
     """Say how it ended."""
     seconds = sum(item["seconds"] for item in history)
-    print(f"\n{fcnn.classification_report(result.predictions, run.test.y, run.classes)}\n")
+    print(f"\n{fcnn.classification_report(result.predictions, setup.test.y, setup.classes)}\n")
     print(
-        f"test accuracy after epoch {settings.epochs}: {result.accuracy:.2%} of {len(run.test):,} images "
+        f"test accuracy after epoch {settings.epochs}: {result.accuracy:.2%} of {len(setup.test):,} images "
         f"(loss {result.loss:.4f}); {seconds:.1f} s of training"
     )
-    print(f"in {folder}: epoch-{settings.epochs:02d}.npz, history.json, curves.png")
-
-
-def whole(least: int) -> Any:
-    """A parser of whole numbers of at least `least`."""
-
-    def convert(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
-        return value
-
-    convert.__name__ = "whole number"
-    return convert
-
-
-def number(text: str) -> float:
-    """A parser of finite numbers of at least 0."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
-    return value
+    print(f"in {folder}: {epoch_file(folder, settings.epochs).name}, history.json, curves.png")
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ SCRIPT_ROOMS = {
     "bench": {"machine", "options", *LIBRARY},
     "machine": {"fcnn"},
     "options": {"fcnn"},
-    "ranks": LIBRARY,
-    "train": {"ranks", "options", *LIBRARY},
-    "predict": {"options", *LIBRARY},
+    "console": {"fcnn"},
+    "ranks": {"console", *LIBRARY},
+    "run_folder": {"console", *LIBRARY},
+    "train": {"run_folder", "ranks", "options", "console", *LIBRARY},
+    "predict": {"machine", "options", "console", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}

@@ -6,12 +6,15 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
 from bench import __main__ as script
+from running import SCRIPTS
 
 import fcnn
 from fcnn.values.tree import flatten, unflatten
@@ -97,9 +100,9 @@ def test_flops_by_hand():
     assert flops_of(Predict(programs=(), images=100, batch=10)) == 2 * 100 * 416_520
     assert flops_of(Predict(programs=(), images=100, batch=1)) == 2 * 416_520
     conv = Conv(programs=(), channels=3, filters=64, size=32)
-    once = 2 * 64 * 32 * 32 * 64 * 27
+    product = 2 * 64 * 32 * 32 * 64 * 27
     assert [flops_of(conv, part) for part in (FORWARD, WEIGHT, INPUT, BOTH, ALL)] == [
-        *(once, once, once, 2 * once, 3 * once)
+        *(product, product, product, 2 * product, 3 * product)
     ]
     assert flops_of(Conv(programs=(), channels=1, filters=6, kernel=5, padding=2, size=28, batch=1)) == 2 * 117_600
     assert flops_of(Pool(programs=(), channels=6, size=28)) is None
@@ -224,13 +227,66 @@ def test_the_figure_shows_ratios_where_pytorch_was_measured(tmp_path):
     from bench import draw, report
     from bench.cases import suite
     from bench.timing import row
+    from machine import machine
 
     rounds = {name: [[0.01, 0.02], [0.03]] for name in ("fcnn", "PyTorch, NCHW", "JAX", "autograd")}
     rows = [row(case, part, rounds) for case in suite(quick=False) for part in case.parts]
-    draw.figure({"rows": rows, "machine": report.machine(2)}).savefig(tmp_path / "ratios.png")
+    draw.figure({"rows": rows, "machine": {**machine(), "threads": 2}}).savefig(tmp_path / "ratios.png")
     results = {"rows": rows, "notes": report.NOTES, "not_compared": [["JAX", "a", "b"], ["JAX", "c", "b"]]}
     assert "JAX: b (a; c)" in report.ending(results)
     assert "LeNet-5 training step, batch 128" in report.ending(results)
+
+
+@pytest.mark.parametrize("path", sorted((SCRIPTS / "bench" / "results").glob("*/results.json")), ids=str)
+def test_committed_results_can_be_drawn_and_printed(tmp_path, path):
+    from bench import draw, report
+
+    results = json.loads(path.read_text())
+    draw.figure(results).savefig(tmp_path / "ratios.png")
+    assert path.with_name("ratios.png").exists()
+    assert results["machine"]["processor"] in report.heading(results)
+    assert f"threads of each program: {results['machine']['threads']}" in report.heading(results)
+    assert "LeNet-5 training step, batch 128" in report.ending(results)
+
+
+def test_a_run_of_footprints_alone_draws_nothing(tmp_path, monkeypatch):
+    from bench import footprint
+
+    monkeypatch.setattr(footprint, "import_times", lambda packages, rounds: ({}, {"fcnn": "it can't be had"}))
+    assert script.main(["--only", "import time", "--peers", "numpy", "--out", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["not_compared"] == [["fcnn", "import time", "it can't be had"]]
+    assert results["machine"].keys() >= {"processor", "cores", "threads", "memory_gib", "system", "versions", "blas"}
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_memory_that_the_system_does_not_tell_is_not_compared(monkeypatch):
+    from bench import footprint
+    from bench.programs import PROGRAMS
+
+    class Silent:
+        def __init__(self, program, threads):
+            self.peak = {"fcnn": 100.04}.get(program.name, math.nan)
+
+        def ask(self, what, *_):
+            return self.peak if what == "peak" else None
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(footprint, "Worker", Silent)
+    programs = [program for program in PROGRAMS if program.name in ("fcnn", "JAX")]
+    found, failures = footprint.peak_memory(None, programs, Path(), 1)
+    assert found == {"fcnn": 100.0}
+    assert failures == {"JAX": "this system doesn't tell how much memory a process has had"}
+
+
+def test_no_other_programs_process_imports_fcnn():
+    """It would change their allocator and add to their memory. A worker may run the script's file, too."""
+    code = "import sys, bench.__main__, bench.worker, bench.with_numpy; print('fcnn' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_import_times_leave_out_what_is_missing():

@@ -1,18 +1,16 @@
 """scripts/predict.py from outside: what it says of pictures and rows, and that bad input gets one sentence."""
 
 import json
-import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import predict as script
 import pytest
+from picture_files import FORMS, dark_on_coloured_paper, enlarged, ink_on_transparent, write_bad_pictures
 from PIL import Image
 from running import SCRIPTS, runner
 
@@ -97,48 +95,6 @@ def direct(model, values, x):
     return fcnn.ops.softmax(outputs.astype(np.float64))[0]
 
 
-def enlarged(image, factor=5):
-    return Image.fromarray(image).resize((28 * factor, 28 * factor), Image.Resampling.BICUBIC)
-
-
-def off_centre(image):
-    sheet = Image.new("L", (400, 260), 0)
-    sheet.paste(enlarged(image), (230, 20))
-    return sheet
-
-
-def ink_on_transparent(image):
-    ink = enlarged(image)
-    layer = Image.new("RGBA", ink.size, (30, 0, 90, 0))
-    layer.putalpha(ink)
-    return layer
-
-
-def sixteen_bits(image):
-    return Image.fromarray(np.asarray(enlarged(image)).astype(np.uint16) * 257)
-
-
-def dark_on_coloured_paper(image):
-    share = np.asarray(off_centre(image), np.float32)[..., None] / 255
-    pixels = (1 - share) * np.array([240, 230, 190]) + share * np.array([20, 30, 120])
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-FORMS = {
-    "enlarged": enlarged,
-    "shrunk": lambda image: enlarged(image).resize((22, 22), Image.Resampling.BICUBIC),
-    "huge": lambda image: enlarged(image, 16),
-    "inverted": lambda image: Image.eval(enlarged(image), lambda v: 255 - v),
-    "off centre": off_centre,
-    "transparent": ink_on_transparent,
-    "16 bits": sixteen_bits,
-    "palette": lambda image: Image.eval(off_centre(image), lambda v: 255 - v).quantize(16),
-    "coloured": dark_on_coloured_paper,
-    "grey and alpha": lambda image: ink_on_transparent(image).convert("LA"),
-    "black and white": lambda image: enlarged(image).convert("1"),
-}
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_a_digit_is_recognised_in_whatever_form_it_comes(found, lenet, form):
     expected = direct(*lenet, DIGITS.x).argmax(axis=1)
@@ -171,24 +127,6 @@ def test_a_picture_of_the_right_size_is_taken_as_it_is(found, lenet):
     for item, notes in zip(found("model.npz", "a.png", "b.png"), ([], ["inverted"]), strict=True):
         np.testing.assert_allclose(list(item["probabilities"].values()), expected, rtol=1e-4, atol=1e-9)
         assert item["preparation"] == notes
-
-
-def test_digits_are_prepared_as_mnist_was(found):
-    sheet = np.full((300, 200), 235, np.uint8)
-    sheet[40:240, 110:150] = 15  # 200 x 40: 20 x 4 in MNIST's box
-    sheet[40:80, 110:190] = 15  # and a bar that moves the mass
-    Image.fromarray(sheet).save("a.png")
-    item = found("model.npz", "a.png", "--save-prepared", "seen")[0]
-    with Image.open(item["prepared"]) as picture:
-        seen = np.asarray(picture).astype(float)
-    assert seen.shape == (28, 28)
-    assert (seen.min(), seen.max()) == (0, 255)
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    assert (len(rows), len(columns)) == (20, 8)
-    where = np.arange(28)
-    assert abs(np.average(where, weights=seen.sum(axis=1)) - 14) <= 0.5
-    assert abs(np.average(where, weights=seen.sum(axis=0)) - 14) <= 0.5
-    assert item["preparation"] == ["inverted", "fitted"]
 
 
 def test_clothes_are_prepared_as_fashion_mnist_was(run, found, lenet):
@@ -229,14 +167,6 @@ def test_inverting_can_be_demanded_and_forbidden(found):
     np.testing.assert_array_equal(seen["auto"], image)
     np.testing.assert_array_equal(seen["yes"], image)
     np.testing.assert_array_equal(seen["no"], 255 - image)
-
-
-@pytest.mark.parametrize("choice", ["yes", "no"])
-@pytest.mark.parametrize("light", [True, False])
-def test_any_choice_of_inverting_gives_an_answer(found, choice, light):
-    picture = enlarged(DIGITS.x[0, 0])
-    (Image.eval(picture, lambda v: 255 - v) if light else picture).save("a.png")
-    assert len(found("model.npz", "a.png", "--invert", choice)) == 1
 
 
 def test_colour_pictures_are_cropped_to_the_middle_and_scaled(found):
@@ -338,38 +268,6 @@ def test_a_file_without_settings_is_read_with_options(found, lenet, dataset, wha
     assert [item["prediction"] for item in rows] == expected.tolist()
 
 
-def png(width, height):
-    """The beginning of a PNG of any size."""
-
-    def chunk(data):
-        return struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
-
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(header) + chunk(b"IDAT" + zlib.compress(bytes(1000)))
-
-
-def bad_pictures():
-    sheet = enlarged(DIGITS.x[0, 0])
-    sheet.save("whole.png")
-    data = Path("whole.png").read_bytes()
-    Path("text.png").write_text("this is no picture")
-    Path("empty.png").write_bytes(b"")
-    Path("half.png").write_bytes(data[: len(data) // 2])
-    Path("flipped.png").write_bytes(data[:60] + bytes([data[60] ^ 0xFF]) + data[61:])
-    sheet.convert("RGB").save("whole.jpg")
-    Path("half.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-400])
-    Image.new("RGB", (40, 30), "white").save("blank.png")
-    Image.new("L", (28, 28), 0).save("black.png")
-    Image.new("RGBA", (40, 30), (0, 0, 0, 0)).save("clear.png")
-    Path("bomb.png").write_bytes(png(60_000, 60_000))
-    Path("large.png").write_bytes(png(8_000, 8_000))
-    Path("folder.png").mkdir()
-    if hasattr(os, "mkfifo"):
-        os.mkfifo("pipe.png")
-    else:
-        Path("pipe.png").mkdir()
-
-
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -392,7 +290,7 @@ def bad_pictures():
     ],
 )
 def test_a_bad_picture_is_reported_and_the_others_are_predicted(run, name, sentence):
-    bad_pictures()
+    write_bad_pictures(DIGITS.x[0, 0])
     code, out, err = run("model.npz", "whole.png", name, "whole.jpg", "--json")
     assert code == 1
     assert [item["source"] for item in json.loads(out)] == ["whole.png", "whole.jpg"]
@@ -507,18 +405,27 @@ def test_no_damage_gives_a_traceback(run):
     for name in ("model.npz", "a.png", "a.jpg", "a.gif"):
         data = Path(name).read_bytes()
         for number in range(21):
-            at = int(rng.integers(len(data)))
+            place = int(rng.integers(len(data)))
             if number % 3 == 0:
-                at = int(rng.integers(min(200, len(data))))  # where the headers are
-            turned = data[:at] + bytes([data[at] ^ 1 << int(rng.integers(8))]) + data[at + 1 :]
+                place = int(rng.integers(min(200, len(data))))  # where the headers are
+            turned = data[:place] + bytes([data[place] ^ 1 << int(rng.integers(8))]) + data[place + 1 :]
             bad = Path(f"bad{Path(name).suffix}")
-            bad.write_bytes(data[:at] if number % 2 else turned)
+            bad.write_bytes(data[:place] if number % 2 else turned)
             code, _, err = run(bad, "a.png") if name == "model.npz" else run("model.npz", bad)
             assert code in (0, 1)
             assert err.count("\n") == code, err
 
 
-def test_it_runs_as_a_script(folder):
+def test_without_pillow_rows_are_predicted_and_pictures_get_a_sentence(run, monkeypatch):
+    enlarged(DIGITS.x[0, 0]).save("a.png")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert run("model.npz", "--rows", "0:2")[0] == 0
+    sentence = "error: pictures are read by Pillow, which is missing; add it with: python -m pip install pillow\n"
+    assert run("model.npz", "a.png") == (1, "", sentence)
+    assert run("model.npz", "--rows", "0:2", "--save-prepared", "seen") == (1, "", sentence)
+
+
+def test_it_runs_as_a_script_from_any_folder(folder):
     enlarged(DIGITS.x[0, 0]).save("a.png")
     command = [sys.executable, "-W", "error", SCRIPTS / "predict.py", "model.npz", "a.png", "b.png"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import train as script
+from run_folder import epoch_file, epoch_files
 from running import SCRIPTS, runner
 
 import fcnn
@@ -92,6 +93,10 @@ def test_a_run_leaves_checkpoints_a_history_and_a_figure(run, digits):
     found = fcnn.evaluate(fcnn.lenet5(), params, fcnn.tree.EMPTY, digits.test)
     assert found.accuracy == history["epochs"][2]["validation_accuracy"]
     assert arrays(folder / "epoch-03.npz")["step"] == TOTAL
+
+    meta = fcnn.load_meta(folder / "epoch-03.npz")  # names that no later version may change: --resume reads them
+    assert set(meta) == {"settings", "history", "seen", "network", "format"}
+    assert set(meta["seen"]) == {"loss", "correct", "images", "seconds"}
 
 
 def test_the_seed_decides_and_the_threads_do_not(run):
@@ -276,6 +281,14 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(run):
     Path("file").write_text("")
     code, out, err = run(*TINY, "--out", "file/a")
     assert (code, "can't make the folder file/a (Not a directory)" in err, "epoch" in out) == (1, True, False)
+
+
+def test_epochs_are_in_order_beyond_the_99th(tmp_path):
+    for epoch in (100, 9, 99, 10):
+        epoch_file(tmp_path, epoch).touch()
+    assert [path.name for path in epoch_files(tmp_path)] == [
+        *("epoch-09.npz", "epoch-10.npz", "epoch-99.npz", "epoch-100.npz")
+    ]
 
 
 def test_resuming_with_other_settings_is_refused(run):

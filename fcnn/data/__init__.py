@@ -1,9 +1,10 @@
-"""Data: load image sets, make batches of them, augment those.
+"""Data: load image sets, make batches of them, augment those; and pictures of one's own.
 
 `load(name)` gives a `Dataset` of two `Split`s; `batches(split, batch_size, key)` gives `Batch`es, each a pure function
-of its arguments.
+of its arguments. `pictures` makes any picture into an image such as a network was trained on.
 """
 
+from fcnn.data import pictures
 from fcnn.data.augmentation import compose, random_affine, random_flip, random_shift
 from fcnn.data.batching import as_batch, batches, steps_per_epoch
 from fcnn.data.digits import digits as make_digits
@@ -22,6 +23,7 @@ __all__ = [
     "compose",
     "load",
     "make_digits",
+    "pictures",
     "random_affine",
     "random_flip",
     "random_shift",

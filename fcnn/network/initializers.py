@@ -54,6 +54,13 @@ def _initializer(make: "Callable[..., Initializer]", config: Mapping[str, Any]) 
     return make(**config)
 
 
+def check_initializers(**initializers: object) -> None:
+    """Raise TypeError, with the argument's name, unless all are initializers."""
+    for name, value in initializers.items():
+        if not isinstance(value, Initializer):
+            raise TypeError(f"{name} is an Initializer, such as fcnn.he(), got {value!r}")
+
+
 def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]:
     """Turn a function from arguments to a `draw(rng, shape, fan)` into a constructor of initializers.
 

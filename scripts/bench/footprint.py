@@ -1,5 +1,6 @@
 """What a program costs besides time: the most memory it ever has, and how long its import takes."""
 
+import math
 import os
 import subprocess
 import sys
@@ -25,7 +26,10 @@ def peak_memory(
         try:
             fresh.ask("prepare", case, inputs)
             fresh.ask("calibrate", 0.0)  # goes through the case's steps
-            found[program.name] = round(fresh.ask("peak"), 1)
+            peak = fresh.ask("peak")
+            if math.isnan(peak):
+                raise WorkerError("this system doesn't tell how much memory a process has had")
+            found[program.name] = round(peak, 1)
         except WorkerError as error:
             failures[program.name] = str(error)
         fresh.close()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import attrs
 import numpy as np
 
 import fcnn
@@ -13,24 +12,14 @@ from fcnn.values.tree import flatten
 ORDER = fcnn.key(1)  # of an epoch's shuffling
 
 
-@attrs.frozen
-class Images:
-    """Training and test images, uint8 (N, 1, 28, 28), with labels; `note` says where they are no MNIST."""
-
-    train: fcnn.Split
-    test: fcnn.Split
-    note: str = ""
-
-
-def load_images(root: str | None, quick: bool) -> Images:
+def load_images(root: str | None, quick: bool) -> fcnn.Dataset:
     """MNIST; in a quick run, and where nothing was said and it can't be had, images of its shape drawn at random.
 
     Raises DataError if it isn't in the folder `root`.
     """
     if not quick:
         try:
-            data = fcnn.data.load("mnist", root)
-            return Images(data.train, data.test)
+            return fcnn.data.load("mnist", root)
         except fcnn.data.DataError:
             if root is not None:
                 raise
@@ -39,11 +28,11 @@ def load_images(root: str | None, quick: bool) -> Images:
     def draw(count: int) -> fcnn.Split:
         return fcnn.Split(rng.integers(0, 256, (count, 1, 28, 28), np.uint8), rng.integers(0, 10, count))
 
-    many, few = (1280, 200) if quick else (60_000, 10_000)
-    return Images(draw(many), draw(few), "the images are drawn at random: a quick run, or MNIST can't be had")
+    train_size, test_size = (1280, 200) if quick else (60_000, 10_000)
+    return fcnn.Dataset(draw(train_size), draw(test_size), name="random")
 
 
-def make_inputs(case: Case, images: Callable[[], Images]) -> dict[str, Array]:
+def make_inputs(case: Case, images: Callable[[], fcnn.Dataset]) -> dict[str, Array]:
     """A case's arrays by name; parameters are `params/conv1/w` and so on. `images` is called only where needed."""
     if isinstance(case, (Step, Epoch, Predict)):
         model = fcnn.lenet5(batch_norm=isinstance(case, Step) and case.batch_norm)

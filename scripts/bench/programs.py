@@ -56,35 +56,36 @@ PROGRAMS = (
     Program("autograd", "with_autograd", "autograd", "pip install autograd scipy"),
 )
 SGEMM = Program("sgemm", "with_sgemm", "numpy")
+PACKAGES = tuple(dict.fromkeys(program.package for program in PROGRAMS))
 
 
-def training(
-    case: Step | Epoch, inputs: Inputs, step: Callable[[Any, Any], float], put: Callable[[Array, Array], Any]
+def prepare_training(
+    case: Step | Epoch, inputs: Inputs, step: Callable[[Any, Any], float], to_batch: Callable[[Array, Array], Any]
 ) -> Prepared:
     """Training steps, or whole epochs, of a program.
 
     Args:
         case, inputs: what is trained on.
         step: trains on a batch (x, y) and gives its loss.
-        put: makes a batch of images, uint8 (N, 1, 28, 28), and labels, int64 (N,). In an epoch this is timed.
+        to_batch: makes a batch of images, uint8 (N, 1, 28, 28), and labels, int64 (N,). In an epoch this is timed.
     """
     x, y = inputs["x"], inputs["y"]
     order = inputs["order"] if isinstance(case, Epoch) else np.arange(len(x))
     batches = np.split(order, range(case.batch, len(order), case.batch))
 
     def train(rows: Array) -> float:
-        return step(*put(x[rows], y[rows]))
+        return step(*to_batch(x[rows], y[rows]))
 
     def check() -> Array:  # the last one may be smaller, and be compiled for itself
         return np.array([train(rows) for rows in (*batches[:2], batches[-1])])
 
     if isinstance(case, Epoch):
         return Prepared({"": lambda: float(np.mean([train(rows) for rows in batches]))}, check)
-    turn = itertools.cycle([put(x[rows], y[rows]) for rows in batches])
+    turn = itertools.cycle([to_batch(x[rows], y[rows]) for rows in batches])
     return Prepared({"": lambda: step(*next(turn))}, check)
 
 
-def predicting(case: Predict, inputs: Inputs, outputs: Callable[[Array], Array]) -> Prepared:
+def prepare_inference(case: Predict, inputs: Inputs, outputs: Callable[[Array], Array]) -> Prepared:
     """Passes over all images, or with batch 1 single images; `outputs` gives the logits of uint8 (N, 1, 28, 28)."""
     x = inputs["x"]
     batches = np.split(x, range(case.batch, len(x), case.batch))

@@ -1,15 +1,10 @@
 """The results in words and tables."""
 
-import os
-import platform
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from threadpoolctl import threadpool_info
+from machine import described
 
 NOTES = (
     "float32; same weights, images and batches, in memory; each program in a process of its own, in turn",
@@ -23,38 +18,17 @@ NOTES = (
     "threads; so its batch norm is over a shard, the peers' over a batch",
     "NumPy, im2col and autograd: threads are those of BLAS; im2col has the first layer's input gradient too",
 )
+RANDOM_IMAGES = "the images are drawn at random: a quick run, or MNIST can't be had"
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Processor, system, versions, threads; no name of a host or a folder."""
-    np.ones((2, 2)) @ np.ones((2, 2))  # loads BLAS
-    blas: dict[str, Any] = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
-    versions = {"Python": platform.python_version()}
-    for package in ("numpy", "torch", "jax", "autograd"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "system": platform.system(),
-        "versions": versions,
-        "blas": " ".join(str(blas[key]) for key in ("internal_api", "version", "architecture") if key in blas),
-    }
-
-
-def described(machine: Mapping[str, Any]) -> str:
-    """The machine in a line."""
-    cores = f"{machine['cores']} cores, threads for each program: {machine['threads']}"
-    versions = [f"{package} {number}" for package, number in machine["versions"].items()]
-    return ", ".join([machine["processor"], cores, machine["system"], *versions, machine["blas"]])
+def measured_on(machine: Mapping[str, Any]) -> str:
+    """The machine in a line, with the threads that each program had."""
+    return f"{described(machine)}; threads of each program: {machine['threads']}"
 
 
 def heading(results: Mapping[str, Any]) -> str:
     """What it was measured on, and how."""
-    return "\n".join([described(results["machine"]), "", *(f"- {note}" for note in results["notes"])])
+    return "\n".join([measured_on(results["machine"]), "", *(f"- {note}" for note in results["notes"])])
 
 
 def section(title: str, found: Mapping[str, Any]) -> str:
@@ -82,8 +56,8 @@ def ending(results: Mapping[str, Any]) -> str:
         lines += ["", "Ratio in one run, fcnn / best form of PyTorch; in brackets that of all calls' medians:"]
     for row in compared:
         ratio = row["ratios"][row["best_pytorch"]]
-        told = f"{spread(ratio)} [{ratio['of_medians']:.2f}]"
-        lines.append(f"  {name_of(row):<68}{told:<34}{row['best_pytorch']}")
+        both_ratios = f"{spread(ratio)} [{ratio['of_medians']:.2f}]"
+        lines.append(f"  {name_of(row):<68}{both_ratios:<34}{row['best_pytorch']}")
     missing = sorted((program, reason, where) for program, where, reason in results["not_compared"])
     lines += ["", "Could not be compared:"] if missing else []
     for (program, reason), group in groupby(missing, key=lambda one: one[:2]):
@@ -117,12 +91,3 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _line(program: str, median: str, quartiles: str, ratio: str, floor: str) -> str:
     return f"    {program:<38}{median:>11}{quartiles:>24}{ratio:>24}{floor:>9}".rstrip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -1,10 +1,10 @@
 """Programs take turns, so that a machine whose speed drifts slows all alike; and what that says in numbers."""
 
 import itertools
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
 import attrs
@@ -59,19 +59,19 @@ def measure(case: Case, workers: Mapping[Program, Worker], inputs: Path, rounds:
             except WorkerError as error:
                 failures[program.name] = str(error)
                 del turns[program]
-    floor = [min(map(statistics.median, turn.values())) for turn in turns.pop(SGEMM, [])]
+    floor = [min(map(median, turn.values())) for turn in turns.pop(SGEMM, [])]
     rates = [float(checks[SGEMM.name][0]) / seconds for seconds in floor]
-    named: dict[str, Turns] = {program.name: mine for program, mine in turns.items()}
+    named: dict[str, Turns] = {program.name: taken for program, taken in turns.items()}
     return Measured(named, {name: first_results[name] for name in named}, failures, rates)
 
 
 def rows_of(case: Case, measured: Measured) -> list[dict[str, Any]]:
     """The report's rows: one for each part, and one for the input gradient alone, which is a difference."""
     turns = measured.turns
-    rounds = {part: {name: [turn[part] for turn in mine] for name, mine in turns.items()} for part in case.parts}
+    rounds = {part: {name: [turn[part] for turn in taken] for name, taken in turns.items()} for part in case.parts}
     if WEIGHT in rounds and BOTH in rounds:
         rounds[INPUT] = {
-            name: [[max(_median(a) - _median(b), 1e-9)] for a, b in zip(both, rounds[WEIGHT][name], strict=True)]
+            name: [[max(median(a) - median(b), 1e-9)] for a, b in zip(both, rounds[WEIGHT][name], strict=True)]
             for name, both in rounds[BOTH].items()
         }
     return [row(case, part, rounds[part], measured.rates) for part in PARTS if part in rounds]
@@ -90,14 +90,14 @@ def row(
     times = {name: [1000 * seconds for turn in turns for seconds in turn] for name, turns in rounds.items()}
     pytorch = [name for name in times if name.startswith("PyTorch")]
     ours, flops = rounds.get("fcnn", []), flops_of(case, part)
-    floor = [rate * _median(turn) / flops for turn, rate in zip(ours, rates, strict=False)] if flops else []
+    floor = [rate * median(turn) / flops for turn, rate in zip(ours, rates, strict=False)] if flops else []
     return {
         "case": name_of(case),
         "part": part,
         "flops": flops,
         "ms": {name: spread(values) for name, values in times.items()},
         "ratios": {name: ratio(ours, turns) for name, turns in rounds.items() if ours and name != "fcnn"},
-        "best_pytorch": min(pytorch, key=lambda name: _median(times[name]), default=None),
+        "best_pytorch": min(pytorch, key=lambda name: median(times[name]), default=None),
         "times_floor": spread(floor) if floor else None,
         "sgemm_gflops": spread([rate / 1e9 for rate in rates]) if rates else None,
     }
@@ -105,8 +105,8 @@ def row(
 
 def ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Ours / theirs: the ratio of both medians in each round, over the rounds; and the ratio of all calls' medians."""
-    by_round = [_median(a) / _median(b) for a, b in zip(ours, theirs, strict=True)]
-    a, b = (_median(list(itertools.chain.from_iterable(rounds))) for rounds in (ours, theirs))
+    by_round = [median(a) / median(b) for a, b in zip(ours, theirs, strict=True)]
+    a, b = (median(list(itertools.chain.from_iterable(rounds))) for rounds in (ours, theirs))
     return {**spread(by_round), "of_medians": rounded(a / b)}
 
 
@@ -116,13 +116,10 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     >>> spread([3.0, 1.0, 2.0, 5.0, 4.0])
     {'median': 3.0, 'low': 2.0, 'high': 4.0, 'count': 5}
     """
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
-    return {"median": rounded(median), "low": rounded(low), "high": rounded(high), "count": len(values)}
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
+    return {"median": rounded(middle), "low": rounded(low), "high": rounded(high), "count": len(values)}
 
 
 def rounded(value: float) -> float:
     """To 5 digits, more than any timing has."""
     return float(f"{value:.5g}")
-
-
-_median = statistics.median

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,7 @@ import numpy as np
 import fcnn
 from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
 from bench.inputs import ORDER
-from bench.programs import Array, Inputs, Makers, Prepared, params_of, predicting, sample
-from bench.programs import training as plain_training
+from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
 from fcnn import ops, parallel
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import frozen, keep
@@ -26,10 +25,10 @@ EVALUATED = 125  # at most, in inference
 @contextmanager
 def opened(threads: int, form: str = "") -> Iterator[Makers]:
     """Cases on so many threads or processes, and BLAS on one."""
-    small = parallel.threads if form == "threads" else parallel.processes
-    with small(threads) as many, parallel.threads(threads) as long:
-        maps = {Step: (training, many), Epoch: (training, many), Predict: (predict, many)}
-        maps |= {Conv: (conv, long), Pool: (pool, long)}  # few long calls, of which no result has to travel
+    workers = parallel.threads if form == "threads" else parallel.processes
+    with workers(threads) as for_steps, parallel.threads(threads) as for_layers:
+        maps = {Step: (training, for_steps), Epoch: (training, for_steps), Predict: (predict, for_steps)}
+        maps |= {Conv: (conv, for_layers), Pool: (pool, for_layers)}  # few long calls, whose results need not travel
         yield {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
 
 
@@ -39,33 +38,32 @@ def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn) -> Prep
     model, loss, optimizer = fcnn.lenet5(batch_norm=batch_norm), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
     start = fcnn.init_state(model, optimizer, fcnn.key(0), (1, 28, 28))
     state = start = attrs.evolve(start, params=unflatten(params_of(inputs)))
-    gradient = parallel.sharded(fcnn.gradient(model, loss), SHARD, map_fn)
-    train = fcnn.train_step(model, loss, optimizer, gradient)
+    train = fcnn.train_step(model, loss, optimizer, parallel.sharded(fcnn.gradient(model, loss), SHARD, map_fn))
+    # With batch norm a shard is normalised by itself; checked is what the peers do, with the whole batch.
+    checked = fcnn.train_step(model, loss, optimizer) if batch_norm else train
     split = fcnn.Split(frozen(inputs["x"]), frozen(inputs["y"]))
+    steps = (case.steps if isinstance(case, Epoch) else None) or fcnn.data.steps_per_epoch(len(split), case.batch)
+
+    def stream(start_step: int = 0) -> Iterator[fcnn.Batch]:
+        return fcnn.batches(split, case.batch, ORDER, start_step=start_step, shuffle=isinstance(case, Epoch))
 
     def step(*batch: Array) -> float:
         nonlocal state
         state, record = train(state, batch)
         return record.loss
 
-    if isinstance(case, Step):
-        prepared = plain_training(case, inputs, step, fcnn.data.as_batch)
-        # With batch norm a shard is normalised by itself; checked is what the peers do, with the whole batch.
-        whole = fcnn.train_step(model, loss, optimizer) if batch_norm else train
-        batches = list(fcnn.batches(split, case.batch, ORDER, shuffle=False))
-        return prepared._replace(check=lambda: _losses(whole, start, (*batches[:2], batches[-1])))
-    steps = case.steps or fcnn.data.steps_per_epoch(len(split), case.batch)
-
     def epoch() -> float:
         nonlocal state
-        state, records = fcnn.fold(train, state, itertools.islice(fcnn.batches(split, case.batch, ORDER), steps))
+        state, records = fcnn.fold(train, state, itertools.islice(stream(), steps))
         return float(np.mean([record.loss for record in records]))
 
     def check() -> Array:
-        first, last = (fcnn.batches(split, case.batch, ORDER, start_step=k) for k in (0, steps - 1))
-        return _losses(train, start, itertools.chain(itertools.islice(first, 2), itertools.islice(last, 1)))
+        batches = [next(stream(number)) for number in (0, 1, steps - 1)]
+        return np.array([record.loss for record in fcnn.fold(checked, start, batches)[1]])
 
-    return Prepared({"": epoch}, check)
+    if isinstance(case, Epoch):
+        return Prepared({"": epoch}, check)
+    return prepare_training(case, inputs, step, fcnn.data.as_batch)._replace(check=check)
 
 
 def predict(case: Predict, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
@@ -79,7 +77,7 @@ def predict(case: Predict, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
         size = min(EVALUATED, -(-len(x) // 2))
         return np.concatenate(list(map_fn(outputs, np.split(x, range(size, len(x), size)))))
 
-    return predicting(case, inputs, outputs if case.batch == 1 else in_shards)
+    return prepare_inference(case, inputs, outputs if case.batch == 1 else in_shards)
 
 
 def conv(case: Conv, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
@@ -122,10 +120,6 @@ def pool(case: Pool, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
         BACKWARD: lambda: list(map_fn(ops.max_pool2d_backward, dys, caches)),
     }
     return Prepared(calls, lambda: sample(*(np.concatenate(call()) for call in calls.values())))
-
-
-def _losses(step: Any, start: fcnn.TrainState, batches: Iterable[fcnn.Batch]) -> Array:
-    return np.array([record.loss for record in fcnn.fold(step, start, batches)[1]])
 
 
 def _shards(x: Array) -> list[Array]:

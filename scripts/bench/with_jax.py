@@ -11,8 +11,7 @@ import numpy as np
 from jax import lax
 
 from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
-from bench.programs import Array, Inputs, Makers, Prepared, params_of, predicting, sample
-from bench.programs import training as plain_training
+from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
 
 Params = dict[str, dict[str, Any]]
 
@@ -23,7 +22,6 @@ def opened(threads: int, form: str = "") -> Iterator[Makers]:
     os.environ["NPROC"] = str(threads)  # what XLA makes its thread pool of, when the first array is made
     jax.config.update("jax_platforms", "cpu")
     yield {Step: training, Epoch: training, Predict: predict, Conv: conv, Pool: pool}
-    del os.environ["NPROC"]
 
 
 def parameters(inputs: Inputs) -> Params:
@@ -92,14 +90,14 @@ def training(case: Step | Epoch, inputs: Inputs) -> Prepared:
         state, loss = adam_step(state, x, y)
         return float(loss)  # waits for it
 
-    return plain_training(case, inputs, step, lambda x, y: (floats(_nhwc(x)), jnp.asarray(y, jnp.int32)))
+    return prepare_training(case, inputs, step, lambda x, y: (floats(_nhwc(x)), jnp.asarray(y, jnp.int32)))
 
 
 def predict(case: Predict, inputs: Inputs) -> Prepared:
     """Logits, one jit'ed function."""
     params = parameters(inputs)
     outputs = jax.jit(lambda params, x: lenet(params, floats(x)))
-    return predicting(case, inputs, lambda x: np.asarray(outputs(params, _nhwc(x))))
+    return prepare_inference(case, inputs, lambda x: np.asarray(outputs(params, _nhwc(x))))
 
 
 def conv(case: Conv, inputs: Inputs) -> Prepared:

@@ -11,8 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bench.cases import ALL, BOTH, FORWARD, WEIGHT, Conv, Epoch, Predict, Step
-from bench.programs import Array, Inputs, Makers, Prepared, params_of, predicting, sample
-from bench.programs import training as plain_training
+from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
 
 Named = dict[str, Array]
 CONVOLUTIONS = {"conv1": 2, "conv2": 0}  # and their padding
@@ -136,13 +135,13 @@ def training(
             params[name] -= 1e-3 * (mu[name] / (1 - 0.9**count)) / (np.sqrt(nu[name] / (1 - 0.999**count)) + 1e-8)
         return float(loss)
 
-    return plain_training(case, inputs, step, lambda x, y: (_floats(x), y))
+    return prepare_training(case, inputs, step, lambda x, y: (_floats(x), y))
 
 
 def predict(case: Predict, inputs: Inputs) -> Prepared:
     """Logits."""
     params = params_of(inputs)
-    return predicting(case, inputs, lambda x: forward(params, _floats(x))[0])
+    return prepare_inference(case, inputs, lambda x: forward(params, _floats(x))[0])
 
 
 def conv(case: Conv, inputs: Inputs) -> Prepared:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
-from bench.programs import Array, Inputs, Makers, Prepared, params_of, predicting, sample
-from bench.programs import training as plain_training
+from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
 
 LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}  # fcnn's names: PyTorch's
 
@@ -22,14 +21,11 @@ LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}  # fcnn
 @contextmanager
 def opened(threads: int, form: str) -> Iterator[Makers]:
     """Cases in one form: "NCHW", "channels_last" or "compiled"."""
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # that of earlier runs would hide how long compiling takes
         made = {Step: training, Epoch: training, Predict: predict, Conv: conv, Pool: pool}
         yield {kind: functools.partial(function, form=form) for kind, function in made.items()}
-        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
-    torch.set_num_threads(before)
 
 
 def lenet(inputs: Inputs, form: str, batch_norm: bool = False) -> nn.Sequential:
@@ -79,7 +75,7 @@ def training(case: Step | Epoch, inputs: Inputs, form: str) -> Prepared:
         optimizer.step()
         return float(loss.item())
 
-    return plain_training(case, inputs, step, lambda x, y: (_floats(x, form), torch.from_numpy(y)))
+    return prepare_training(case, inputs, step, lambda x, y: (_floats(x, form), torch.from_numpy(y)))
 
 
 def predict(case: Predict, inputs: Inputs, form: str) -> Prepared:
@@ -91,7 +87,7 @@ def predict(case: Predict, inputs: Inputs, form: str) -> Prepared:
         with torch.inference_mode():
             return compute(_floats(x, form)).numpy()  # type: ignore[no-any-return]
 
-    return predicting(case, inputs, outputs)
+    return prepare_inference(case, inputs, outputs)
 
 
 def conv(case: Conv, inputs: Inputs, form: str) -> Prepared:

@@ -7,9 +7,7 @@ import contextlib
 import importlib
 import math
 import multiprocessing
-import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import peak_memory_mib
 
 from bench.cases import Case
 from bench.programs import Array, Makers, Program
@@ -36,7 +35,7 @@ class Worker:
         self._arguments = program, program.threads or threads
         self._process: Any = None
 
-    def ask(self, what: str, *arguments: Any) -> Any:
+    def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker's `Server`. Raises WorkerError."""
         if self._process is None:
             self._connection, theirs = _SPAWN.Pipe()
@@ -44,7 +43,7 @@ class Worker:
             self._process.start()
             theirs.close()
         try:
-            self._connection.send((what, arguments))
+            self._connection.send((method, arguments))
             done, value = self._connection.recv() if self._connection.poll(PATIENCE) else (False, "it does not answer")
         except (EOFError, OSError):
             self._process.join(10)
@@ -86,8 +85,8 @@ class Server:
     def calibrate(self, budget: float) -> None:
         """Find how many calls of each part fill about `budget` seconds."""
         for part, call in self._calls.items():
-            once = _seconds(call)
-            self._counts[part] = how_many(min(once, _seconds(call)) if once < 1 else once, budget)
+            seconds = _seconds(call)
+            self._counts[part] = how_many(min(seconds, _seconds(call)) if seconds < 1 else seconds, budget)
 
     def turn(self) -> dict[str, list[float]]:
         """The seconds of each timed call, by part."""
@@ -100,14 +99,8 @@ class Server:
         return times
 
     def peak(self) -> float:
-        """The most memory that this process has had so far, and each that it forked, added up, in MiB."""
-        with contextlib.suppress(OSError):
-            # Not ru_maxrss: on Linux that begins with what the parent process had.
-            pids = ["self", *(child.pid for child in multiprocessing.active_children())]
-            status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-            return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 2**10
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+        """The most memory that this process has had so far, with those that it forked, in MiB."""
+        return peak_memory_mib()
 
 
 def how_many(seconds: float, budget: float) -> tuple[int, int]:
@@ -127,16 +120,17 @@ def serve(connection: Connection, program: Program, threads: int) -> None:
     """Answer until the parent closes its end. The program's packages are imported here and nowhere else."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if program.keeps_memory:
-        np.empty(31 << 20, np.uint8)  # as in fcnn.ops.layout, which says why
+        # What importing fcnn does, as fcnn.values.allocation explains; no other program's process may import fcnn.
+        np.empty(31 << 20, np.uint8)
     server: Server | None = None
     with contextlib.ExitStack() as stack, contextlib.suppress(EOFError, OSError):
         while True:
-            what, arguments = connection.recv()
+            method, arguments = connection.recv()
             try:
                 if server is None:
                     opened = importlib.import_module(f"bench.{program.module}").opened
                     server = Server(stack.enter_context(opened(threads, program.form)))
-                answer = (True, getattr(server, what)(*arguments))
+                answer = (True, getattr(server, method)(*arguments))
             except Exception as error:
                 answer = (False, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}")
             connection.send(answer)

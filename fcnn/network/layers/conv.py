@@ -3,7 +3,7 @@
 import functools
 
 from fcnn import ops
-from fcnn.network.initializers import Fan, Initializer, xavier, zeros
+from fcnn.network.initializers import Fan, Initializer, check_initializers, xavier, zeros
 from fcnn.network.layer import Functions, Init, Shape, layer_constructor
 from fcnn.network.layers.common import draw_weights, images, with_weights
 from fcnn.ops.window import Padding, out_size, pads_of
@@ -39,6 +39,7 @@ def conv2d(
     conv2d(6, 5, padding=2)
     """
     count = integer("filters", filters, least=1)
+    check_initializers(weights=weights, biases=biases)
     size, steps = pair("kernel", kernel, least=1), pair("stride", stride, least=1)
     pads_of((1, 1), size, steps, padding)  # refuses nonsense here, not at the first image
 

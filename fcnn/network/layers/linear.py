@@ -1,7 +1,7 @@
 """Fully connected layers; the mathematics stands in `fcnn.ops.linear`."""
 
 from fcnn import ops
-from fcnn.network.initializers import Fan, Initializer, xavier, zeros
+from fcnn.network.initializers import Fan, Initializer, check_initializers, xavier, zeros
 from fcnn.network.layer import Functions, Init, Shape, layer_constructor
 from fcnn.network.layers.common import draw_weights, features, with_weights
 from fcnn.values.checks import integer
@@ -27,6 +27,7 @@ def dense(
         weights, biases: how they begin; for deep networks of ReLUs `he()` keeps the variance.
     """
     count = integer("units", units, least=1)
+    check_initializers(weights=weights, biases=biases)
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         (inputs,) = features(f"dense({units})", in_shape)

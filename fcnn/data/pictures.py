@@ -1,0 +1,214 @@
+"""Pictures of any size and kind, made into images such as a network was trained on.
+
+    pixels, steps = prepare(open_picture("seven.jpg"), "mnist")  # uint8 (1, 28, 28); ("inverted", "fitted")
+
+Pillow decodes and scales. It is imported where it is used: nothing else in the library needs it to predict.
+"""
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from fcnn.values.arrays import NDArray, frozen
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+Pixels = NDArray[np.uint8]
+
+SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 28, 28)}
+"""The shape (C, H, W) of each data set's images."""
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+"""The kinds of file that `open_picture` reads."""
+
+MOST_PIXELS = 50_000_000
+"""The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
+
+_LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
+_INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
+_SIDE, _BOX, _CENTRE = 28, 20, 14  # MNIST's pixels: the image, the digit's box, the row and column of its mass
+
+
+class PictureError(ValueError):
+    """A file is no picture to predict from; the message says why, without the file's name."""
+
+
+def open_picture(path: str | os.PathLike[str]) -> "Picture":
+    """Decode a picture, whole, and upright however the camera was held.
+
+    Nothing is decoded before the picture is known to have at most `MOST_PIXELS`.
+
+    Raises:
+        PictureError: it is none of `FORMATS`, damaged or too large.
+        OSError: the file can't be read.
+        ImportError: Pillow is missing.
+    """
+    _check_pillow()
+    with open(path, "rb") as file:
+        return _decoded(file)
+
+
+def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tuple[Pixels, tuple[str, ...]]:
+    """The image that a network trained on a data set gets for a picture, and what was done to make it.
+
+    Args:
+        picture: of any size and mode; where it is transparent, it is laid over white.
+        dataset: what the network was trained on, a name in `SHAPES`. A picture of that size is taken as it is,
+            inverting aside. Any other is, for the digits of "mnist" and "digits", fitted as `fit_figure` does into
+            20x20 and put at its centre of mass; for "fashion_mnist", fitted into the whole of 28x28; and for
+            "cifar10" cropped by `middle_square`.
+        invert: whether light and dark are swapped; None: where a greyscale picture's border is light, as those of the
+            data sets are dark, and never in colour.
+
+    Returns:
+        The image, uint8 (C, H, W), and the steps in order: of "over white", "inverted", "fitted", "scaled to 32x32"
+        those that were taken.
+
+    Raises:
+        PictureError: nothing is on the picture.
+        ValueError: another data set.
+
+    >>> from PIL import Image
+    >>> sheet = Image.new("L", (90, 60), "white")
+    >>> sheet.paste("black", (40, 10, 50, 50))
+    >>> pixels, steps = prepare(sheet, "mnist")
+    >>> pixels.shape, pixels.dtype, steps
+    ((1, 28, 28), dtype('uint8'), ('inverted', 'fitted'))
+    """
+    from PIL import ImageOps
+
+    if dataset not in SHAPES:
+        raise ValueError(f"dataset is one of {', '.join(SHAPES)}, got {dataset!r}")
+    channels, side, _ = SHAPES[dataset]
+    picture, was_transparent = over_white(picture)
+    steps = ["over white"] if was_transparent else []
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if np.ptp(picture.getextrema(), axis=-1).max() < _LEAST_CONTRAST:
+        raise PictureError(" ".join(["nothing is on it; it is all of one colour", *steps]))
+    if invert or (invert is None and channels == 1 and has_light_border(picture)):
+        picture = ImageOps.invert(picture)
+        steps.append("inverted")
+    if picture.size != (side, side):
+        if channels == 3:
+            picture = middle_square(picture, side)
+            steps.append(f"scaled to {side}x{side}")
+        else:
+            clothes = dataset == "fashion_mnist"
+            picture = fit_figure(picture, _SIDE if clothes else _BOX, by_mass=not clothes)
+            steps.append("fitted")
+    pixels = np.asarray(picture)
+    return frozen(np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")), tuple(steps)
+
+
+def over_white(picture: "Picture") -> tuple["Picture", bool]:
+    """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # Pillow's own conversion cuts 16 bits off at 255
+        levels = np.asarray(picture).astype(np.int32)
+        clear = picture.info.get("transparency")
+        hidden = isinstance(clear, int) and bool((levels == clear).any())
+        levels = np.where(levels == clear, 65535, levels) if hidden else levels
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)), hidden
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture, False
+    picture = picture.convert("RGBA")
+    if picture.getchannel("A").getextrema()[0] == 255:
+        return picture, False
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture), True
+
+
+def has_light_border(picture: "Picture") -> bool:
+    """Whether the median of a greyscale picture's outermost pixels is nearer to its lightest than to its darkest."""
+    grey = np.asarray(picture, np.float32)
+    return _border_median(grey) > (float(grey.min()) + float(grey.max())) / 2
+
+
+def middle_square(picture: "Picture", side: int) -> "Picture":
+    """The greatest square in the middle of a picture, scaled to `side` x `side` pixels with anti-aliasing."""
+    from PIL import Image
+
+    width, height = picture.size
+    short = min(width, height)
+    left, top = (width - short) // 2, (height - short) // 2
+    square = picture.crop((left, top, left + short, top + short))  # resize's `box` would let its surroundings bleed in
+    return square.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
+    """MNIST's recipe (LeCun, Cortes & Burges) for a light figure over dark: a greyscale picture of 28x28 pixels.
+
+    The background, taken from the border, becomes 0; the figure's bounding box is scaled into `box` x `box` pixels,
+    keeping its aspect ratio, with anti-aliasing, and stretched to 255, as a thin stroke would fade. Then its centre of
+    mass is put at the middle. MNIST's images have their mass at row and column 14.0, counted from 0.
+
+    Args:
+        picture: greyscale (mode L), not all of one level.
+        box: pixels, at most 28.
+        by_mass: put the figure at its centre of mass; otherwise its box goes in the middle.
+    """
+    from PIL import Image
+
+    grey = np.asarray(picture, np.float32)
+    # A dark figure over light, if it is to be taken as it is, has no background.
+    background = float(grey.min()) if has_light_border(picture) else _border_median(grey)
+    ink = np.clip((grey - background) / (float(grey.max()) - background), 0, 1)
+    rows, columns = (np.flatnonzero((ink > _INK).any(axis=axis)) for axis in (1, 0))
+    figure = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = (max(1, round(box * length / max(figure.shape))) for length in figure.shape)
+    scaled = Image.fromarray(np.ascontiguousarray(figure)).resize((width, height), Image.Resampling.BICUBIC)
+    small = np.clip(np.asarray(scaled), 0, None)
+    small = small / small.max()
+
+    mass = [np.average(np.arange(n), weights=small.sum(axis=axis)) for n, axis in ((height, 1), (width, 0))]
+    corner = [_CENTRE - row for row in mass] if by_mass else [(_SIDE - n) / 2 for n in small.shape]
+    top, left = (min(max(round(start), 0), _SIDE - n) for start, n in zip(corner, small.shape, strict=True))
+    image = np.zeros((_SIDE, _SIDE), np.uint8)
+    image[top : top + height, left : left + width] = np.rint(small * 255)
+    return Image.fromarray(image)
+
+
+def as_picture(pixels: Pixels) -> "Picture":
+    """An image, uint8 (1, H, W) or (3, H, W), as a picture to look at or to save. Raises ImportError without Pillow."""
+    _check_pillow()
+    from PIL import Image
+
+    return Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+
+
+def _decoded(file: BinaryIO) -> "Picture":
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    too_large = f"is more than {MOST_PIXELS:,} pixels; scale it down"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a picture's faults that Pillow can mend
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise PictureError(f"{picture.width:,} x {picture.height:,} {too_large}")
+                picture.load()
+                return ImageOps.exif_transpose(picture)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(f"not a picture, or a damaged one; {', '.join(FORMATS)} can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"it {too_large}") from None
+    except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
+        raise PictureError(f"a damaged picture ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def _border_median(grey: NDArray[Any]) -> float:
+    """The median of the outermost pixels, which are background in most pictures."""
+    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+
+
+def _check_pillow() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("PIL") is None:
+        raise ImportError("pictures are read by Pillow, which is missing; add it with: python -m pip install pillow")

@@ -1,0 +1,235 @@
+"""Pictures to images: what is decoded and what refused, and that images come out as those of the data sets are."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_files import FORMS, enlarged, negative, write_bad_pictures
+from PIL import Image
+
+import fcnn
+from fcnn.data import pictures
+
+DIGIT = fcnn.data.make_digits(fcnn.key(7), 1).x[0, 0]
+
+
+def figure(height, width, size=(300, 200), ink=255, paper=0):
+    """A bar of so many pixels, a little off the centre of a sheet of (height, width)."""
+    sheet = np.full(size, paper, np.uint8)
+    sheet[20 : 20 + height, 30 : 30 + width] = ink
+    return Image.fromarray(sheet)
+
+
+def mass(image):
+    """The centre of mass: row and column."""
+    return [np.average(np.arange(28), weights=image.sum(axis=axis, dtype=float)) for axis in (1, 0)]
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_every_format_is_read(tmp_path, kind):
+    enlarged(DIGIT).save(tmp_path / "a", format=kind)
+    found = np.asarray(pictures.open_picture(tmp_path / "a").convert("L"), float)
+    assert found.shape == (140, 140)
+    assert np.abs(found - np.asarray(enlarged(DIGIT))).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_upright_however_the_camera_was_held(tmp_path, orientation):
+    """EXIF's eight orientations: where the first row and the first column of the file belong."""
+    upright = np.random.default_rng(0).integers(0, 256, (3, 5), np.uint8)
+    rows, columns = {
+        **{1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left")},
+        **{5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom")},
+    }[orientation]
+    stored = upright.T if rows in ("left", "right") else upright
+    stored = stored[::-1] if rows in ("bottom", "right") else stored
+    stored = stored[:, ::-1] if columns in ("bottom", "right") else stored
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(pictures.open_picture(tmp_path / "a.png")), upright)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("text.png", "not a picture, or a damaged one; PNG, JPEG, GIF, BMP, WEBP can be read"),
+        ("empty.png", "not a picture, or a damaged one; PNG, JPEG, GIF, BMP, WEBP can be read"),
+        ("half.png", "a damaged picture ("),
+        ("flipped.png", "a damaged picture ("),
+        ("half.jpg", "a damaged picture (image file is truncated"),
+        ("bomb.png", "it is more than 50,000,000 pixels; scale it down"),
+        ("large.png", "8,000 x 8,000 is more than 50,000,000 pixels; scale it down"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_a_sentence(tmp_path, monkeypatch, name, sentence):
+    monkeypatch.chdir(tmp_path)
+    write_bad_pictures(DIGIT)
+    with pytest.raises(pictures.PictureError) as caught:
+        pictures.open_picture(name)
+    assert str(caught.value).startswith(sentence)
+    assert name not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_file_that_cannot_be_read_raises_what_open_raises(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        pictures.open_picture(tmp_path / "missing.png")
+    with pytest.raises(OSError, match=os.fspath(tmp_path)):
+        pictures.open_picture(tmp_path)
+
+
+def test_without_pillow_a_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    for call in (lambda: pictures.open_picture("a.png"), lambda: pictures.as_picture(DIGIT[None])):
+        with pytest.raises(ImportError, match="Pillow, which is missing; add it with: python -m pip install pillow"):
+            call()
+
+
+@pytest.mark.parametrize("dataset", pictures.SHAPES)
+@pytest.mark.parametrize("form", FORMS)
+def test_images_have_the_shape_of_the_data_set(form, dataset):
+    picture = FORMS[form](DIGIT)
+    before = picture.tobytes()
+    pixels, steps = pictures.prepare(picture, dataset)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, pictures.SHAPES[dataset])
+    assert (pixels.flags.writeable, pixels.flags.c_contiguous) == (False, True)
+    assert steps
+    assert (picture.tobytes(), picture.size) == (before, FORMS[form](DIGIT).size)
+    again, steps = pictures.prepare(pictures.as_picture(pixels), dataset)
+    np.testing.assert_array_equal(again, pixels)
+    assert steps == ()
+
+
+def test_digits_are_prepared_as_mnist_was():
+    sheet = np.full((300, 200), 235, np.uint8)
+    sheet[40:240, 110:150] = 15  # 200 x 40: 20 x 4 in MNIST's box
+    sheet[40:80, 110:190] = 15  # and a bar that moves the mass
+    for dataset in ("mnist", "digits"):
+        pixels, steps = pictures.prepare(Image.fromarray(sheet), dataset)
+        seen = pixels[0].astype(float)
+        assert (seen.min(), seen.max()) == (0, 255)
+        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+        assert (len(rows), len(columns)) == (20, 8)
+        assert np.abs(np.subtract(mass(seen), 14)).max() <= 0.5
+        assert steps == ("inverted", "fitted")
+
+
+def test_clothes_are_prepared_as_fashion_mnist_was():
+    pixels, steps = pictures.prepare(figure(140, 50, ink=200), "fashion_mnist")
+    assert np.flatnonzero(pixels[0].any(axis=1)).tolist() == list(range(28))
+    assert np.flatnonzero(pixels[0].any(axis=0)).tolist() == list(range(9, 19))
+    assert steps == ("fitted",)
+
+
+def test_a_picture_of_the_right_size_is_taken_as_it_is():
+    colours = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    for image, dataset, expected in (
+        (DIGIT, "mnist", (DIGIT[None], ())),
+        (255 - DIGIT, "fashion_mnist", (DIGIT[None], ("inverted",))),
+        (colours, "cifar10", (colours.transpose(2, 0, 1), ())),
+    ):
+        pixels, steps = pictures.prepare(Image.fromarray(image), dataset)
+        np.testing.assert_array_equal(pixels, expected[0])
+        assert steps == expected[1]
+
+
+@pytest.mark.parametrize("invert", [True, False])
+def test_inverting_can_be_demanded_and_forbidden(invert):
+    for image in (DIGIT, 255 - DIGIT):
+        pixels, steps = pictures.prepare(Image.fromarray(image), "mnist", invert)
+        np.testing.assert_array_equal(pixels[0], 255 - image if invert else image)
+        assert steps == (("inverted",) if invert else ())
+    colours = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    pixels, _ = pictures.prepare(Image.fromarray(colours), "cifar10", invert)
+    np.testing.assert_array_equal(pixels.transpose(1, 2, 0), 255 - colours if invert else colours)
+
+
+@pytest.mark.parametrize("invert", [True, False])
+@pytest.mark.parametrize("light", [True, False])
+def test_any_choice_of_inverting_gives_an_image(invert, light):
+    picture = enlarged(DIGIT)
+    pixels, _ = pictures.prepare(negative(picture) if light else picture, "mnist", invert)
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_colour_is_never_inverted_by_itself():
+    paper = Image.new("RGB", (40, 40), "white")
+    paper.paste("black", (15, 15, 25, 25))
+    pixels, steps = pictures.prepare(paper, "cifar10")
+    assert (pixels[:, 0, 0].tolist(), steps) == ([255] * 3, ("scaled to 32x32",))
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_an_empty_sheet_is_refused(dataset):
+    noise = np.random.default_rng(0).integers(240, 255, (50, 50, 3), np.uint8)
+    for picture in (Image.new("L", (28, 28), 0), Image.fromarray(noise)):
+        with pytest.raises(pictures.PictureError, match=r"^nothing is on it; it is all of one colour$"):
+            pictures.prepare(picture, dataset)
+    with pytest.raises(pictures.PictureError, match=r"^nothing is on it; it is all of one colour over white$"):
+        pictures.prepare(Image.new("RGBA", (40, 30), (0, 0, 0, 0)), dataset)
+
+
+def test_another_data_set_is_refused():
+    with pytest.raises(ValueError, match="dataset is one of mnist, fashion_mnist, cifar10, digits, got 'imagenet'"):
+        pictures.prepare(enlarged(DIGIT), "imagenet")
+
+
+def test_what_is_transparent_is_laid_over_white():
+    layer = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
+    assert pictures.over_white(layer)[1] is False
+    layer.putpixel((0, 0), (10, 20, 30, 0))
+    found, was_transparent = pictures.over_white(layer)
+    assert [found.getpixel((x, 0))[:3] for x in (0, 1)] == [(255, 255, 255), (10, 20, 30)]
+    assert was_transparent
+    opaque = Image.new("RGB", (2, 1))
+    assert pictures.over_white(opaque) == (opaque, False)
+
+
+def test_sixteen_bits_become_eight_and_their_transparent_level_white():
+    levels = Image.fromarray(np.array([[0, 257, 32768, 65535]], np.uint16))
+    found, was_transparent = pictures.over_white(levels)
+    assert (np.asarray(found).tolist(), was_transparent) == ([[0, 1, 128, 255]], False)
+    levels.info["transparency"] = 257
+    found, was_transparent = pictures.over_white(levels)
+    assert (np.asarray(found).tolist(), was_transparent) == ([[0, 255, 128, 255]], True)
+
+
+def test_the_middle_square_takes_nothing_from_beside_it():
+    sheet = np.zeros((100, 300, 3), np.uint8)
+    sheet[:, 100:200] = [10, 200, 60]
+    for picture in (Image.fromarray(sheet), Image.fromarray(sheet).transpose(Image.Transpose.TRANSPOSE)):
+        found = np.asarray(pictures.middle_square(picture, 32))
+        assert found.shape == (32, 32, 3)
+        assert (found == [10, 200, 60]).all()
+    assert pictures.middle_square(Image.new("L", (1, 500)), 32).size == (32, 32)
+
+
+@given(st.integers(1, 260), st.integers(1, 150), st.integers(0, 200), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_a_figure_of_any_proportions_fits_into_its_box(height, width, paper, by_mass):
+    box = 20 if by_mass else 28
+    picture = figure(height, width, ink=255, paper=paper)
+    image = np.asarray(pictures.fit_figure(picture, box, by_mass=by_mass))
+    assert (image.dtype, image.shape, image.max()) == (np.uint8, (28, 28), 255)
+    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+    found, expected = (len(rows), len(columns)), [max(1, round(box * n / max(height, width))) for n in (height, width)]
+    assert (np.array(found) <= expected).all()
+    assert max(found) == box
+    middle = mass(image) if by_mass else [(rows[0] + rows[-1]) / 2 + 0.5, (columns[0] + columns[-1]) / 2 + 0.5]
+    assert np.abs(np.subtract(middle, 14)).max() <= 0.5
+
+
+def test_a_border_is_light_or_dark():
+    assert pictures.has_light_border(figure(40, 40, ink=20, paper=200))
+    assert not pictures.has_light_border(figure(40, 40, ink=200, paper=20))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (3, 5, 7)])
+def test_an_image_can_be_looked_at(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    found = np.asarray(pictures.as_picture(pixels))
+    np.testing.assert_array_equal(found if found.ndim == 2 else found.transpose(2, 0, 1), pixels.squeeze())

@@ -1,0 +1,256 @@
+"""Networks there and back, as descriptions, pickles, copies and files; what is none is refused in a sentence."""
+
+import copy
+import json
+import pickle
+import random
+
+import attrs
+import numpy as np
+import pytest
+from cases import CASES, Case
+
+import fcnn
+from fcnn import CheckpointError, Init, Layer, LayerError, Model, build, describe, load_model, save_model
+from fcnn.values.tree import EMPTY, astype
+
+KEY = fcnn.key(0)
+
+
+def twice(*, body: Layer, times: float = 2.0) -> Layer:
+    """times * body(x): a combinator of one's own."""
+
+    def init(key, in_shape):
+        made = body.init(fcnn.fold_in(key, "body"), in_shape)
+        return Init(fcnn.freeze({"body": made.params}), EMPTY, made.out_shape, made.macs)
+
+    def apply(params, state, x, *, train, key=None):
+        out = body.apply(params["body"], EMPTY, x, train=train, key=key)
+        return fcnn.Out(out.y * times, EMPTY, out.cache)
+
+    def backward(params, cache, dy, *, need_dx=True):
+        grads = body.backward(params["body"], cache, dy * times, need_dx=need_dx)
+        return fcnn.Grads(grads.dx, fcnn.freeze({"body": grads.params}))
+
+    return Layer("twice", {"times": times}, {"body": body}, twice, init, apply, backward)
+
+
+OWN = fcnn.serial(flat=fcnn.flatten(), pair=twice(body=fcnn.dense(3, weights=fcnn.he("uniform")), times=3.0))
+NETWORKS = [*CASES, Case("own combinator", OWN, (2, 3, 3))]
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda case: case.name)
+def case(request) -> Case:
+    return request.param
+
+
+def outputs(layer, made, in_shape):
+    x = fcnn.generator(KEY).standard_normal((2, *in_shape)).astype(np.float32)
+    return layer.apply(made.params, made.state, x, train=True, key=KEY).y.tobytes()
+
+
+def assert_same(one, other, in_shape):
+    assert repr(one) == repr(other)
+    made = one.init(KEY, in_shape)
+    assert other.init(KEY, in_shape) == made
+    assert outputs(one, made, in_shape) == outputs(other, made, in_shape)
+
+
+def test_a_network_comes_back_from_its_description(case):
+    assert_same(build(json.loads(json.dumps(describe(case.layer))), layers=[twice]), case.layer, case.in_shape)
+
+
+def test_a_network_pickles_and_a_copy_is_itself(case):
+    assert_same(pickle.loads(pickle.dumps(case.layer)), case.layer, case.in_shape)
+    assert copy.copy(case.layer) is copy.deepcopy(case.layer) is case.layer
+    assert copy.deepcopy({"net": case.layer})["net"] is case.layer
+
+
+@pytest.mark.parametrize("rule", [fcnn.checked, fcnn.without_caches, lambda net: fcnn.hold(net, "*")])
+def test_what_was_rewritten_does_not_pickle_as_what_it_was_made_of(rule):
+    with pytest.raises(TypeError, match="a rewritten layer does not pickle; pickle the network it was made of"):
+        pickle.dumps(rule(fcnn.lenet5()))
+
+
+def node(kind, config=None, **children):
+    return {"kind": kind, "config": config or {}, "children": children}
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (None, "a layer is described by kind, config and children"),
+        ([], "a layer is described by kind"),
+        ({"kind": "relu"}, "a layer is described by kind"),
+        ({**node("relu"), "make": "os.system"}, "a layer is described by kind"),
+        (node(3), "kind is text, got 3"),
+        ({**node("relu"), "config": []}, r"config is a mapping, got \[\]"),
+        (node("os.system"), "no constructor of layers is called 'os.system'; name your own in layers="),
+        (node("lenet5"), "no constructor of layers is called 'lenet5'"),
+        (node("build"), "no constructor of layers is called 'build'"),
+        (node("relu", {"x": 1}), "relu: got an unexpected keyword argument 'x'"),
+        (node("dense", {"units": 2.5}), "dense: units is an integer of at least 1, got 2.5"),
+        (node("dense", {"units": {"a": 1}}), "arguments are plain values, got"),
+        (
+            node("dense", {"units": 2, "weights": {"kind": "he", "config": {"distribution": "x"}}}),
+            'he: he expects "nor',
+        ),
+        (node("dense", {"units": 2, "weights": {"kind": "eval", "config": {}}}), "arguments are plain values"),
+        (
+            node("dense", {"units": 2, "weights": "he()"}),
+            r"dense: weights is an Initializer, such as fcnn\.he\(\), got 'he\(\)'",
+        ),
+        (node("dense", {"units": 2}, bias=node("relu")), "dense is not made of bias"),
+        (node("serial"), "serial: serial expects at least one layer"),
+        (
+            node("serial", a=node("serial", b=node("conv2d", {"filters": 1}))),
+            "^a/b: conv2d: missing a required argument",
+        ),
+        (node("serial", A=node("relu")), "serial: A: the name 'A' does not match"),
+        (node("branch", {"merge": "max"}, a=node("relu")), 'branch: branch expects merge="sum" or merge="concat"'),
+        (node("conv2d", {"filters": 1, "kernel": [[[1]]]}), "plain values"),
+        (node("normalize", {"mean": "a", "std": 1.0}), "normalize: normalize's mean is a number"),
+    ],
+)
+def test_what_is_no_network_is_refused_with_its_path(description, message):
+    with pytest.raises(LayerError, match=message):
+        build(description)
+
+
+def test_descriptions_are_bounded_in_depth_and_size():
+    deep = node("relu")
+    for _ in range(100):
+        deep = node("serial", a=deep)
+    build(deep)
+    with pytest.raises(LayerError, match=r"^(a/){100}a: a description has at most 100 layers one within the other"):
+        build(node("serial", a=deep))
+    many = {f"a{k}": node("relu") for k in range(10_000)}
+    with pytest.raises(LayerError, match="at most 10,000 layers"):
+        build(node("serial", **many))
+
+
+WORDS = [
+    "serial", "conv2d", "dense", "he", "kind", "config", "children", "weights", "a", "", "A/b", None, True, 0, 1, -1,
+    2.5, float("nan"), float("inf"), 10**30, [], {}, [1, 2], "same", "\0", "é" * 200, [[1]],
+    {"kind": "he", "config": {}},
+]  # fmt: skip
+
+
+def mutated(rng, value, depth=0):
+    """A description with something changed somewhere."""
+    if rng.random() < 0.15 or depth > 6:
+        return rng.choice(WORDS)
+    if isinstance(value, dict) and value:
+        name = rng.choice(list(value))
+        change = rng.random()
+        if change < 0.1:
+            return {k: v for k, v in value.items() if k != name}
+        if change < 0.2:
+            return {**value, str(rng.choice(WORDS)): value[name]}
+        return {**value, name: mutated(rng, value[name], depth + 1)}
+    if isinstance(value, list) and value:
+        return [*value[:-1], mutated(rng, value[-1], depth + 1)]
+    return rng.choice(WORDS)
+
+
+def test_mutated_descriptions_give_a_network_or_a_sentence():
+    rng = random.Random(0)
+    originals = [describe(case.layer) for case in CASES]
+    built = longest = 0
+    for _ in range(5_000):
+        description = rng.choice(originals)
+        for _ in range(rng.randrange(1, 4)):
+            description = mutated(rng, description)
+        try:
+            built += isinstance(build(description), Layer)
+        except LayerError as error:
+            longest = max(longest, len(str(error)))
+    assert 0 < longest < 2_000
+    assert 100 < built < 4_900
+
+
+def model_of(case, dtype=np.float32, **more):
+    made = case.layer.init(KEY, case.in_shape)
+    return Model(case.layer, astype(made.params, dtype), astype(made.state, dtype), in_shape=case.in_shape, **more)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_model_comes_back_from_its_file_without_code(case, dtype, tmp_path):
+    model = model_of(case, dtype, classes=["a", "b"], meta={"note": [1, None, "é"]})
+    save_model(tmp_path / "m.npz", model)
+    again = load_model(tmp_path / "m.npz", layers=[twice])
+    assert (again.params, again.state) == (model.params, model.state)
+    assert (again.in_shape, again.classes, dict(again.meta)) == (case.in_shape, ("a", "b"), {"note": [1, None, "é"]})
+    assert_same(again.network, case.layer, case.in_shape)
+
+
+def test_a_layer_of_ones_own_must_be_named(tmp_path):
+    save_model(tmp_path / "m.npz", model_of(NETWORKS[-1]))
+    with pytest.raises(CheckpointError, match=r"m\.npz: its network: pair: no constructor .* 'twice'; name your own"):
+        load_model(tmp_path / "m.npz")
+
+
+def written(path, network, params, in_shape):
+    fcnn.save(path, params, meta={"network": describe(network), "in_shape": in_shape, "classes": []})
+
+
+SMALL = fcnn.serial(fc1=fcnn.dense(4), fc2=fcnn.dense(2))
+
+
+@pytest.mark.parametrize(
+    ("network", "in_shape", "message"),
+    [
+        (
+            fcnn.serial(fc1=fcnn.dense(5), fc2=fcnn.dense(2)),
+            [3],
+            r"fc1: it has w of shape \(5, 3\), the file's params/fc1/w",
+        ),
+        (fcnn.serial(fc1=fcnn.dense(10**9), fc2=fcnn.dense(10**9)), [10**6], r"fc1: it has w of shape \(1000000000, "),
+        (fcnn.serial(fc1=fcnn.dense(10**15), fc2=fcnn.dense(2)), [10**15], "fc1: "),
+        (
+            fcnn.serial(fc1=fcnn.dense(4), bn=fcnn.batch_norm(), fc2=fcnn.dense(2)),
+            [3],
+            "bn: .* the file has no params/bn",
+        ),
+        (fcnn.serial(fc1=fcnn.dense(4), fc3=fcnn.dense(2)), [3], "fc3: .* the file has no params/fc3/w"),
+        (SMALL, [3, 3], r"fc1: dense\(4\) expects \(D,\), got \(3, 3\)"),
+        (SMALL, [-3], "in_shape's lengths is an integer of at least 1, got -3"),
+        (SMALL, [3.0], "in_shape's lengths is an integer of at least 1, got 3.0"),
+        (SMALL, 3, "not iterable"),
+        (SMALL, "3", "in_shape's lengths is an integer"),
+    ],
+)
+def test_a_network_that_the_file_does_not_hold_is_refused(network, in_shape, message, tmp_path):
+    params = SMALL.init(KEY, (3,)).params
+    written(tmp_path / "m.npz", network, params, in_shape)
+    with pytest.raises(CheckpointError, match=f"m.npz: its network: .*{message}"):
+        load_model(tmp_path / "m.npz")
+
+
+def test_more_than_the_network_has_is_refused(tmp_path):
+    params = SMALL.init(KEY, (3,)).params
+    written(tmp_path / "m.npz", fcnn.serial(fc1=fcnn.dense(4)), params, [3])
+    with pytest.raises(CheckpointError, match="unexpected: params/fc2/w"):
+        load_model(tmp_path / "m.npz")
+
+
+def test_arrays_of_other_kinds_are_refused(tmp_path):
+    params = fcnn.tree.map(lambda leaf: leaf.astype(np.int32), SMALL.init(KEY, (3,)).params)
+    written(tmp_path / "m.npz", SMALL, params, [3])
+    with pytest.raises(CheckpointError, match="the file's params/fc1/w is int32"):
+        load_model(tmp_path / "m.npz")
+
+
+def test_a_file_of_parameters_only_says_how_to_load_it(tmp_path):
+    fcnn.save(tmp_path / "p.npz", SMALL.init(KEY, (3,)).params)
+    with pytest.raises(CheckpointError, match=r"doesn't describe its network; load its parameters with fcnn\.load"):
+        load_model(tmp_path / "p.npz")
+
+
+def test_a_model_is_a_value():
+    model = model_of(CASES[0], classes=("a",))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        model.classes = ()
+    with pytest.raises(TypeError):
+        model.meta["a"] = 1
+    assert repr(model) == "Model(conv2d, 57 parameters, inputs (2, 6, 5), 1 classes)"
