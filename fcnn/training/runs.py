@@ -117,13 +117,15 @@ def claimed(path: Path, *, resume: bool) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"can't make the folder {path} ({error.strerror}); choose another") from None
     with lock:
-        if not _locked(lock.fileno()):
+        if not _locked(lock.fileno(), path / _LOCK):
             raise RunError(f"{path} belongs to a run that is going on; choose another folder, or wait for its end")
-        if not resume and (checkpoints(path) or any(_others(path))):
-            raise RunError(f"{path} is not empty; go on with resume, or choose another folder")
-        yield path
-    with contextlib.suppress(OSError):
-        (path / _LOCK).unlink()
+        try:
+            if not resume and any(_others(path)):
+                raise RunError(f"{path} is not empty; go on with resume, or choose another folder")
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                (path / _LOCK).unlink()
 
 
 def _others(path: Path) -> Iterator[Path]:
@@ -131,13 +133,14 @@ def _others(path: Path) -> Iterator[Path]:
     return (one for one in path.iterdir() if one.name != _LOCK and not one.name.endswith(".tmp"))
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, path: Path) -> bool:
+    """Whether this process now holds the lock, which is the file at `path` and not one that was removed meanwhile."""
     try:
         import fcntl
-    except ImportError:  # Windows
+    except ImportError:  # Windows, which doesn't let an open file be removed
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:
         return False
-    return True
