@@ -119,13 +119,18 @@ def start(folder, epochs):
     return process
 
 
+def wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path.name} after {seconds} s"
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
 def test_killed_or_interrupted_anywhere_it_goes_on_to_the_same_bits(tmp_path, sent):
     folder = tmp_path / "run"
     process = start(folder, 5_000)
-    end = time.monotonic() + 60
-    while not (folder / "epoch-02.npz").exists() and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_for(folder / "epoch-02.npz")
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     if sent != signal.SIGKILL:
@@ -209,8 +214,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
 
 def test_a_run_that_was_killed_leaves_no_claim(tmp_path):
     process = start(tmp_path / "run", 5_000)
-    while not (tmp_path / "run" / ".lock").exists():
-        time.sleep(0.01)
+    wait_for(tmp_path / "run" / ".lock")
     process.kill()
     process.communicate()
     for leftover in (tmp_path / "run").glob("epoch-*"):

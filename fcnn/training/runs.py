@@ -7,6 +7,7 @@ time: who works in it holds a lock, which the system lets go of when the process
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
