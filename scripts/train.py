@@ -11,58 +11,27 @@ A run's folder holds a checkpoint an epoch (epoch-01.npz, …), history.json and
 
 import argparse
 import contextlib
-import itertools
 import math
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import attrs
 import numpy as np
-from console import Stop, load_data, progress_bar
+from console import Stop
 from options import INITIALIZERS, MODELS, number, whole
 from ranks import TROUBLE, Ranks, explain, joined
-from run_folder import (
-    INTERRUPTED,
-    Checkpoint,
-    EpochTotals,
-    History,
-    Settings,
-    epoch_file,
-    epoch_files,
-    free_folder,
-    furthest,
-    make_folder,
-    resume_command,
-    save_checkpoint,
-    validation_name,
-    write_history,
-)
+from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, longer, prepare
 
 import fcnn
 from fcnn import parallel
+from fcnn.training import runs
+from fcnn.training.epochs import History, epoch_line, epoch_stream, interruptible
+from fcnn.training.progress import display
+from fcnn.training.runs import Progress, RunFolder
+from fcnn.values.files import replacing
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
 CONCURRENT = {"processes": parallel.processes, "threads": parallel.threads}
-SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
-
-
-@attrs.frozen
-class Setup:
-    """What settings make: the data, the network and how it is trained."""
-
-    train: fcnn.Split
-    validation: fcnn.Split
-    test: fcnn.Split
-    classes: tuple[str, ...]
-    model: fcnn.Layer
-    loss: Any
-    optimizer: fcnn.Transform
-    start: fcnn.TrainState
-    steps: int  # an epoch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,15 +45,19 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
     """Do what the options say; the exit code."""
     try:
-        folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size)
-        first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
-        setup = ranks.all_do(lambda: first or prepare(settings, arguments.data))
-        if checkpoint is None:
-            ranks.first_does(make_folder, folder)
-        # Not where MPI runs: a fork of a process that talks to others is a risk.
-        workers = arguments.workers or ("processes" if sys.platform == "linux" and not arguments.mpi else "threads")
-        concurrent = CONCURRENT[workers](arguments.threads or ranks.cores())
-        train(setup, settings, folder, checkpoint, concurrent, attrs.evolve(ranks, timeout=arguments.timeout))
+        with contextlib.ExitStack() as stack:
+            folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size)
+            # Before anything is loaded, so that no other run can take the folder meanwhile.
+            advice = f"go on with --resume {folder}, or choose another with --out"
+            claim = runs.claimed(folder, resume=checkpoint is not None, advice=advice)
+            ranks.first_does(stack.enter_context, claim)
+            first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
+            setup = ranks.all_do(lambda: first or prepare(settings, arguments.data))
+            # Not where MPI runs: a fork of a process that talks to others is a risk.
+            workers = arguments.workers or ("processes" if sys.platform == "linux" and not arguments.mpi else "threads")
+            concurrent = CONCURRENT[workers](arguments.threads or ranks.cores())
+            ranks = attrs.evolve(ranks, timeout=arguments.timeout)
+            train(setup, settings, folder, checkpoint, concurrent, ranks, arguments.check_finite)
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr)
         return 1
@@ -160,11 +133,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=60.0,
         help="seconds that a rank waits for the others before it ends the run (default 60)",
     )
+    add("--check-finite", action="store_true", help="end with the layer whose output or gradient is not finite first")
     add("--data", metavar="FOLDER", help="where the data set is (default: $FCNN_DATA, the cache, a download)")
     add("--out", metavar="FOLDER", help="the run's folder (default runs/<dataset>-<model>-seed<seed>)")
-    add("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its own settings")
+    add("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its own settings; --epochs may be more")
     arguments = parser.parse_args(argv)
     named = [*given(arguments), *(name for name in ("shards", "out") if getattr(arguments, name))]
+    named = [name for name in named if name != "epochs"]
     if arguments.resume and named:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         parser.error(f"--resume goes on with the run's own settings; leave out {options}")
@@ -178,161 +153,111 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: options[name] for name in names if options.get(name) is not None}
 
 
-def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Checkpoint | None]:
+def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Path | None]:
     """Which run it is: its folder and settings, and the checkpoint from which it goes on."""
-    if arguments.resume:
-        folder = Path(arguments.resume)
-        checkpoint = furthest(folder)
-        settings = checkpoint.settings
-        if settings.ranks != rank_count:
-            raise Stop(
-                f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
-                f"{rank_count}; go on with: {resume_command(folder, settings)}"
-            )
-        return folder, settings, checkpoint
-    named = given(arguments)
-    if arguments.shards:
-        named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
-    settings = Settings(**named, ranks=rank_count)
-    return Path(arguments.out) if arguments.out else free_folder(settings), settings, None
-
-
-def prepare(settings: Settings, root: str | None) -> Setup:
-    """Load the data and make the network."""
-    data = load_data(settings.dataset, root)
-    train, validation = data.train, data.test
-    if settings.train_size:
-        train = train.take(settings.train_size)
-    if settings.validation:
-        if settings.validation >= len(train):
-            raise Stop(f"--validation {settings.validation} leaves no image of {len(train)} to train on")
-        rows = np.arange(len(train))
-        validation = train.take(rows[-settings.validation :])
-        train = train.take(rows[: -settings.validation])
-    in_shape = train.x.shape[1:]
-    weights, biases = INITIALIZERS[settings.init]
-    model = MODELS[settings.model](in_shape, len(data.classes), weights=weights, biases=biases)
-    steps = fcnn.data.steps_per_epoch(len(train), settings.batch_size)
-    optimizer = make_optimizer(settings, steps)
-    start = fcnn.init_state(model, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), in_shape)
-    loss = fcnn.softmax_cross_entropy(settings.label_smoothing)
-    return Setup(train, validation, data.test, data.classes, model, loss, optimizer, start, steps)
-
-
-def make_optimizer(settings: Settings, steps: int) -> fcnn.Transform:
-    """The optimizer with its schedule over the whole run."""
-    total, peak = settings.epochs * steps, settings.lr
-    rate = {
-        "constant": lambda: peak,
-        "step": lambda: fcnn.step_decay(peak, every=math.ceil(total / 3)),
-        "cosine": lambda: fcnn.cosine(peak, steps=total),
-        "warmup": lambda: fcnn.linear_warmup(peak, steps=steps),
-        "one-cycle": lambda: fcnn.piecewise_linear([(0, peak / 5), (0.25 * total, peak), (total, peak / 20)]),
-    }[settings.schedule]()
-    if settings.optimizer == "sgd":
-        optimizer = fcnn.sgd(rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    else:
-        optimizer = getattr(fcnn, settings.optimizer)(rate, weight_decay=settings.weight_decay)
-    return fcnn.chain(fcnn.clip_by_global_norm(settings.clip), optimizer) if settings.clip else optimizer
+    if not arguments.resume:
+        named = given(arguments)
+        if arguments.shards:
+            named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
+        settings = Settings(**named, ranks=rank_count)
+        return Path(arguments.out) if arguments.out else settings.free_folder(), settings, None
+    folder = Path(arguments.resume)
+    path, meta = runs.furthest(folder)
+    try:
+        settings = Settings(**meta["settings"])
+    except (KeyError, TypeError) as error:
+        raise Stop(f"error: the checkpoints in {folder} were not written by this script ({error})") from None
+    if settings.ranks != rank_count:
+        raise Stop(
+            f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
+            f"{rank_count}; go on with: {settings.resume_command(folder)}"
+        )
+    return folder, attrs.evolve(settings, epochs=arguments.epochs or settings.epochs), path
 
 
 def train(
     setup: Setup,
     settings: Settings,
     folder: Path,
-    checkpoint: Checkpoint | None,
+    checkpoint: Path | None,
     concurrent: contextlib.AbstractContextManager[parallel.MapFn],
     ranks: Ranks,
+    check_finite: bool,
 ) -> None:
-    """Fold the step over the epochs that are left, watching from outside."""
-    state, history, totals = setup.start, [], EpochTotals()
+    """Take the epochs that are left from their stream, and keep each."""
+    at, steps = Progress(setup.start), fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size)
     if checkpoint is not None:
-        state = ranks.all_do(lambda: fcnn.load(checkpoint.path, like=setup.start))
-        history, totals = checkpoint.history, checkpoint.totals
-        print(f"going on from {checkpoint.path}, step {state.step} of {settings.epochs * setup.steps}")
+        at = ranks.all_do(lambda: runs.progress_of(checkpoint, fcnn.load_meta(checkpoint), setup.start))
+        longer(Settings(**fcnn.load_meta(checkpoint)["settings"]), settings.epochs, at.state.step, steps)
+        print(f"going on from {checkpoint}, step {at.state.step} of {settings.epochs * steps}")
     announce(setup, settings, folder)
-    stream = fcnn.batches(
-        setup.train,
-        settings.batch_size,
-        fcnn.fold_in(fcnn.key(settings.seed), "batches"),
-        epochs=settings.epochs,
-        start_step=state.step,
-    )
+    kept = RunFolder(folder, setup.meta(settings))
+    network = fcnn.checked(setup.network) if check_finite else setup.network
     # An overflow shows in the loss, which is checked at every step.
-    with concurrent as map_fn, interruptible() as is_interrupted, np.errstate(over="ignore", invalid="ignore"):
-        gradient = fcnn.gradient(setup.model, setup.loss)
+    with (
+        concurrent as map_fn,
+        interruptible() as is_interrupted,
+        display(len(setup.train), wanted=ranks.first) as shown,
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+
+        def validate(state: fcnn.TrainState, split: fcnn.Split = setup.validation) -> fcnn.Evaluation:
+            return fcnn.evaluate(setup.network, state.params, state.layer_state, split, map_fn=map_fn)
+
+        gradient = fcnn.gradient(network, setup.loss)
         if settings.shard_size:
             gradient = parallel.sharded(gradient, settings.shard_size, map_fn)
-        step = fcnn.train_step(setup.model, setup.loss, setup.optimizer, ranks.gradient(gradient))
-        for epoch in range(state.step // setup.steps + 1, settings.epochs + 1):
-            last_step = epoch * setup.steps
-            began = time.perf_counter() - totals.seconds
-            description = f"epoch {epoch}/{settings.epochs}"
-            with progress_bar(description, " images", len(setup.train), totals.images) as bar:
-                for after, record in fcnn.scan(step, state, itertools.islice(stream, last_step - state.step)):
-                    if not math.isfinite(record.loss):
-                        diverged(folder, record.step, epoch)
-                    state, totals = after, totals.after(record, time.perf_counter() - began)
-                    bar.update(record.size)
-                    bar.set_postfix_str(f"loss {record.loss:.3f}, accuracy {totals.accuracy:.2%}", refresh=False)
-                    if state.step < last_step and ranks.any(is_interrupted()):
-                        path = folder / INTERRUPTED
-                        ranks.first_does(save_checkpoint, path, state, setup.model, settings, history, totals)
-                        stopped(path, state, settings)
-            ranks.check_equal(state.params, state.step)
-            found = fcnn.evaluate(setup.model, state.params, state.layer_state, setup.validation, map_fn=map_fn)
-            if not math.isfinite(found.loss):
-                diverged(folder, state.step - 1, epoch)
-            history, totals = [*history, totals.history_item(epoch, found)], EpochTotals()
-            path = epoch_file(folder, epoch)
-            ranks.first_does(save_checkpoint, path, state, setup.model, settings, history, totals)
-            ranks.first_does((folder / INTERRUPTED).unlink, True)
-            ranks.first_does(write_history, folder, settings, history)
-            print(epoch_line(history[-1], settings), flush=True)
-            if epoch < settings.epochs and ranks.any(is_interrupted()):
-                stopped(path, state, settings)
-        result = fcnn.evaluate(setup.model, state.params, state.layer_state, setup.test, map_fn=map_fn)
-    report(setup, settings, folder, history, result)
+        step = fcnn.train_step(setup.network, setup.loss, setup.optimizer, ranks.gradient(gradient))
+        stream = epoch_stream(
+            step,
+            at.state,
+            setup.train,
+            fcnn.fold_in(fcnn.key(settings.seed), "batches"),
+            count=settings.epochs,
+            batch_size=settings.batch_size,
+            totals=at.totals,
+            validate=validate,
+            stop=lambda: ranks.any(is_interrupted()),
+            display=shown,
+        )
+        try:
+            for epoch in stream:
+                at = at.after(epoch)
+                if epoch.item is None:
+                    stopped(ranks.first_does(kept.save_interrupted, at), at, settings, folder)
+                ranks.check_equal(at.state.params, at.state.step)
+                path = ranks.first_does(kept.save_epoch, at)
+                ranks.first_does(draw_curves, folder, settings, at.history)
+                print(epoch_line(epoch.item, settings.epochs, settings.validation_name), flush=True)
+                if epoch.number < settings.epochs and ranks.any(is_interrupted()):
+                    stopped(path, at, settings, folder)
+        except fcnn.DivergedError as error:
+            diverged(folder, error)
+        report(setup, settings, folder, at, validate(at.state, setup.test))
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C (or a scheduler's SIGTERM) wait for the end of the step; a second one stops at once.
+def draw_curves(folder: Path, settings: Settings, history: History) -> None:
+    """curves.png, replaced in one step."""
+    from fcnn.inspection.plots import curves
 
-    So that what is saved is always the state after a whole step, with the numbers that belong to it.
-    """
-    received = False
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal received
-        if received:
-            raise KeyboardInterrupt
-        received = True
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    title = f"{settings.model} on {settings.dataset}: {settings.optimizer}, rate {settings.lr:g}, seed {settings.seed}"
+    with replacing(folder / "curves.png") as file:
+        curves(history, title, settings.validation_name).savefig(file, format="png")
 
 
-def stopped(path: Path, state: fcnn.TrainState, settings: Settings) -> NoReturn:
+def stopped(path: Path | None, at: Progress, settings: Settings, folder: Path) -> NoReturn:
     """End a run that was interrupted; nothing is lost."""
     raise Stop(
-        f"interrupted after step {state.step}; everything is in {path}\n"
-        f"go on with: {resume_command(path.parent, settings)}"
+        f"interrupted after step {at.state.step}; everything is in {path}\n"
+        f"go on with: {settings.resume_command(folder)}"
     )
 
 
-def diverged(folder: Path, step: int, epoch: int) -> NoReturn:
+def diverged(folder: Path, error: fcnn.DivergedError) -> NoReturn:
     """End a run whose loss is no number any more."""
-    kept = epoch_files(folder)
+    kept = runs.checkpoints(folder)
     last = f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was finished, so there is no checkpoint"
-    raise Stop(
-        f"error: the loss is not finite at step {step} (epoch {epoch}); {last}.\n"
-        "Try a smaller --lr, --schedule warmup, or --clip 1."
-    )
+    raise Stop(f"error: {error}; {last}.\nTry a smaller --lr, --schedule warmup, or --clip 1.") from None
 
 
 def announce(setup: Setup, settings: Settings, folder: Path) -> None:
@@ -347,25 +272,15 @@ def announce(setup: Setup, settings: Settings, folder: Path) -> None:
     )
 
 
-def epoch_line(item: dict[str, Any], settings: Settings) -> str:
-    """The line an epoch."""
-    return (
-        f"epoch {item['epoch']:>2}/{settings.epochs}: "
-        f"training loss {item['train_loss']:.4f}, accuracy {item['train_accuracy']:.2%}; "
-        f"{validation_name(settings)} loss {item['validation_loss']:.4f}, accuracy {item['validation_accuracy']:.2%}; "
-        f"{item['seconds']:.1f} s, {item['images_per_second']:,.0f} images/s"
-    )
-
-
-def report(setup: Setup, settings: Settings, folder: Path, history: History, result: fcnn.Evaluation) -> None:
+def report(setup: Setup, settings: Settings, folder: Path, at: Progress, result: fcnn.Evaluation) -> None:
     """Say how it ended."""
-    seconds = sum(item["seconds"] for item in history)
+    seconds = sum(item["seconds"] for item in at.history)
     print(f"\n{fcnn.classification_report(result.predictions, setup.test.y, setup.classes)}\n")
     print(
         f"test accuracy after epoch {settings.epochs}: {result.accuracy:.2%} of {len(setup.test):,} images "
         f"(loss {result.loss:.4f}); {seconds:.1f} s of training"
     )
-    print(f"in {folder}: {epoch_file(folder, settings.epochs).name}, history.json, curves.png")
+    print(f"in {folder}: {RunFolder(folder).epoch_file(settings.epochs).name}, history.json, curves.png")
 
 
 if __name__ == "__main__":

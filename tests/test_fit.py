@@ -73,7 +73,7 @@ def test_the_history_says_what_was_seen():
     assert last["train_loss"] < found.history[0]["train_loss"]
     assert 0 < last["train_accuracy"] < 1
     assert json.loads(json.dumps(found.history)) == list(found.history)
-    assert re.fullmatch(r"Fitted\(2 epochs; epoch  2: training loss .*, accuracy .*; validation loss .*\)", repr(found))
+    assert re.fullmatch(r"Fitted\(2 epochs; epoch 2: training loss .*, accuracy .*; validation loss .*\)", repr(found))
     assert (found.model.network, found.model.in_shape, found.model.classes) == (SMALL, (1, 28, 28), DATA.classes)
     assert found.model.params == found.state.params
 

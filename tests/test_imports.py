@@ -37,8 +37,8 @@ SCRIPT_ROOMS = {
     "options": {"fcnn"},
     "console": {"fcnn"},
     "ranks": {"console", *LIBRARY},
-    "run_folder": {"console", *LIBRARY},
-    "train": {"run_folder", "ranks", "options", "console", *LIBRARY},
+    "settings": {"console", "options", *LIBRARY},
+    "train": {"settings", "ranks", "options", "console", *LIBRARY},
     "predict": {"machine", "options", "console", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import train as script
-from run_folder import epoch_file, epoch_files
 from running import SCRIPTS, runner
 
 import fcnn
+from fcnn.training import runs
+from fcnn.training.runs import RunFolder, checkpoints
 
 SCRIPT = SCRIPTS / "train.py"
 
@@ -95,7 +97,7 @@ def test_a_run_leaves_checkpoints_a_history_and_a_figure(run, digits):
     assert arrays(folder / "epoch-03.npz")["step"] == TOTAL
 
     meta = fcnn.load_meta(folder / "epoch-03.npz")  # names that no later version may change: --resume reads them
-    assert set(meta) == {"settings", "history", "seen", "network", "format"}
+    assert set(meta) == {"settings", "history", "seen", "network", "in_shape", "classes", "format"}
     assert set(meta["seen"]) == {"loss", "correct", "images", "seconds"}
 
 
@@ -224,7 +226,7 @@ def test_resuming_a_finished_run_reports_and_changes_nothing(run):
 
 def test_a_full_disk_costs_the_epoch_and_not_the_run(run, monkeypatch):
     run(*TINY, "--out", "whole")
-    save = fcnn.save
+    save = runs.save
 
     def full_at_the_second(path, *args, **kwargs):
         if path.name == "epoch-02.npz":
@@ -232,7 +234,7 @@ def test_a_full_disk_costs_the_epoch_and_not_the_run(run, monkeypatch):
         save(path, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fcnn, "save", full_at_the_second)
+        patch.setattr(runs, "save", full_at_the_second)
         code, _, err = run(*TINY, "--out", "a")
     assert (code, "No space left on device" in err, "--resume" in err) == (1, True, True)
     assert run("--resume", "a")[0] == 0
@@ -246,7 +248,7 @@ def test_a_loss_that_overflows_ends_the_run_with_a_sentence_and_no_warning(run, 
     assert "the loss is not finite at step 1 (epoch 1); no epoch was finished" in err
     assert "Try a smaller --lr" in err
     assert "test accuracy" not in out
-    assert not list(Path("a").iterdir())
+    assert not Path("a").exists(), "a run that came to nothing leaves nothing behind"
 
 
 def test_a_loss_that_is_no_number_later_leaves_the_earlier_checkpoints(run, monkeypatch):
@@ -285,8 +287,8 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(run):
 
 def test_epochs_are_in_order_beyond_the_99th(tmp_path):
     for epoch in (100, 9, 99, 10):
-        epoch_file(tmp_path, epoch).touch()
-    assert [path.name for path in epoch_files(tmp_path)] == [
+        RunFolder(tmp_path).epoch_file(epoch).touch()
+    assert [path.name for path in checkpoints(tmp_path)] == [
         *("epoch-09.npz", "epoch-10.npz", "epoch-99.npz", "epoch-100.npz")
     ]
 
@@ -299,11 +301,50 @@ def test_resuming_with_other_settings_is_refused(run):
         ["--lr", "0.1"],
         ["--out", "b"],
         ["--shards", "2"],
-        ["--epochs", "9"],
-        ["--epochs", "5"],
+        ["--batch-size", "128"],
     ):
         code, _, err = run("--resume", "a", *options)
         assert (code, f"leave out {options[0]}" in err) == (2, True), options
+
+
+def test_a_finished_run_goes_on_for_more_epochs(run):
+    run(*TINY, "--out", "a")
+    code, out, err = run("--resume", "a", "--epochs", "5")
+    assert (code, err) == (0, "")
+    assert "going on from a/epoch-03.npz, step 15 of 25" in out
+    run(*TINY, "--epochs", "5", "--out", "whole")
+    assert_same_bits("a/epoch-05.npz", "whole/epoch-05.npz")
+    assert epochs("a") == epochs("whole")
+    code, _, err = run("--resume", "a", "--epochs", "4")
+    assert (code, "the run has 5 epochs already; --epochs 4 is less" in err) == (1, True)
+
+
+def test_more_epochs_say_what_they_do_to_the_schedule(run):
+    run(*TINY, "--schedule", "cosine", "--out", "a")
+    code, _, err = run("--resume", "a", "--epochs", "6")
+    assert code == 0
+    assert (
+        "the schedule cosine now spans 6 epochs in place of 3: at step 15 the rate is 0.0005, and would have been 0"
+        in err
+    )
+    assert epochs("a")[-1]["epoch"] == 6
+
+
+def test_checking_for_finite_numbers_changes_nothing_and_names_the_layer(run):
+    run(*TINY, "--out", "a")
+    assert run(*TINY, "--check-finite", "--out", "b")[0] == 0
+    assert_same_bits("a/epoch-03.npz", "b/epoch-03.npz")
+    code, _, err = run(*TINY, "--check-finite", "--optimizer", "sgd", "--lr", "1e30", "--out", "c")
+    assert code == 1
+    assert re.search(r"error: \w+: the (output|gradient of .*) is not finite: [0-9]+ of [0-9]+ numbers", err)
+
+
+def test_a_checkpoint_is_a_model_without_its_code(run, digits):
+    run(*TINY, "--model", "lenet5_bn", "--out", "a")
+    model = fcnn.load_model("a/epoch-03.npz")
+    found = fcnn.evaluate(model.network, model.params, model.state, digits.test)
+    assert found.accuracy == epochs("a")[-1]["validation_accuracy"]
+    assert (model.in_shape, model.classes) == ((1, 28, 28), digits.classes)
 
 
 def test_resuming_what_is_no_run(run, tmp_path):
@@ -312,7 +353,7 @@ def test_resuming_what_is_no_run(run, tmp_path):
         assert (code, f"{folder} holds no checkpoint (epoch-01.npz, …) to go on from" in err) == (1, True)
     fcnn.save("epoch-01.npz", fcnn.freeze({"w": np.ones(1)}))
     code, _, err = run("--resume", ".")
-    assert (code, "were not written by this script" in err) == (1, True)
+    assert (code, "were not written by a run (no 'history')" in err) == (1, True)
 
 
 @pytest.mark.parametrize(

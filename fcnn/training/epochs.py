@@ -167,17 +167,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def epoch_line(item: Mapping[str, Any], of: int | None = None) -> str:
+def epoch_line(item: Item, of: int | None = None, validation_name: str = "validation") -> str:
     """An epoch's item in a line."""
 
-    def told(kind: str) -> str:
-        if item[f"{kind}_loss"] is None:
+    def told(name: str, kind: str) -> str:
+        loss, accuracy = item[f"{kind}_loss"], item[f"{kind}_accuracy"]
+        if loss is None:
             return ""
-        accuracy = item[f"{kind}_accuracy"]
-        return f"loss {item[f'{kind}_loss']:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
+        return f"{name} loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
 
-    parts = [f"training {told('train')}", f"validation {told('validation')}" if told("validation") else ""]
+    parts = [told("training", "train"), told(validation_name, "validation")]
     parts += [", ".join(f"{name} {value:.4g}" for name, value in item.get("metrics", {}).items())]
     parts += [f"{item['seconds']:.1f} s, {item['images_per_second']:,.0f} inputs/s"]
-    number = f"{item['epoch']:>2}" + (f"/{of}" if of else "")
+    number = f"{item['epoch']:>2}/{of}" if of else str(item["epoch"])
     return f"epoch {number}: " + "; ".join(filter(None, parts))

@@ -19,7 +19,7 @@ from fcnn.network.layer import Layer
 from fcnn.network.model import Model
 from fcnn.training import parallel, runs
 from fcnn.training.checkpoint import load, network_meta
-from fcnn.training.epochs import EpochTotals, History, epoch_line, epoch_stream, interruptible
+from fcnn.training.epochs import History, epoch_line, epoch_stream, interruptible
 from fcnn.training.losses import Loss, softmax_cross_entropy
 from fcnn.training.optim import Transform, adam
 from fcnn.training.progress import display
@@ -176,16 +176,15 @@ def fit(
         if _has_waited(at.history, patience):
             return fitted(at)
         for epoch in stream:
-            history = at.history if epoch.item is None else (*at.history, epoch.item)
-            at = Progress(epoch.state, history, EpochTotals() if epoch.item is not None else epoch.totals)
-            if epoch.item is not None and patience is not None and _best(history) == len(history):
+            at = at.after(epoch)
+            if epoch.item is not None and patience is not None and _best(at.history) == len(at.history):
                 kept = epoch.state
             if run is not None:
                 saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
             if epoch.item is None or (asked() and epoch.number < epochs):
                 where = f"everything is in {saved}; go on with resume=True" if run else "it is in this error's `fitted`"
                 raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at))
-            if _has_waited(history, patience):
+            if _has_waited(at.history, patience):
                 break
         return fitted(at)
 

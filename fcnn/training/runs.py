@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from fcnn.training.checkpoint import load, load_meta, save
-from fcnn.training.epochs import EpochTotals, History, Item
+from fcnn.training.epochs import Epoch, EpochTotals, History, Item
 from fcnn.training.step import TrainState
 from fcnn.values.files import replacing
 
@@ -34,6 +34,12 @@ class Progress:
     state: TrainState
     history: History = ()
     totals: EpochTotals = attrs.field(factory=EpochTotals)  # of the epoch that has begun
+
+    def after(self, epoch: Epoch) -> "Progress":
+        """Where a run is with one more epoch, or a part of one, from the stream of epochs."""
+        if epoch.item is None:
+            return Progress(epoch.state, self.history, epoch.totals)
+        return Progress(epoch.state, (*self.history, epoch.item))
 
 
 @attrs.frozen
@@ -97,7 +103,7 @@ def furthest(folder: Path) -> tuple[Path, dict[str, Any]]:
     try:
         path = max(found, key=lambda path: (len(metas[path]["history"]), metas[path]["seen"]["images"]))
     except (KeyError, TypeError) as error:
-        raise RunError(f"the checkpoints in {folder} are not those of a run ({error!r} is missing)") from None
+        raise RunError(f"the checkpoints in {folder} were not written by a run (no {error})") from None
     return path, metas[path]
 
 
@@ -107,11 +113,13 @@ def progress_of(path: Path, meta: Mapping[str, Any], like: TrainState) -> Progre
 
 
 @contextlib.contextmanager
-def claimed(path: Path, *, resume: bool) -> Iterator[Path]:
+def claimed(path: Path, *, resume: bool, advice: str = "go on with resume, or choose another folder") -> Iterator[Path]:
     """Make or open a run's folder and hold it while the block runs.
 
-    Raises RunError if another process holds it, or if it isn't empty and `resume` is false: no run is overwritten.
+    Raises RunError if another process holds it, or if it isn't empty and `resume` is false, as no run is overwritten;
+    then with the `advice`.
     """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / _LOCK, "a")  # noqa: SIM115 (it stays open as long as the folder is held)
@@ -122,11 +130,14 @@ def claimed(path: Path, *, resume: bool) -> Iterator[Path]:
             raise RunError(f"{path} belongs to a run that is going on; choose another folder, or wait for its end")
         try:
             if not resume and any(_others(path)):
-                raise RunError(f"{path} is not empty; go on with resume, or choose another folder")
+                raise RunError(f"{path} is not empty; {advice}")
             yield path
         finally:
             with contextlib.suppress(OSError):
                 (path / _LOCK).unlink()
+            with contextlib.suppress(OSError):
+                for folder in new:  # a run that came to nothing leaves nothing behind
+                    folder.rmdir()
 
 
 def _others(path: Path) -> Iterator[Path]:
