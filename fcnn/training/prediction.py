@@ -1,0 +1,87 @@
+"""What a model says of inputs whose targets nobody knows."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fcnn.data.types import Split
+from fcnn.network.model import Model
+from fcnn.ops import softmax
+from fcnn.training.step import evaluate
+from fcnn.values.arrays import Array, NDArray, frozen
+
+
+@attrs.frozen(eq=False)
+class Predictions:
+    """What a model says of N inputs.
+
+    outputs: the network's scores of K classes, (N, K).
+    probabilities: their softmax, float64 (N, K).
+    classes: the likeliest class of each, int64 (N,), 0 to K - 1.
+    names: of the K classes; their numbers where the model has no names.
+    """
+
+    outputs: Array = attrs.field(repr=False)
+    probabilities: NDArray[np.float64] = attrs.field(repr=False)
+    classes: NDArray[np.int64]
+    names: tuple[str, ...] = attrs.field(repr=False)
+
+
+def predict(
+    model: Model, x: Array, *, batch_size: int = 125, map_fn: Callable[..., Iterable[Any]] = map
+) -> Predictions:
+    """Tell the classes of inputs apart, in evaluation mode.
+
+    Args:
+        model: a network whose outputs are scores as `softmax_cross_entropy` takes them, not yet probabilities.
+        x: images (N, C, H, W) or features (N, D) of the model's `in_shape`, at least one: uint8 grey levels, of which
+            floats 0 to 1 are made as in training, or floats as they are.
+        batch_size, map_fn: as `evaluate` takes them; the outputs don't depend on them.
+
+    Raises:
+        TypeError: x is no array of uint8 or floats.
+        ValueError: x has another shape; or the outputs are not the scores (N, K) of two classes or more, each with a
+            name of its own if any has one; or they are not finite.
+
+    >>> import fcnn
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(64, 1)
+    >>> split = fcnn.Split(x, (x[:, 0] > 0).astype(int))
+    >>> data = fcnn.Dataset(split, split, classes=("below", "above"))
+    >>> network = fcnn.serial(fcnn.dense(8), fcnn.relu(), fcnn.dense(2))
+    >>> model = fcnn.fit(network, data, epochs=40, batch_size=8).model
+    >>> found = predict(model, np.array([[-0.9], [0.5]], np.float32))
+    >>> [found.names[k] for k in found.classes]
+    ['below', 'above']
+    """
+    if np.shape(x)[1:] != model.in_shape or not len(x):
+        expected = ", ".join(["N", *map(str, model.in_shape)])
+        raise ValueError(
+            f"predict expects at least one input, in the shape that the network takes, ({expected}), got {np.shape(x)}"
+        )
+    split = Split(x, np.zeros(len(x), np.int64))  # labels, as evaluate asks for some
+    with np.errstate(over="ignore", invalid="ignore"):  # it shows in the outputs, which are checked
+        outputs = evaluate(
+            model.network, model.params, model.state, split, batch_size=batch_size, loss=_none, map_fn=map_fn
+        ).outputs
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"predict expects a network whose outputs are the scores (N, K) of two classes or more, got {outputs.shape}"
+        )
+    names = model.classes or tuple(map(str, range(outputs.shape[1])))
+    if len(names) != outputs.shape[1] or len(set(names)) < len(names):
+        raise ValueError(f"predict expects different names for the network's {outputs.shape[1]} outputs, got {names}")
+    if not np.isfinite(outputs).all():
+        raise ValueError(
+            "the network's outputs are not finite, its training diverged or its inputs are not finite either; "
+            "use an earlier checkpoint, or look at the inputs"
+        )
+    probabilities = frozen(softmax(outputs.astype(np.float64))[0])
+    classes = frozen(probabilities.argmax(axis=1).astype(np.int64, copy=False))
+    return Predictions(outputs, probabilities, classes, names)
+
+
+def _none(outputs: Array, targets: Any) -> tuple[float, Array]:
+    """The loss of a network whose targets nobody knows."""
+    return np.nan, outputs
