@@ -82,6 +82,53 @@ def test_a_file_that_cannot_be_read_raises_what_open_raises(tmp_path):
         pictures.open_picture(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("text.png", "not a picture, or a damaged one"),
+        ("blank.png", "nothing is on it; it is all of one colour"),
+        ("folder.png", "a folder, not a file"),
+        ("pipe.png", "not a file"),
+        ("missing.png", "no such file"),
+        ("a" * 5000, r"it can't be read \(File name too long\)"),
+        ("a\0b", "no such file"),
+    ],
+)
+def test_whatever_a_path_is_reading_a_picture_ends_with_a_sentence(tmp_path, monkeypatch, name, sentence):
+    monkeypatch.chdir(tmp_path)
+    write_bad_pictures(DIGIT)
+    with pytest.raises(pictures.PictureError, match=f"^{sentence}"):
+        pictures.read_picture(name, "mnist")
+
+
+def test_a_picture_is_read_and_prepared(tmp_path):
+    negative(enlarged(DIGIT)).save(tmp_path / "a.png")
+    for invert in (None, False):
+        pixels, steps = pictures.read_picture(tmp_path / "a.png", "mnist", invert)
+        expected, its_steps = pictures.prepare(negative(enlarged(DIGIT)), "mnist", invert)
+        np.testing.assert_array_equal(pixels, expected)
+        assert steps == its_steps
+
+
+def test_classes_and_shapes_are_those_of_the_data_sets():
+    digits = fcnn.data.load("digits")
+    assert set(pictures.SHAPES) == set(pictures.CLASSES) == set(fcnn.data.DATASETS)
+    assert (pictures.SHAPES["digits"], pictures.CLASSES["digits"]) == (digits.train.in_shape, digits.classes)
+
+
+@pytest.mark.parametrize("name", pictures.SHAPES)
+def test_a_data_set_is_known_by_its_shape_and_classes(name):
+    found = pictures.dataset_like(list(pictures.SHAPES[name]), list(pictures.CLASSES[name]))
+    assert found == ("mnist" if name == "digits" else name)
+    assert pictures.CLASSES[found] == pictures.CLASSES[name]
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (784,), ()])
+def test_no_data_set_has_inputs_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"as images \(1, 28, 28\) or \(3, 32, 32\), the network takes \(.*call fcnn"):
+        pictures.dataset_like(shape)
+
+
 def test_without_pillow_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     for call in (lambda: pictures.open_picture("a.png"), lambda: pictures.as_picture(DIGIT[None])):

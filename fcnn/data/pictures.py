@@ -1,17 +1,20 @@
 """Pictures of any size and kind, made into images such as a network was trained on.
 
-    pixels, steps = prepare(open_picture("seven.jpg"), "mnist")  # uint8 (1, 28, 28); ("inverted", "fitted")
+    pixels, steps = read_picture("seven.jpg", "mnist")  # uint8 (1, 28, 28); ("inverted", "fitted")
 
 Pillow decodes and scales. It is imported where it is used: nothing else in the library needs it to predict.
 """
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
+from fcnn.values.files import why_unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -20,6 +23,20 @@ Pixels = NDArray[np.uint8]
 
 SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 28, 28)}
 """The shape (C, H, W) of each data set's images."""
+
+CLASSES = {name: SOURCES["mnist" if name == "digits" else name].classes for name in SHAPES}
+"""The names of each data set's classes."""
+
+RECIPES = """\
+A picture may have any size and be grey, coloured, transparent (it is laid over white) or of 16 bits. It is made into an
+image such as the network was trained on:
+- digits as MNIST was made: light on dark (a picture is inverted if its border's median is nearer to its lightest pixel
+  than to its darkest), the background black and the strongest ink white; the digit's bounding box scaled into 20x20,
+  keeping its aspect ratio, with anti-aliasing; its centre of mass put at the centre of 28x28. A picture of 28x28 is
+  taken as it is, except that it may be inverted;
+- clothes as Fashion-MNIST: the same, but the box scaled into the whole of 28x28 and put in its middle;
+- cifar10: the middle square scaled to 32x32, with anti-aliasing; colours are not inverted."""
+"""What `prepare` does, for people who have pictures and don't read programs."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 """The kinds of file that `open_picture` reads."""
@@ -34,6 +51,18 @@ _SIDE, _BOX, _CENTRE = 28, 20, 14  # MNIST's pixels: the image, the digit's box,
 
 class PictureError(ValueError):
     """A file is no picture to predict from; the message says why, without the file's name."""
+
+
+def read_picture(
+    path: str | os.PathLike[str], dataset: str, invert: bool | None = None
+) -> tuple[Pixels, tuple[str, ...]]:
+    """The image that a network trained on a data set gets for the picture in a file: see `prepare`.
+
+    Raises PictureError also where there is no file, but a folder, a pipe or nothing; ImportError without Pillow.
+    """
+    if reason := why_unreadable(path):
+        raise PictureError(reason)
+    return prepare(open_picture(path), dataset, invert)
 
 
 def open_picture(path: str | os.PathLike[str]) -> "Picture":
@@ -51,15 +80,33 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
         return _decoded(file)
 
 
+def dataset_like(in_shape: Sequence[int], classes: Sequence[str] = ()) -> str:
+    """As whose images pictures are prepared for a model that doesn't say what it was trained on.
+
+    It is the first data set in `SHAPES` with images of that shape and such classes, or else the first with images of
+    that shape. Raises ValueError if there is none.
+
+    >>> dataset_like((3, 32, 32)), dataset_like((1, 28, 28), ["even", "odd"])
+    ('cifar10', 'mnist')
+    >>> dataset_like((1, 28, 28), CLASSES["fashion_mnist"])
+    'fashion_mnist'
+    """
+    alike = [name for name, shape in SHAPES.items() if shape == tuple(in_shape)]
+    if not alike:
+        raise ValueError(
+            f"pictures are prepared as images {' or '.join(map(str, dict.fromkeys(SHAPES.values())))}, the network "
+            f"takes {tuple(in_shape)}; make its inputs yourself and call fcnn.predict(model, inputs)"
+        )
+    return next((name for name in alike if CLASSES[name] == tuple(classes)), alike[0])
+
+
 def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tuple[Pixels, tuple[str, ...]]:
     """The image that a network trained on a data set gets for a picture, and what was done to make it.
 
     Args:
         picture: of any size and mode; where it is transparent, it is laid over white.
-        dataset: what the network was trained on, a name in `SHAPES`. A picture of that size is taken as it is,
-            inverting aside. Any other is, for the digits of "mnist" and "digits", fitted as `fit_figure` does into
-            20x20 and put at its centre of mass; for "fashion_mnist", fitted into the whole of 28x28; and for
-            "cifar10" cropped by `middle_square`.
+        dataset: what the network was trained on, a name in `SHAPES`; `RECIPES` says what is done for each. A picture of
+            the images' size is taken as it is, inverting aside.
         invert: whether light and dark are swapped; None: where a greyscale picture's border is light, as those of the
             data sets are dark, and never in colour.
 

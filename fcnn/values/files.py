@@ -1,4 +1,4 @@
-"""Files: written in one step, and archives of arrays read within bounds.
+"""Files: written in one step, asked whether they can be read, and archives of arrays read within bounds.
 
 Writing is atomic: a reader sees the old file or the new one, never half of one. Reading an `.npz` never unpickles, and
 takes no more memory than the caller allows for each array, whatever the file claims.
@@ -46,6 +46,27 @@ def replacing(target: Path) -> Iterator[Any]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def why_unreadable(path: str | os.PathLike[str]) -> str | None:
+    """Why a path can't be read as a file, without the path; None if it can.
+
+    Asked before a file is opened, this keeps a pipe from being waited for.
+
+    >>> why_unreadable("missing.npz"), why_unreadable(os.curdir)
+    ('no such file', 'a folder, not a file')
+    """
+    try:
+        if Path(path).is_dir():
+            return "a folder, not a file"
+        if not Path(path).exists():
+            return "no such file"
+        if not Path(path).is_file():
+            return "not a file"
+        with open(path, "rb"):
+            return None
+    except (OSError, ValueError) as error:
+        return f"it can't be read ({getattr(error, 'strerror', None) or error})"
 
 
 class DamagedFileError(ValueError):
