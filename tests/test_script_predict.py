@@ -335,13 +335,16 @@ def files(folder, bad_files):
     shutil.copytree(bad_files, folder, dirs_exist_ok=True)
 
 
-BARE = "the file doesn't say which network it holds (its meta has no settings of scripts/train.py); name it, such as "
+BARE = (
+    "the file doesn't say which network it holds "
+    "(its meta neither describes one nor has settings of scripts/train.py); name it, such as "
+)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["missing.npz"], "missing.npz: no such file; MODEL.npz is a checkpoint of scripts/train.py"),
+        (["missing.npz"], "missing.npz: no such file; MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit"),
         (["folder.npz"], "folder.npz: a folder, not a file; MODEL.npz is"),
         (["empty.npz"], "empty.npz: not a whole .npz file"),
         (["text.npz"], "text.npz: not a whole .npz file"),
