@@ -218,13 +218,14 @@ def save_prepared(examples: Sequence[Example], found: Sequence[dict[str, Any]], 
 
 def as_table(found: Sequence[dict[str, Any]], top: int) -> str:
     """The results for people, and the accuracy over rows."""
-    table = [("source", "prediction", "probability", "runners-up", "truth", "prepared")]
+    table = [["source", "prediction", "probability", "runners-up", "truth", "prepared"]]
     for item in found:
         (best, share), *others = sorted(item["probabilities"].items(), key=lambda pair: -pair[1])[:top]
         runners_up = ", ".join(f"{name} {probability:.2%}" for name, probability in others)
         truth = item.get("truth_label", "") + ("" if item.get("right", True) else "  wrong")
         steps = ", ".join(item.get("preparation", ()))
-        table.append(tuple(map(printable, (item["source"], best, f"{share:>11.2%}", runners_up, truth, steps))))
+        cells = item["source"], best, f"{share:>11.2%}", runners_up, truth, steps
+        table.append([printable(cell) for cell in cells])
     columns = [column for column in zip(*table, strict=True) if any(column[1:]) or column[0] == "runners-up"]
     widths = [max(map(len, column)) for column in columns]
     lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in zip(*columns, strict=True)]

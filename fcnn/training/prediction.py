@@ -38,7 +38,7 @@ def predict(
         model: a network whose outputs are scores as `softmax_cross_entropy` takes them, not yet probabilities.
         x: images (N, C, H, W) or features (N, D) of the model's `in_shape`, at least one: uint8 grey levels, of which
             floats 0 to 1 are made as in training, or floats as they are.
-        batch_size, map_fn: as `evaluate` takes them; the outputs don't depend on them.
+        batch_size, map_fn: as `evaluate` takes them.
 
     Raises:
         TypeError: x is no array of uint8 or floats.
