@@ -30,7 +30,7 @@ _STYLE = """
 .fcnn thead th, .fcnn i { font-style: normal; color: var(--jp-content-font-color2, inherit); }
 .fcnn ul.lines { list-style: none; margin: 0; padding: 0; max-width: 64em; min-width: max-content; }
 .fcnn li ul.lines { max-width: none; }
-.fcnn li > span, .fcnn summary > span { display: flex; column-gap: 1em; }
+.fcnn li > span, .fcnn summary > span { display: flex; column-gap: 1em; align-items: baseline; }
 .fcnn summary > span { display: inline-flex; width: calc(100% - 1.1em); vertical-align: top; }
 .fcnn b { min-width: 5em; }
 .fcnn span > code { max-width: 40em; padding: 0; background: none; color: inherit; white-space: pre-wrap; }
