@@ -242,7 +242,8 @@ def draw_curves(folder: Path, settings: Settings, history: History) -> None:
 
     title = f"{settings.model} on {settings.dataset}: {settings.optimizer}, rate {settings.lr:g}, seed {settings.seed}"
     with replacing(folder / "curves.png") as file:
-        curves(history, title, settings.validation_name).savefig(file, format="png")
+        figure = curves(history, title, settings.validation_name, loss_name="cross-entropy (nats)")
+        figure.savefig(file, format="png")
 
 
 def stopped(path: Path | None, at: Progress, settings: Settings, folder: Path) -> NoReturn:

@@ -8,9 +8,10 @@ import numpy as np
 
 from fcnn.network.layer import Grads, Layer, Out
 from fcnn.network.rewriting import rewrite
+from fcnn.values import html
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.keys import Key
-from fcnn.values.tree import Tree
+from fcnn.values.tree import Tree, flatten
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -31,6 +32,18 @@ class Trace:
     def __repr__(self) -> str:
         back = f", gradients of {len(self.gradients)}" if self.gradients else ""
         return f"Trace(outputs of {len(self.outputs)} layers{back})"
+
+    def _repr_html_(self) -> str:
+        """The shapes and the spread of what was noted."""
+        parts = [("outputs", self.outputs), ("gradients of the outputs", self.gradients)]
+        parts += [("gradient of the input", {"dx": self.dx})] if self.dx is not None else []
+        parts += [("gradients of the parameters", flatten(self.grads))] if self.grads else []
+        folds = [
+            html.fold(heading, html.arrays([(path or "the network", array) for path, array in found.items()]))
+            for heading, found in parts
+            if found
+        ]
+        return html.view(html.fold(f"Trace: {html.counted(len(self.outputs), 'layer')}", *folds))
 
 
 def trace(
@@ -108,7 +121,9 @@ def grad_cam(
 
     R. Selvaraju et al., ICCV 2017 (arXiv 1610.02391), equations 1 and 2: with A the outputs (N, C, h, w) of a layer and
     a_c the mean over its pixels of d score / d A_c, the map is relu(sum over c of a_c A_c); here it is scaled to the
-    images' size, bilinearly, and to a greatest value of 1 (a map without anything positive stays 0).
+    images' size, bilinearly, and to a greatest value of 1 (a map without anything positive stays 0). Convolutions
+    without padding look at the image's middle only, and their map is spread over all of it: what is warm there lies a
+    little further out than what was looked at.
 
     Args:
         network, params, state: a classifier of images, whose outputs (N, K) are scores, and its values.

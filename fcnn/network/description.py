@@ -10,7 +10,7 @@ from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.initializers import Initializer, constant, he, kaiming_uniform, lecun, xavier, zeros
 from fcnn.network.layer import Init, Layer, LayerError, Shape
-from fcnn.network.rewriting import rewrite
+from fcnn.network.rewriting import leaves, rewrite
 from fcnn.values.keys import Key, key
 from fcnn.values.tree import size
 
@@ -119,7 +119,8 @@ def summary(layer: Layer, in_shape: Shape) -> str:
 
     Raises LayerError, with the path, where the shapes don't fit.
     """
-    made, rows = _inits(layer, tuple(in_shape))
+    found = inits(layer, in_shape)
+    made, rows = found[""], [(path, one, found[path]) for path, one in leaves(layer) if path in found]
     table = [["path", "layer", "output", "parameters", "multiply-adds", "activations"]]
     for path, one, its in rows:
         counts = [f"{number:,}" if number else "" for number in (size(its.params), its.macs)]
@@ -137,23 +138,24 @@ def summary(layer: Layer, in_shape: Shape) -> str:
     return "\n".join([lines[0], rule, *lines[1:], rule, ", ".join(total)])
 
 
-def _inits(layer: Layer, in_shape: Shape) -> tuple[Init, list[tuple[str, Layer, Init]]]:
-    """What `init` of the network gives, and of every layer without children, in order; each is asked once.
+def inits(layer: Layer, in_shape: Shape) -> dict[str, Init]:
+    """What `init` of the network and of every layer in it gives, by path, "" for the network; each is asked once.
 
     The network runs its own `init`, in which each layer notes what it gave: so no combinator need be known.
+
+    Raises LayerError, with the path, where the shapes don't fit.
     """
-    found: dict[str, tuple[str, Layer, Init]] = {}
+    found: dict[str, Init] = {}
 
     def noting(path: str, one: Layer) -> Layer:
         def init(key: Key, in_shape: Shape, /) -> Init:
-            made = one.init(key, in_shape)
-            if not one.children:
-                found[path] = path, one, made
-            return made
+            found[path] = one.init(key, in_shape)
+            return found[path]
 
         return attrs.evolve(one, init=init)
 
-    return rewrite(layer, noting).init(key(0), in_shape), list(found.values())
+    rewrite(layer, noting).init(key(0), tuple(in_shape))
+    return found
 
 
 def _memory(*shapes: Shape) -> str:

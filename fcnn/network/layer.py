@@ -15,12 +15,13 @@ A layer is one immutable record of three pure functions. A network is a layer to
   where that is read-only too.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
 
+from fcnn.values import html
 from fcnn.values.arrays import Array
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key
@@ -110,6 +111,9 @@ class Layer:
     def __repr__(self) -> str:
         return as_call(self.kind, self.config, self.children)
 
+    def _repr_html_(self) -> str:
+        return html.view(html.outline(outline(self)))
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The three functions are closures, which don't pickle; what made them does.
         if self.rewritten:
@@ -125,6 +129,13 @@ class Layer:
 
 def _made(make: Callable[..., Layer], config: Mapping[str, Any], children: Mapping[str, Layer]) -> Layer:
     return make(**config, **children)
+
+
+def outline(layer: Layer, facts: Callable[[str], Sequence[str]] = lambda path: (), path: str = "") -> html.Line:
+    """A layer and what it is made of as lines; `facts(path)` is what is known of the layer at a path."""
+    code = as_call(layer.kind, layer.config) if layer.config or not layer.children else layer.kind
+    inner = [outline(child, facts, f"{path}/{name}" if path else name) for name, child in layer.children.items()]
+    return html.Line(path.rpartition("/")[2], f"{code}, held" if layer.held else code, facts(path), inner)
 
 
 class LayerError(ValueError):

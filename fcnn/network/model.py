@@ -6,7 +6,9 @@ from typing import Any
 
 import attrs
 
-from fcnn.network.layer import Layer, LayerError, Shape
+from fcnn.network.description import inits
+from fcnn.network.layer import Layer, LayerError, Shape, outline
+from fcnn.values import html
 from fcnn.values.checks import integer
 from fcnn.values.tree import EMPTY, Tree, size
 
@@ -48,3 +50,24 @@ class Model:
     def __repr__(self) -> str:
         named = f", {len(self.classes)} classes" if self.classes else ""
         return f"Model({self.network.kind}, {size(self.params):,} parameters, inputs {self.in_shape}{named})"
+
+    def _repr_html_(self) -> str:
+        """The layers with their output shapes, parameters and multiply-adds for one input."""
+        notes = [f"classes: {', '.join(self.classes)}"] if self.classes else []
+        notes += [f"meta: {dict(self.meta)}"] if self.meta else []
+        try:
+            made = inits(self.network, self.in_shape)
+        except ValueError as error:
+            made = {}
+            notes += [f"It takes no inputs of this shape: {error}"]
+
+        def facts(path: str) -> list[str]:
+            if path not in made:
+                return []
+            params, _, shape, macs = made[path]
+            counts = ((size(params), "parameter"), (macs, "multiply-add"))
+            return [f"→ {shape}", *(html.counted(number, noun) if number else "" for number, noun in counts)]
+
+        heading = f"Model: inputs {self.in_shape}, {html.counted(size(self.params), 'parameter')}"
+        lines = html.outline(outline(self.network, facts))
+        return html.view(html.fold(heading, *map(html.paragraph, notes), lines))

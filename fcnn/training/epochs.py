@@ -14,10 +14,21 @@ import attrs
 from fcnn.data.batching import batches, steps_per_epoch
 from fcnn.data.types import BatchTransform, Split
 from fcnn.training.step import Evaluation, Record, Step, TrainState, scan
+from fcnn.values import html
 from fcnn.values.keys import Key
 
 Item: TypeAlias = Mapping[str, Any]  # what is known of a finished epoch, ready for JSON
 History: TypeAlias = tuple[Item, ...]
+
+_COLUMNS = {  # of a table of epochs: what each key of an item is called, and how its values are written
+    "epoch": ("epoch", "d"),
+    "train_loss": ("training loss", ".4g"),
+    "train_accuracy": ("training accuracy", ".2%"),
+    "validation_loss": ("validation loss", ".4g"),
+    "validation_accuracy": ("validation accuracy", ".2%"),
+    "seconds": ("seconds", ".1f"),
+    "images_per_second": ("inputs a second", ",.0f"),
+}
 
 
 class DivergedError(ArithmeticError):
@@ -181,3 +192,16 @@ def epoch_line(item: Item, of: int | None = None, validation_name: str = "valida
     parts += [f"{item['seconds']:.1f} s, {item['images_per_second']:,.0f} inputs/s"]
     number = f"{item['epoch']:>2}/{of}" if of else str(item["epoch"])
     return f"epoch {number}: " + "; ".join(filter(None, parts))
+
+
+def epochs_table(history: History) -> html.Markup:
+    """The items of a history as a table, without the columns of which nothing is known."""
+    keys = [key for key in _COLUMNS if any(item.get(key) is not None for item in history)]
+    metrics = list(dict.fromkeys(name for item in history for name in item.get("metrics", {})))
+
+    def cells(item: Item) -> list[str]:
+        known = [(item.get(key), _COLUMNS[key][1]) for key in keys]
+        known += [(item.get("metrics", {}).get(name), ".4g") for name in metrics]
+        return ["" if value is None else format(value, form) for value, form in known]
+
+    return html.table([*(_COLUMNS[key][0] for key in keys), *metrics], history, cells)

@@ -19,14 +19,14 @@ from fcnn.network.layer import Layer
 from fcnn.network.model import Model
 from fcnn.training import parallel, runs
 from fcnn.training.checkpoint import load, network_meta
-from fcnn.training.epochs import History, epoch_line, epoch_stream, interruptible
+from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
 from fcnn.training.losses import Loss, softmax_cross_entropy
 from fcnn.training.optim import Transform, adam
 from fcnn.training.progress import display
 from fcnn.training.runs import Progress, RunError, RunFolder
 from fcnn.training.step import Evaluation, GradientFn, Metric, TrainState, evaluate, init_state, train_step
 from fcnn.training.step import gradient as plain_gradient
-from fcnn.values import tree
+from fcnn.values import html, tree
 from fcnn.values.checks import integer
 from fcnn.values.keys import fold_in, key
 
@@ -63,6 +63,12 @@ class Fitted:
         best = f", the best after epoch {self.best_epoch}" if self.best_epoch is not None else ""
         last = epoch_line(self.history[-1]) if self.history else "no epoch finished"
         return f"Fitted({len(self.history)} epochs{best}; {last})"
+
+    def _repr_html_(self) -> str:
+        reached = f"after epoch {self.history[-1]['epoch']}" if self.history else "no epoch finished"
+        if self.best_epoch is not None:
+            reached = f"after epoch {self.best_epoch}, the best of {len(self.history)}"
+        return html.view(html.fold(f"Fitted: {reached}", epochs_table(self.history)))
 
 
 def fit(

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
@@ -85,6 +86,11 @@ class Tree(Mapping[str, Any]):
             return repr(value) if isinstance(value, Tree) else f"{value.dtype}{list(value.shape)}"
 
         return "{" + ", ".join(f"{name}: {show(value)}" for name, value in self._items.items()) + "}"
+
+    def _repr_html_(self) -> str:
+        found = [*leaves(self)]
+        heading = f"Tree: {html.counted(len(found), 'array')}, {html.counted(size(self), 'number')}"
+        return html.view(html.fold(heading, html.arrays(found)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # So that process pools can carry trees; as one array, which is many times faster than leaf by leaf.
