@@ -170,12 +170,6 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def verdict(modules, images, claim, **how):
-    results, arrays = make(images, **how)
-    summary = modules["summary"].summarise(results["cells"], arrays)
-    return next(row for row in summary["claims"] if row["claim"] == claim)
-
-
 def test_every_figure_is_drawn_for_both_frameworks(modules, written):
     _, saved = written
     again = {f"{name}_cifar10" for name in REPEATED}
@@ -293,36 +287,6 @@ def test_the_classification_report_is_on_the_page(both, written):
     assert f"| {100 * scores['precision']:.2f} % | {100 * scores['recall']:.2f} % | {100 * scores['f1']:.2f} % |" in row
 
 
-def test_only_timed_cells_are_quoted_as_speed(modules, images):
-    results, arrays = make(images, datasets=("mnist",))
-    cells = [cell for cell in results["cells"] if not cell["timed"]]
-    head = modules["summary"].summarise(cells, arrays)["headline"]["mnist"]
-    assert head["frameworks"]["fcnn"]["train_seconds"] is None
-    assert head["speed_ratio"] is None
-
-
-def test_verdicts_follow_the_numbers(modules, images):
-    claim = "PyTorch does worse under identical settings"
-    assert verdict(modules, images, claim, gap=0.0)["verdict"] == "does not hold"
-    assert verdict(modules, images, claim, gap=0.01)["verdict"] == "partly"
-    assert verdict(modules, images, claim, gap=0.035)["verdict"] == "holds"
-    assert verdict(modules, images, claim, frameworks=("fcnn",))["verdict"] == "cannot be told"
-    assert verdict(modules, images, "NumPy LeNet learns MNIST")["verdict"] == "holds"
-    assert verdict(modules, images, "NumPy LeNet learns MNIST", gap=-0.05)["verdict"] == "does not hold"
-    assert verdict(modules, images, "The classification report")["verdict"] == "holds"
-    assert verdict(modules, images, "The classification report", gap=-0.05)["verdict"] == "does not hold"
-    guess = "Initialisation made the difference"
-    assert verdict(modules, images, guess, init_effect=0.0)["verdict"] == "does not hold"
-    assert verdict(modules, images, guess, init_effect=0.015)["verdict"] == "partly"
-    assert verdict(modules, images, guess, init_effect=0.04)["verdict"] == "holds"
-    assert verdict(modules, images, guess, seeds=1)["verdict"] == "cannot be told"
-    assert "left" in verdict(modules, images, "The data pipeline made the difference", init_effect=0.0)["we_find"]
-    assert (
-        verdict(modules, images, "The data pipeline made the difference", init_effect=0.04)["verdict"]
-        == "does not hold"
-    )
-
-
 def test_without_pytorch_the_page_says_so_and_the_rest_is_there(modules, images, tmp_path):
     results, arrays = make(images, frameworks=("fcnn",), datasets=("mnist",), seeds=1)
     results["summary"] = modules["summary"].summarise(results["cells"], arrays)
@@ -344,23 +308,3 @@ def test_a_study_without_cells_has_a_page(modules, images, tmp_path):
     results["summary"] = modules["summary"].summarise([], {})
     modules["report"].write_report(results, modules["catalogue"].save_figures(results, {}, images, tmp_path), tmp_path)
     assert "No training has finished yet" in (tmp_path / "report.md").read_text()
-
-
-def test_statistics(modules):
-    summary = modules["summary"]
-    found = summary.spread([0.67, 0.68, 0.69])
-    assert found["mean"] == pytest.approx(0.68)
-    assert found["high"] - found["mean"] == pytest.approx(4.30265 * 0.01 / 3**0.5, rel=1e-5)
-    assert summary.spread([0.9])["low"] is None
-    assert summary.spread([0.99, 1.0])["high"] == 1.0
-    assert summary.t_quantile(1000) == pytest.approx(1.96234, rel=1e-5)
-    assert summary._crossing([(1_000, 0.9), (4_000, 1.0)], 0.95) == (pytest.approx(2_000), "between")
-    assert summary._crossing([(1_000, 0.9)], 0.5) == (None, "below")
-    assert summary._crossing([(1_000, 0.9)], 0.95) == (None, "above")
-
-
-def test_variance_shares_add_up(modules, images):
-    results, arrays = make(images, datasets=("mnist",), gap=0.01)
-    shares = modules["summary"].summarise(results["cells"], arrays)["variance"]["shares"]
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["train_size"] > 0.9 > shares["framework"] > shares["init"]
