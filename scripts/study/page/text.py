@@ -69,12 +69,12 @@ def comparison(study: Study, dataset: str) -> Bullets | None:
         if difference:
             overlap = {True: "; the intervals overlap", False: "; the intervals do not overlap", None: ""}
             items.append(f"""
-                {name_of(name)}: fcnn minus PyTorch is {points_interval(difference)} points, paired by
+                On {name_of(name)}, fcnn minus PyTorch is {points_interval(difference)} points, paired by
                 seed{overlap[head["overlap"]]}.
             """)
         if speed:
             items.append(f"""
-                {name_of(name)}: fcnn trains {times_as_fast(speed["median"])} as PyTorch ({speed["least"]:.2f} to
+                On {name_of(name)}, fcnn trains {times_as_fast(speed["median"])} as PyTorch ({speed["least"]:.2f} to
                 {speed["most"]:.2f} over {_counted(speed["n"], "epoch")} each, in turn).
             """)
     return Bullets(items) if items else None
