@@ -148,7 +148,7 @@ def test_how_fast_and_on_which_machines_is_said(modules, images, both):
     words = words_of(modules, results)
     for name in ("MNIST", "CIFAR-10"):
         assert (
-            f"{name}: fcnn trains 1.50 times as fast as PyTorch (1.40 to 1.60 over three epochs each, in turn)."
+            f"On {name}, fcnn trains 1.50 times as fast as PyTorch (1.40 to 1.60 over three epochs each, in turn)."
             in words
         )
     assert "timed epochs, of 60,000 images of MNIST and 60,000 images of CIFAR-10." in words
