@@ -2,7 +2,7 @@
 
     python scripts/study                   # about five minutes: MNIST and CIFAR-10, both frameworks, small sweeps
     python scripts/study --quick           # about a minute: digits that the library draws itself; no network
-    python scripts/study --full            # everything, on all images; an hour or so
+    python scripts/study --full            # everything, on all images; up to an hour and a half
     mpiexec -n 9 python -m mpi4py.futures scripts/study --full --mpi     # the sweeps on 8 MPI processes, of a cluster
 
 Writes a folder with report.html, report.md, results.json and the figures. Interrupted, it goes on where it stopped.

@@ -47,9 +47,9 @@ SCALES = {
         epochs=2,
     ),
     "default": Scale(
-        headline={"mnist": (60_000, 3), "cifar10": (8_000, 3)},
-        timed={"mnist": 60_000, "cifar10": 8_000},
-        sweep=(1_000, 3_000),
+        headline={"mnist": (60_000, 3), "cifar10": (10_000, 3)},
+        timed={"mnist": 60_000, "cifar10": 10_000},
+        sweep=(1_000, 5_000),
         seeds=3,  # with two, an interval of 95 % says next to nothing
         batch_sizes=(32, 128, 512),
         batch_seeds=3,

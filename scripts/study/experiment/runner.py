@@ -92,7 +92,7 @@ def cost(cell: Cell) -> float:
         overhead = 1 + 20 / cell.batch_size  # a step has a cost of its own
         return weight * overhead * cell.epochs * thousands + 3 * (cell.epochs if cell.detail else 1)
     if isinstance(cell, Timing):
-        return 60 + len(cell.frameworks) * cell.epochs * thousands / cell.threads
+        return 40 + len(cell.frameworks) * cell.epochs * thousands / cell.threads
     if isinstance(cell, Parting):
         return 3.0 * thousands * (2 if cell.dtype == "float64" else 1)
     return 20.0

@@ -32,7 +32,7 @@ VARIANTS: dict[Framework, tuple[str, ...]] = {
     "fcnn": (*PROCESSES, "threads", "whole batches"),
     "pytorch": ("NCHW", "channels_last"),  # eager; compiled forms are for scripts/bench, as they take long to compile
 }
-WARM_UP, STEPS, ROUNDS = 5, 20, 3  # steps before all, steps a turn, turns a variant
+WARM_UP, STEPS, ROUNDS = 5, 12, 3  # steps before all, steps a turn, turns a variant
 IDLE = 0.02  # seconds between turns, in which the threads of the last one stop spinning
 _SPAWN = multiprocessing.get_context("spawn")  # a fresh interpreter: thread pools don't survive a fork
 

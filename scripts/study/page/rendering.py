@@ -10,7 +10,7 @@ from study.figures.plot import Picture
 from study.page.blocks import Block, Bullets, Code, Heading, Paragraph, Table
 
 STYLE = Path(__file__).with_name("style.css")
-VERDICTS = {"holds": "yes", "partly": "partly", "does not hold": "no", "cannot be told": "open"}
+VERDICTS = {"holds": "yes", "may hold": "partly", "partly": "partly", "does not hold": "no", "cannot be told": "open"}
 
 
 def to_markdown(title: str, blocks: Sequence[Block], folder: Path) -> str:
