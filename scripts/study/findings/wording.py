@@ -121,15 +121,6 @@ def seconds(number: float | None) -> str:
     return NOTHING if number is None else f"{number:.{1 if number >= 10 else 2}f} s"
 
 
-def ratio(number: float | None) -> str:
-    """How many times.
-
-    >>> ratio(1.234)
-    '1.23 times'
-    """
-    return NOTHING if number is None else f"{number:.2f} times"
-
-
 def times_as_fast(speed: float) -> str:
     """A ratio of speeds, above 1 for faster.
 

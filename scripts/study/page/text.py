@@ -113,8 +113,8 @@ def measured(study: Study, dataset: str) -> Bullets:
     seeds = sorted({cell["config"]["seed"] for cell in study.results["cells"] if cell["kind"] == "Training"})
     runs, timed = (sum(row[key] for row in machines) for key in ("cells", "timed"))
     made = f"""
-        {count(runs)} runs, seeds {listed([str(seed) for seed in seeds])}, {seconds(meta["seconds"])} in all with
-        {_counted(meta["workers"], "worker")}, on {meta["date"]}, commit `{meta["git_commit"] or "unknown"}`.
+        {count(runs)} runs, seeds {listed([str(seed) for seed in seeds])}, {seconds(meta["seconds"])} in all (without
+        those reused) with {_counted(meta["workers"], "worker")}, on {meta["date"]}, commit `{meta["git_commit"] or "unknown"}`.
     """
     places = []
     for row in machines:
