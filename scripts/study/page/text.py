@@ -114,7 +114,8 @@ def measured(study: Study, dataset: str) -> Bullets:
     runs, timed = (sum(row[key] for row in machines) for key in ("cells", "timed"))
     made = f"""
         {count(runs)} runs, seeds {listed([str(seed) for seed in seeds])}, {seconds(meta["seconds"])} in all (without
-        those reused) with {_counted(meta["workers"], "worker")}, on {meta["date"]}, commit `{meta["git_commit"] or "unknown"}`.
+        those reused) with {_counted(meta["workers"], "worker")}, on {meta["date"]},
+        commit `{meta["git_commit"] or "unknown"}`.
     """
     places = []
     for row in machines:
