@@ -30,7 +30,7 @@ SCRIPT_ROOMS = {
     "study.experiment": {"machine", "options", *LIBRARY},
     "study.findings": {"study.experiment", "options", *LIBRARY},
     "study.figures": {"study.findings", "study.experiment", *LIBRARY},
-    "study.page": {"study.figures", "study.findings", "study.experiment", *LIBRARY},
+    "study.page": {"machine", "study.figures", "study.findings", "study.experiment", *LIBRARY},
     "study": {"machine", "options", "study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
     "bench": {"machine", "options", *LIBRARY},
     "machine": {"fcnn"},

@@ -327,14 +327,15 @@ def job_cells(comm, folder):
     """The study's cells over the executor of its --mpi; the last one can't be run."""
     from study import __main__ as study
     from study.experiment.cells import Training
-    from study.experiment.runner import Store, StudyError, run_all
+    from study.experiment.runner import run_all
+    from study.experiment.store import Store, StudyError
 
     cells = [Training(dataset=name, train_size=100, epochs=1) for name in ("digits", "nothing")]
     with study.mpi_pool() as pool:
-        run_all((), cells[:1], Store(Path(folder)), 1, pool)
+        run_all(cells[:1], Store(Path(folder)), 1, pool)
     try:
         with study.mpi_pool() as pool:
-            run_all((), cells, Store(Path(folder)), 1, pool)
+            run_all(cells, Store(Path(folder)), 1, pool)
     except StudyError as error:
         sys.exit(str(error))
 

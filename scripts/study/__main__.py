@@ -1,8 +1,8 @@
 """The comparative study: LeNet-5 in fcnn and in PyTorch, side by side, on one page.
 
-    python scripts/study                   # about five minutes: MNIST, both frameworks, small sweeps
+    python scripts/study                   # about five minutes: MNIST and CIFAR-10, both frameworks, small sweeps
     python scripts/study --quick           # about a minute: digits that the library draws itself; no network
-    python scripts/study --full            # MNIST and CIFAR-10, all seeds; up to an hour and a half
+    python scripts/study --full            # everything, on all images; up to an hour and a half
     mpiexec -n 9 python -m mpi4py.futures scripts/study --full --mpi     # the sweeps on 8 MPI processes, of a cluster
 
 Writes a folder with report.html, report.md, results.json and the figures. Interrupted, it goes on where it stopped.
@@ -14,56 +14,70 @@ import contextlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import Executor
 from pathlib import Path
 
+SCRIPTS = Path(__file__).resolve().parents[1]
 # However this folder was started: scripts import one another by their places in the folder above.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(SCRIPTS))
+
+from machine import cores
+from options import whole
 
 import fcnn
 from fcnn.values.files import replacing
-from study.experiment.cells import dataset
-from study.experiment.plan import plan
-from study.experiment.runner import Store, StudyError, environment, run_all
+from study.experiment.plan import SCALES, plan
+from study.experiment.protocol import dataset
+from study.experiment.reuse import reuse
+from study.experiment.runner import run_all
+from study.experiment.store import Store, StudyError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--quick", action="store_const", const="quick", dest="scale", help="about a minute, no network")
-    scale.add_argument("--full", action="store_const", const="full", dest="scale", help="everything")
-    parser.add_argument("--out", metavar="FOLDER", help="where the page goes (default runs/study-SCALE)")
-    parser.add_argument(
-        "--data", metavar="FOLDER", help="where the data sets are (default: $FCNN_DATA, cache, download)"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: every core)")
-    parser.add_argument("--mpi", action="store_true", help="the sweeps on the ranks of mpi4py.futures instead (above)")
-    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out although it is installed")
-    arguments = parser.parse_args(argv)
-    name = arguments.scale or "default"
-    folder = Path(arguments.out or f"runs/study-{name}")
-    if arguments.workers < 1:
-        parser.error(f"--workers expects at least 1, got {arguments.workers}")
+    arguments = parser().parse_args(argv)
+    folder = Path(arguments.out or f"runs/study-{arguments.scale}")
     if arguments.data:
         os.environ["FCNN_DATA"] = str(Path(arguments.data).resolve())  # the processes read it, too
+    goes_on = "run again the study goes on from them"
     try:
         with mpi_pool() if arguments.mpi else contextlib.nullcontext() as pool:
-            study(name, folder, arguments.workers, pool, with_torch=not arguments.no_torch)
+            study(arguments, folder, pool)
     except (StudyError, fcnn.data.DataError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"\nerror: {error}; finished cells are kept, and run again the study goes on from them", file=sys.stderr)
+        print(f"\nerror: {error}; finished cells are kept, and {goes_on}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            f"\ninterrupted; finished cells are in {folder}, and run again the study goes on from them", file=sys.stderr
-        )
+        print(f"\ninterrupted; finished cells are in {folder}, and {goes_on}", file=sys.stderr)
         return 130
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line can say."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    scale = made.add_mutually_exclusive_group()
+    scale.add_argument("--quick", action="store_const", const="quick", dest="scale", help="about a minute, no network")
+    scale.add_argument("--full", action="store_const", const="full", dest="scale", help="everything")
+    made.set_defaults(scale="default")
+    made.add_argument("--out", metavar="FOLDER", help="where the page goes (default runs/study-SCALE)")
+    made.add_argument("--data", metavar="FOLDER", help="where the data sets are (default: $FCNN_DATA, cache, download)")
+    made.add_argument("--workers", type=whole(1), default=cores(), help="processes (default: every core)")
+    made.add_argument("--mpi", action="store_true", help="the sweeps on the ranks of mpi4py.futures instead (above)")
+    made.add_argument("--no-torch", action="store_true", help="leave PyTorch out although it is installed")
+    made.add_argument(
+        "--reuse",
+        metavar="RESULTS.json",
+        type=Path,
+        help="take the runs in the results.json of an earlier study, all but the timed ones and those whose arrays a "
+        "figure needs, instead of running them again",
+    )
+    return made
 
 
 def mpi_pool() -> Executor:
@@ -78,12 +92,12 @@ def mpi_pool() -> Executor:
             "error: --mpi needs ranks to run cells on; start it as\n"
             "  mpiexec -n N python -m mpi4py.futures scripts/study … --mpi\nwith an N of at least 2"
         )
-    # The workers run no script: they are told where cells.py is, and the data.
+    # The workers run no script: they are told where the scripts are, and the data.
     found = {"FCNN_DATA": os.environ["FCNN_DATA"]} if "FCNN_DATA" in os.environ else {}
-    return MPIPoolExecutor(main=False, path=[str(Path(__file__).parent)], env=found)
+    return MPIPoolExecutor(main=False, path=[str(SCRIPTS)], env=found)
 
 
-def study(scale: str, folder: Path, workers: int, pool: Executor | None, with_torch: bool) -> None:
+def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) -> None:
     """Run what is missing, then write the page."""
     from study.figures.catalogue import save_figures
     from study.findings.summary import summarise
@@ -96,21 +110,16 @@ def study(scale: str, folder: Path, workers: int, pool: Executor | None, with_to
         raise StudyError(
             f"error: can't make the folder {folder} ({error.strerror}); choose another with --out"
         ) from None
-    missing = []
-    has_torch = with_torch and importlib.util.find_spec("torch") is not None
-    if not has_torch:
-        missing.append(
-            "PyTorch was left out with --no-torch: its half of the study is missing."
-            if not with_torch
-            else "PyTorch is not installed: its half of the study is missing. Add it with: pip install torch==2.13.0"
-        )
-        print(missing[0])
-    todo = plan(scale, ("fcnn", "pytorch") if has_torch else ("fcnn",), os.cpu_count() or 1)
-    for name in dict.fromkeys(cell.dataset for cell in todo.timed):
+    missing = without_torch(arguments.no_torch)
+    print(*missing, sep="\n", end="\n" if missing else "")
+    cells = plan(SCALES[arguments.scale], ("fcnn",) if missing else ("fcnn", "pytorch"), cores())
+    store = Store(folder / "cells")
+    if arguments.reuse:
+        print(reuse(arguments.reuse, cells, store))
+    for name in SCALES[arguments.scale].headline:
         print(f"data set {name} …", flush=True)
         dataset(name, 1)  # a download, or an error, comes before the work
-    store = Store(folder / "cells")
-    entries = run_all(todo.timed, todo.others, store, workers, pool)
+    entries = run_all(cells, store, arguments.workers, pool)
 
     spent = folder / "cells" / "seconds.json"
     seconds = time.monotonic() - began + (json.loads(spent.read_text()) if spent.exists() else 0.0)
@@ -118,7 +127,13 @@ def study(scale: str, folder: Path, workers: int, pool: Executor | None, with_to
         file.write(json.dumps(seconds).encode())
     arrays = {entry["key"]: store.arrays(entry["key"]) for entry in entries if entry["config"].get("detail")}
     results = {
-        "meta": environment(scale, os.cpu_count() or 1, seconds),
+        "meta": {
+            "scale": arguments.scale,
+            "seconds": seconds,
+            "date": time.strftime("%Y-%m-%d"),
+            "git_commit": commit(),
+            "workers": arguments.workers,
+        },
         "missing": missing,
         "cells": entries,
         "summary": summarise(entries, arrays),
@@ -129,6 +144,25 @@ def study(scale: str, folder: Path, workers: int, pool: Executor | None, with_to
     figures = save_figures(results, arrays, lambda name: dataset(name, 1), folder / "figures")
     write_report(results, figures, folder)
     print(f"the page: {folder / 'report.html'} (and report.md, results.json, figures/)")
+
+
+def without_torch(left_out: bool) -> list[str]:
+    """Why PyTorch's half of the study is missing, if it is, as the page says it."""
+    if left_out:
+        return ["PyTorch was left out with --no-torch: its half of the study is missing."]
+    if importlib.util.find_spec("torch") is None:
+        return ["PyTorch is not installed: its half of the study is missing. Add it with: pip install torch==2.13.0"]
+    return []
+
+
+def commit() -> str | None:
+    """The commit of this script's repository, marked where files differ from it; None outside of one."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -1,49 +1,85 @@
 """The PyTorch baseline: the same network, trained by the usual loop. Only this file and `parting` import PyTorch."""
 
-import time
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
 import fcnn
-from study.experiment.cells import Arrays, Training, epoch_batches, epoch_item
+from study.experiment.cells import Training
+from study.experiment.protocol import Array, Network
+
+FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def lenet(in_shape: tuple[int, ...], classes: int, *, batch_norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
+@contextmanager
+def opened(cell: Training, data: fcnn.Dataset, variant: str, threads: int) -> Iterator[Network]:
+    """The network of a cell in the memory format `variant`, with PyTorch on so many threads."""
+    torch.set_num_threads(threads)
+    yield _network(cell, data, FORMATS[variant])
+
+
+def _network(cell: Training, data: fcnn.Dataset, memory_format: torch.memory_format) -> Network:
+    if cell.batch_norm or cell.dropout:
+        raise ValueError("the PyTorch baseline has neither batch norm nor dropout")
+    torch.manual_seed(cell.seed)
+    model = lenet(data.train.x.shape[1:], len(data.classes))
+    initialise(model, cell.init)
+    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    loss_fn = nn.CrossEntropyLoss()
+    optimizer: torch.optim.Optimizer
+    if cell.optimizer == "adam":
+        optimizer = torch.optim.Adam(model.parameters(), cell.lr)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), cell.lr, momentum=0.9)
+
+    def floats(x: Array) -> torch.Tensor:
+        return torch.tensor(x).to(torch.float32).div_(255).contiguous(memory_format=memory_format)
+
+    # The state is the number of steps; everything else PyTorch keeps in the model and the optimizer.
+    def step(state: int, batch: tuple[Array, Array]) -> tuple[int, fcnn.Record]:
+        x, y = floats(batch[0]), torch.tensor(batch[1])
+        optimizer.zero_grad()
+        outputs = model(x)
+        loss = loss_fn(outputs, y)
+        loss.backward()
+        optimizer.step()
+        correct = int((outputs.argmax(dim=1) == y).sum())
+        return state + 1, fcnn.Record(state, loss.item(), correct, len(y))
+
+    def logits(state: int, split: fcnn.Split) -> Array:
+        model.eval()
+        with torch.no_grad():
+            parts = [model(floats(split.x[first : first + 500])) for first in range(0, len(split), 500)]
+        model.train()
+        return torch.cat(parts).numpy()
+
+    def filters(state: int) -> Array:
+        return np.array(model.get_submodule("conv1").weight.detach().numpy())
+
+    return Network(start=0, step=step, logits=logits, filters=filters)
+
+
+def lenet(in_shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """LeNet-5 layer by layer as `fcnn.lenet5` has it, with the same names."""
-    from collections import OrderedDict
-
-    def norm(layer: nn.Module) -> list[nn.Module]:
-        return [layer] if batch_norm else []
-
-    def drop() -> list[nn.Module]:
-        return [nn.Dropout(dropout)] if dropout else []
-
-    padding = 2 if in_shape[1] == 28 else 0
-    bias = not batch_norm
-    layers: dict[str, list[nn.Module]] = {
-        "conv1": [nn.Conv2d(in_shape[0], 6, 5, padding=padding, bias=bias)],
-        "bn1": norm(nn.BatchNorm2d(6)),
-        "act1": [nn.ReLU(), nn.MaxPool2d(2)],
-        "conv2": [nn.Conv2d(6, 16, 5, bias=bias)],
-        "bn2": norm(nn.BatchNorm2d(16)),
-        "act2": [nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()],
-        "fc1": [nn.Linear(400, 120, bias=bias)],
-        "bn3": norm(nn.BatchNorm1d(120)),
-        "act3": [nn.ReLU(), *drop()],
-        "fc2": [nn.Linear(120, 84, bias=bias)],
-        "bn4": norm(nn.BatchNorm1d(84)),
-        "act4": [nn.ReLU(), *drop()],
-        "fc3": [nn.Linear(84, classes)],
+    layers = {
+        "conv1": nn.Conv2d(in_shape[0], 6, 5, padding=2 if in_shape[1] == 28 else 0),
+        "relu1": nn.ReLU(),
+        "pool1": nn.MaxPool2d(2),
+        "conv2": nn.Conv2d(6, 16, 5),
+        "relu2": nn.ReLU(),
+        "pool2": nn.MaxPool2d(2),
+        "flatten": nn.Flatten(),
+        "fc1": nn.Linear(400, 120),
+        "relu3": nn.ReLU(),
+        "fc2": nn.Linear(120, 84),
+        "relu4": nn.ReLU(),
+        "fc3": nn.Linear(84, classes),
     }
-    named = {
-        name if number == 0 else f"{name}_{number}": layer
-        for name, group in layers.items()
-        for number, layer in enumerate(group)
-    }
-    return nn.Sequential(OrderedDict(named))
+    return nn.Sequential(OrderedDict(layers))
 
 
 def initialise(model: nn.Module, init: str) -> None:
@@ -56,63 +92,4 @@ def initialise(model: nn.Module, init: str) -> None:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             else:
                 nn.init.xavier_normal_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def train_pytorch(cell: Training, data: fcnn.Dataset) -> tuple[list[dict[str, Any]], np.ndarray[Any, Any], Arrays]:
-    """As `cells.train_fcnn`, in PyTorch, with images in the faster of its two memory formats."""
-    torch.set_num_threads(cell.threads)
-    torch.manual_seed(cell.seed)
-    in_shape = data.train.x.shape[1:]
-    model = lenet(in_shape, len(data.classes), batch_norm=cell.batch_norm, dropout=cell.dropout)
-    initialise(model, cell.init)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss_fn = nn.CrossEntropyLoss()
-    optimizer: torch.optim.Optimizer
-    if cell.optimizer == "adam":
-        optimizer = torch.optim.Adam(model.parameters(), cell.lr)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), cell.lr, momentum=0.9)
-    test_x = tensor(fcnn.data.as_batch(data.test.x, data.test.y).x)
-    test_y = torch.tensor(data.test.y)
-
-    history: list[dict[str, Any]] = []
-    filters = [first_filters(model)]
-    for epoch in range(cell.epochs):
-        began = time.perf_counter()
-        model.train()
-        total, correct = 0.0, 0
-        for batch in epoch_batches(cell, data, epoch):
-            x, y = tensor(batch.x), torch.tensor(batch.y)
-            optimizer.zero_grad()
-            outputs = model(x)
-            loss = loss_fn(outputs, y)
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(y)
-            correct += int((outputs.argmax(dim=1) == y).sum())
-        seconds = time.perf_counter() - began
-        logits = predict(model, test_x)
-        test_loss = nn.functional.cross_entropy(logits, test_y).item()
-        accuracy = (logits.argmax(dim=1) == test_y).double().mean().item()
-        history.append(epoch_item(epoch, total, correct, len(data.train), test_loss, accuracy, seconds))
-        filters.append(first_filters(model))
-    return history, logits.numpy(), {"filters": np.stack(filters)}
-
-
-def predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Logits in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        return torch.cat([model(part) for part in x.split(500)])
-
-
-def first_filters(model: nn.Sequential) -> np.ndarray[Any, Any]:
-    """A copy of the first layer's weights."""
-    return np.array(model.get_submodule("conv1").weight.detach().numpy())  # type: ignore[union-attr]
-
-
-def tensor(x: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Images as a tensor in channels_last order."""
-    return torch.tensor(np.ascontiguousarray(x)).to(memory_format=torch.channels_last)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -121,13 +121,24 @@ def seconds(number: float | None) -> str:
     return NOTHING if number is None else f"{number:.{1 if number >= 10 else 2}f} s"
 
 
-def ratio(number: float | None) -> str:
-    """How many times.
+def times_as_fast(speed: float) -> str:
+    """A ratio of speeds, above 1 for faster.
 
-    >>> ratio(1.234)
-    '1.23 times'
+    >>> times_as_fast(1.524), times_as_fast(0.91)
+    ('1.52 times as fast', '0.91 times as fast')
     """
-    return NOTHING if number is None else f"{number:.2f} times"
+    return f"{speed:.2f} times as fast"
+
+
+def speed_interval(speed: Mapping[str, Any]) -> str:
+    """How fast fcnn is beside PyTorch, with the least and the most of the pairs of epochs.
+
+    >>> speed_interval({"median": 1.52, "least": 1.48, "most": 1.6, "n": 3})
+    '1.52 times as fast as PyTorch (1.48 to 1.60 over three epochs each)'
+    """
+    n = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}.get(speed["n"], str(speed["n"]))
+    pairs = f"{speed['least']:.2f} to {speed['most']:.2f} over {n} epochs each" if speed["n"] > 1 else "one epoch each"
+    return f"{times_as_fast(speed['median'])} as PyTorch ({pairs})"
 
 
 def tiny(number: float | None) -> str:
