@@ -107,7 +107,7 @@ def test_pictures_are_warm_on_the_strokes(lenet, picture):
         for right in range(-2, 3):
             near |= np.roll(ink, (down, right), axis=(1, 2))
     warmth = [maps[k][near[k]].mean() / maps[k].mean() for k in range(len(maps)) if maps[k].any()]
-    assert np.median(warmth) > 1.3
+    assert np.median(warmth) > 1.5
 
 
 def test_grad_cam_is_the_formula(lenet):
@@ -122,8 +122,8 @@ def test_grad_cam_is_the_formula(lenet):
         assert maps.shape == (4, side, side)
         np.testing.assert_allclose(maps, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
     default = fcnn.grad_cam(model.network, model.params, model.state, x, classes=classes)
-    named = fcnn.grad_cam(model.network, model.params, model.state, x, classes=classes, path="conv2")
-    assert (default == named).all()
+    named = fcnn.grad_cam(model.network, model.params, model.state, x, classes=classes, path="conv1")
+    assert (default == named).all()  # conv2 has no padding, and so is cropped
 
 
 def test_saliency_is_the_greatest_slope_of_the_score(lenet):

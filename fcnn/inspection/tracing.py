@@ -129,14 +129,18 @@ def grad_cam(
         network, params, state: a classifier of images, whose outputs (N, K) are scores, and its values.
         x: images, (N, C, H, W).
         classes: of which class each image's map is, integers (N,); the predicted one when None.
-        path: the layer; when None the last one with parameters whose outputs are images.
+        path: the layer; when None the last one with parameters whose outputs, images, divide the image evenly, so that
+            each of their pixels looks where it lies. A convolution without padding crops what it looks at, and its
+            map, scaled to the whole image, lies too far out by up to half of what was cropped.
 
     Raises ValueError for a path without images; it lists those that there are.
     """
     found = trace(network, params, state, x, dy=lambda y: _one_score(y, classes))
     places = [name for name, y in found.outputs.items() if y.ndim == 4 and name in found.gradients]
     if path is None:
-        path = next((name for name in reversed(places) if name and _has(params, name)), None)
+        path = next(
+            (name for name in reversed(places) if _has(params, name) and _divides(x, found.outputs[name])), None
+        )
     if path not in places:
         raise ValueError(f"grad_cam: no images come out of {path!r}; they do of {', '.join(map(repr, places))}")
     weights = found.gradients[path].mean(axis=(2, 3), keepdims=True)
@@ -158,6 +162,11 @@ def _one_score(y: Array, classes: Array | None) -> Array:
     dy = np.zeros_like(y)
     dy[np.arange(len(y)), chosen] = 1
     return dy
+
+
+def _divides(x: Array, y: Array) -> bool:
+    """Whether outputs (N, C, h, w) divide images (N, C, H, W) evenly."""
+    return all(whole % part == 0 for whole, part in zip(x.shape[2:], y.shape[2:], strict=True))
 
 
 def _has(params: Tree, path: str) -> bool:

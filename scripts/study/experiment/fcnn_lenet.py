@@ -56,13 +56,8 @@ def _network(cell: Training, data: fcnn.Dataset, map_fn: parallel.MapFn | None) 
 
 
 def _feature_maps(model: fcnn.Layer, state: fcnn.TrainState, split: fcnn.Split) -> Arrays:
-    """The first image, and the output of every layer up to `flatten` for it."""
+    """The first image, and the outputs of all layers that give images of it."""
     x = fcnn.data.as_batch(split.x[:1], split.y[:1]).x
-    maps: Arrays = {"digit": split.x[0]}
-    empty = fcnn.tree.EMPTY
-    for name, layer in model.children.items():
-        if name == "flatten":
-            break
-        x = layer.apply(state.params.get(name, empty), state.layer_state.get(name, empty), x, train=False).y
-        maps[f"map_{name}"] = np.ascontiguousarray(x[0])
-    return maps
+    outputs = fcnn.trace(model, state.params, state.layer_state, x).outputs
+    maps = {f"map_{path}": np.ascontiguousarray(y[0]) for path, y in outputs.items() if y.ndim == 4}
+    return {"digit": split.x[0], **maps}
