@@ -185,6 +185,8 @@ def test_in_another_thread_signals_are_left_alone():
         ({"drop_last": True}, "drop_last: False, now True"),
         ({"transform": fcnn.data.random_shift(2)}, r"transform: 'None', now \"random_shift\(pixels=2"),
         ({"network": NORMED}, "network: another one"),
+        ({"network": fcnn.hold(SMALL, "conv")}, r"held: \[\], now \['conv'\]"),
+        ({"data": DATA.train.take(list(range(300))[::-1])}, "data: '[0-9a-f]{32}', now '[0-9a-f]{32}'"),
         ({"data": DATA.train.take(200)}, r"train: 'Split\(300 images of 1x28x28\)', now 'Split\(200"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

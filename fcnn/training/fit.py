@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from fcnn.data.types import BatchTransform, Dataset, Split, as_split
 from fcnn.network.layer import Layer
 from fcnn.network.model import Model
+from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
 from fcnn.training.checkpoint import load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
@@ -145,11 +147,13 @@ def fit(
         "loss": _text(loss), "optimizer": _text(optimizer), "batch_size": batch_size, "drop_last": drop_last,
         "seed": seed, "shard_size": shard, "transform": _text(transform), "train": repr(train),
         "validation": _text(held_out), "gradient": _text(gradient),
+        "held": [path for path, layer in leaves(network) if layer.held],
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         run, at = None, Progress(first)
         if folder is not None:
             place = stack.enter_context(runs.claimed(Path(folder), resume=resume))
+            settings |= {"data": _digest(train)}
             run = RunFolder(place, {**network_meta(network, train.in_shape, classes), "fit": settings})
             at = _furthest(run, at) if resume else at
         map_fn = stack.enter_context(_map_of(workers))
@@ -165,23 +169,17 @@ def fit(
             values = state.params, state.layer_state
             return evaluate(network, *values, held_out, loss=loss, metrics=metrics, map_fn=map_fn)
 
-        def fitted(at: Progress) -> Fitted:
-            state, best = at.state, None
-            if patience is not None and at.history:
-                best = _best(at.history)
-                state = kept if best < len(at.history) else at.state
+        def fitted(state: TrainState, best_epoch: int | None = None) -> Fitted:
             model = Model(network, state.params, state.layer_state, in_shape=train.in_shape, classes=classes)
-            return Fitted(state, at.history, model, best)
+            return Fitted(state, at.history, model, best_epoch)
 
-        kept = _kept(run, at, first) if patience is not None else at.state  # the best state so far
+        kept = _kept(run, at, first) if patience is not None else at.state  # after the best epoch so far
         stream = epoch_stream(
             train_step(network, loss, optimizer, gradient), at.state, train, fold_in(key(seed), "batches"),
             count=epochs, batch_size=batch_size, drop_last=drop_last, transform=transform, totals=at.totals,
             validate=None if held_out is None else validated, stop=asked, display=shown,
         )  # fmt: skip
-        if _has_waited(at.history, patience):
-            return fitted(at)
-        for epoch in stream:
+        for epoch in () if _has_waited(at.history, patience) else stream:
             at = at.after(epoch)
             if epoch.item is not None and patience is not None and _best(at.history) == len(at.history):
                 kept = epoch.state
@@ -189,10 +187,13 @@ def fit(
                 saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
             if epoch.item is None or (asked() and epoch.number < epochs):
                 where = f"everything is in {saved}; go on with resume=True" if run else "it is in this error's `fitted`"
-                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at))
+                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at.state))
             if _has_waited(at.history, patience):
                 break
-        return fitted(at)
+        if patience is None or not at.history:
+            return fitted(at.state)
+        best = _best(at.history)
+        return fitted(at.state if best == len(at.history) else kept, best)
 
 
 def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Split | None, tuple[str, ...]]:
@@ -243,6 +244,11 @@ def _map_of(workers: Any) -> Iterator[parallel.MapFn]:
 def _text(value: Any) -> str:
     """A value as a checkpoint keeps it: how it prints, without where in memory it is."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _digest(split: Split) -> str:
+    """What tells one split's numbers from another's."""
+    return blake2b(split.y.tobytes(), key=blake2b(split.x.data).digest(), digest_size=16).hexdigest()
 
 
 def _furthest(run: RunFolder, start: Progress) -> Progress:
