@@ -216,7 +216,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
 
 def test_a_run_that_was_killed_leaves_no_claim(tmp_path):
     process = start(tmp_path / "run", 5_000)
-    wait_for(tmp_path / "run" / ".lock")
+    wait_for(tmp_path / "run")
     process.kill()
     process.communicate()
     for leftover in (tmp_path / "run").glob("epoch-*"):

@@ -22,6 +22,7 @@ from test_parallel import EVERYTHING, IMAGE, KEY, LOSS, NORMED, PLAIN, batch, ma
 
 import fcnn
 from fcnn import parallel, tree
+from fcnn.training import runs
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MPIEXEC = shutil.which("mpiexec", path=os.fspath(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -35,11 +36,14 @@ pytestmark = [
 ]
 
 
+PLACES = [os.fspath(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+
+
 def start(ranks, *command):
     """Start Python on so many ranks."""
     return subprocess.Popen(
         [MPIEXEC, "-n", str(ranks), sys.executable, "-W", "error", *map(str, command)],
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.fspath(SCRIPTS)},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PLACES)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -172,7 +176,7 @@ def job_train(comm, fault, *argv):
 
     digits = fcnn.data.make_digits(fcnn.key(0), 400)
     parts = digits.take(list(range(320))), digits.take(list(range(320, 400)))
-    load, save, train_step = fcnn.data.load, fcnn.save, fcnn.train_step
+    load, save, train_step = fcnn.data.load, runs.save, fcnn.train_step
     small = fcnn.Dataset(*parts, "digits", tuple("0123456789"))
     fcnn.data.load = lambda name, *args, **kwargs: small if name == "digits" else load(name, *args, **kwargs)
 
@@ -199,9 +203,9 @@ def job_train(comm, fault, *argv):
         return one
 
     if fault != "none, but the figure":
-        script.write_history = lambda *args: None  # it takes longer than the training
+        script.draw_curves = lambda *args: None  # it takes longer than the training
     if fault == "full":
-        fcnn.save = failing_save
+        runs.save = failing_save
     elif not fault.startswith("none"):
         fcnn.train_step = failing_step
     sys.exit(script.main(list(argv)))
@@ -252,7 +256,7 @@ def test_a_signal_to_one_rank_stops_all_after_one_step_and_resume_gives_the_same
         f"\ninterrupted after step {STEPS + 3}; everything is in {folder / 'interrupted.npz'}\ngo on with: {command}\n"
     )
     assert (code, err.startswith(stop), err.count("interrupted")) == (1, True, 2)
-    assert sorted(path.name for path in folder.iterdir()) == ["epoch-01.npz", "interrupted.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-01.npz", "history.json", "interrupted.npz"]
 
     code, _, err = train(1, "--resume", folder)
     assert (code, "has 2 rank(s), on which its bits depend, and this is 1" in err, command in err) == (1, True, True)
@@ -290,7 +294,7 @@ def test_a_run_whose_rank_does_not_go_on_ends_and_keeps_its_checkpoints(tmp_path
     assert time.monotonic() - began < TIMEOUT + AT_ONCE
     assert (f"rank 0 waited {TIMEOUT} s for the other 1 rank(s)" in err) == (fault == "hang")
     assert ("ZeroDivisionError: one of many" in err) == (fault == "raise")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["epoch-01.npz"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["epoch-01.npz", "history.json"]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +307,7 @@ def test_a_run_whose_rank_does_not_go_on_ends_and_keeps_its_checkpoints(tmp_path
 def test_what_all_ranks_know_of_is_said_once_and_ends_all(tmp_path, fault, message):
     code, _, err = train(2, *TINY, "--out", tmp_path / "a", fault=fault)
     assert (code, err.count("error"), err.startswith(f"\n{message}")) == (1, 1, True), err
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["epoch-01.npz"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["epoch-01.npz", "history.json"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from fcnn.training.step import TrainState
 from fcnn.values.files import replacing
 
 INTERRUPTED = "interrupted.npz"
-_LOCK = ".lock"
 
 
 class RunError(ValueError):
@@ -122,37 +121,41 @@ def claimed(path: Path, *, resume: bool, advice: str = "go on with resume, or ch
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / _LOCK, "a")  # noqa: SIM115 (it stays open as long as the folder is held)
     except OSError as error:
         raise RunError(f"can't make the folder {path} ({error.strerror}); choose another") from None
-    with lock:
-        if not _locked(lock.fileno(), path / _LOCK):
-            raise RunError(f"{path} belongs to a run that is going on; choose another folder, or wait for its end")
+    with _locked(path):
         try:
             if not resume and any(_others(path)):
                 raise RunError(f"{path} is not empty; {advice}")
             yield path
         finally:
             with contextlib.suppress(OSError):
-                (path / _LOCK).unlink()
-            with contextlib.suppress(OSError):
                 for folder in new:  # a run that came to nothing leaves nothing behind
                     folder.rmdir()
 
 
 def _others(path: Path) -> Iterator[Path]:
-    """What is in the folder beside the lock, and what a killed process may have left half written."""
-    return (one for one in path.iterdir() if one.name != _LOCK and not one.name.endswith(".tmp"))
+    """What is in the folder, but for what a killed process may have left half written."""
+    return (one for one in path.iterdir() if not one.name.endswith(".tmp"))
 
 
-def _locked(handle: int, path: Path) -> bool:
-    """Whether this process now holds the lock, which is the file at `path` and not one that was removed meanwhile."""
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder, where the system has such."""
     try:
         import fcntl
-    except ImportError:  # Windows, which doesn't let an open file be removed
-        return True
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except OSError:
-        return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"{path} belongs to a run that is going on; choose another folder, or wait for its end"
+            raise RunError(message) from None
+        except OSError:  # some network file systems have none
+            pass
+        yield
+    finally:
+        os.close(handle)
