@@ -1,5 +1,6 @@
 """What a run of scripts/train.py depends on, and what that makes: data, network, loss, optimizer, first state."""
 
+import argparse
 import math
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from console import Stop, load_data
 from options import INITIALIZERS, MODELS
 
 import fcnn
+from fcnn.training import runs
 from fcnn.training.checkpoint import network_meta
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -62,6 +64,35 @@ class Settings:
         return folder
 
 
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were named on the command line."""
+    options = vars(arguments)
+    names = [field.name for field in attrs.fields(Settings)]
+    return {name: options[name] for name in names if options.get(name) is not None}
+
+
+def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Path | None]:
+    """Which run it is: its folder and settings, and the checkpoint from which it goes on."""
+    if not arguments.resume:
+        named = given(arguments)
+        if arguments.shards:
+            named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
+        settings = Settings(**named, ranks=rank_count)
+        return Path(arguments.out) if arguments.out else settings.free_folder(), settings, None
+    folder = Path(arguments.resume)
+    path, meta = runs.furthest(folder)
+    try:
+        settings = Settings(**meta["settings"])
+    except (KeyError, TypeError) as error:
+        raise Stop(f"error: the checkpoints in {folder} were not written by this script ({error})") from None
+    if settings.ranks != rank_count:
+        raise Stop(
+            f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
+            f"{rank_count}; go on with: {settings.resume_command(folder)}"
+        )
+    return folder, attrs.evolve(settings, epochs=arguments.epochs or settings.epochs), path
+
+
 @attrs.frozen
 class Setup:
     """What settings make: the data, the network and how it is trained."""
@@ -78,6 +109,17 @@ class Setup:
     def meta(self, settings: Settings) -> dict[str, Any]:
         """What a checkpoint says beside the training state and the history."""
         return {"settings": attrs.asdict(settings), **network_meta(self.network, self.train.in_shape, self.classes)}
+
+    def announcement(self, settings: Settings, folder: Path) -> str:
+        """What will be done, in two lines."""
+        count = fcnn.tree.size(self.start.params)
+        ranks = f", {settings.ranks} ranks" if settings.ranks > 1 else ""
+        return (
+            f"{settings.model} ({count:,} parameters) on {settings.dataset}: "
+            f"{len(self.train):,} training images, {len(self.test):,} test images\n"
+            f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, rate {settings.lr:g} "
+            f"({settings.schedule}), seed {settings.seed}{ranks}; results in {folder}"
+        )
 
 
 def prepare(settings: Settings, root: str | None) -> Setup:

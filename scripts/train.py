@@ -11,17 +11,16 @@ A run's folder holds a checkpoint an epoch (epoch-01.npz, …), history.json and
 
 import argparse
 import contextlib
-import math
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import attrs
 import numpy as np
 from console import Stop
 from options import INITIALIZERS, MODELS, number, whole
 from ranks import TROUBLE, Ranks, explain, joined
-from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, longer, prepare
+from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, longer, prepare
 
 import fcnn
 from fcnn import parallel
@@ -146,35 +145,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were named on the command line."""
-    options = vars(arguments)
-    names = [field.name for field in attrs.fields(Settings)]
-    return {name: options[name] for name in names if options.get(name) is not None}
-
-
-def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Path | None]:
-    """Which run it is: its folder and settings, and the checkpoint from which it goes on."""
-    if not arguments.resume:
-        named = given(arguments)
-        if arguments.shards:
-            named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
-        settings = Settings(**named, ranks=rank_count)
-        return Path(arguments.out) if arguments.out else settings.free_folder(), settings, None
-    folder = Path(arguments.resume)
-    path, meta = runs.furthest(folder)
-    try:
-        settings = Settings(**meta["settings"])
-    except (KeyError, TypeError) as error:
-        raise Stop(f"error: the checkpoints in {folder} were not written by this script ({error})") from None
-    if settings.ranks != rank_count:
-        raise Stop(
-            f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
-            f"{rank_count}; go on with: {settings.resume_command(folder)}"
-        )
-    return folder, attrs.evolve(settings, epochs=arguments.epochs or settings.epochs), path
-
-
 def train(
     setup: Setup,
     settings: Settings,
@@ -190,7 +160,7 @@ def train(
         at = ranks.all_do(lambda: runs.progress_of(checkpoint, fcnn.load_meta(checkpoint), setup.start))
         longer(Settings(**fcnn.load_meta(checkpoint)["settings"]), settings.epochs, at.state.step, steps)
         print(f"going on from {checkpoint}, step {at.state.step} of {settings.epochs * steps}")
-    announce(setup, settings, folder)
+    print(setup.announcement(settings, folder))
     kept = RunFolder(folder, setup.meta(settings))
     network = fcnn.checked(setup.network) if check_finite else setup.network
     # An overflow shows in the loss, which is checked at every step.
@@ -259,18 +229,6 @@ def diverged(folder: Path, error: fcnn.DivergedError) -> NoReturn:
     kept = runs.checkpoints(folder)
     last = f"the last good checkpoint is {kept[-1]}" if kept else "no epoch was finished, so there is no checkpoint"
     raise Stop(f"error: {error}; {last}.\nTry a smaller --lr, --schedule warmup, or --clip 1.") from None
-
-
-def announce(setup: Setup, settings: Settings, folder: Path) -> None:
-    """Say what will be done."""
-    count = fcnn.tree.size(setup.start.params)
-    ranks = f", {settings.ranks} ranks" if settings.ranks > 1 else ""
-    print(
-        f"{settings.model} ({count:,} parameters) on {settings.dataset}: "
-        f"{len(setup.train):,} training images, {len(setup.test):,} test images\n"
-        f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, rate {settings.lr:g} "
-        f"({settings.schedule}), seed {settings.seed}{ranks}; results in {folder}"
-    )
 
 
 def report(setup: Setup, settings: Settings, folder: Path, at: Progress, result: fcnn.Evaluation) -> None:
