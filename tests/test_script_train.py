@@ -339,6 +339,14 @@ def test_checking_for_finite_numbers_changes_nothing_and_names_the_layer(run):
     assert re.search(r"error: \w+: the (output|gradient of .*) is not finite: [0-9]+ of [0-9]+ numbers", err)
 
 
+def test_it_ends_with_the_bits_of_fit(run, digits):
+    run(*TINY, "--out", "a")
+    data = fcnn.Dataset(digits.train.take(160), digits.test, digits.name, digits.classes)
+    fitted = fcnn.fit(fcnn.lenet5(), data, epochs=3, batch_size=32, folder="b")
+    assert_same_bits("a/epoch-03.npz", "b/epoch-03.npz")
+    assert fitted.state == fcnn.load("a/epoch-03.npz", like=fitted.state)
+
+
 def test_a_checkpoint_is_a_model_without_its_code(run, digits):
     run(*TINY, "--model", "lenet5_bn", "--out", "a")
     model = fcnn.load_model("a/epoch-03.npz")

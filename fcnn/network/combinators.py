@@ -21,12 +21,16 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     """One layer after the other.
 
     Keyword names become the keys of the parameters; positional layers come first and are named by kind and ordinal.
+    A layer holds no weights: one object in two places is two layers, each with weights of its own.
 
     >>> from fcnn import conv2d, dense, flatten, key, relu
     >>> serial(conv2d(6, 5), relu(), flatten(), dense(10))
     serial(conv2d1=conv2d(6, 5), relu1=relu(), flatten1=flatten(), dense1=dense(10))
     >>> serial(flatten(), dense(10)).init(key(0), (1, 4, 4)).params
     {dense1: {w: float32[10, 16], b: float32[10]}}
+    >>> twice = dense(4)
+    >>> list(serial(a=twice, b=twice).init(key(0), (4,)).params)
+    ['a', 'b']
     """
     children = _named("serial", layers, named)
 
