@@ -342,7 +342,7 @@ def test_checking_for_finite_numbers_changes_nothing_and_names_the_layer(run):
 def test_it_ends_with_the_bits_of_fit(run, digits):
     run(*TINY, "--out", "a")
     data = fcnn.Dataset(digits.train.take(160), digits.test, digits.name, digits.classes)
-    fitted = fcnn.fit(fcnn.lenet5(), data, epochs=3, batch_size=32, folder="b")
+    fitted = fcnn.fit(fcnn.lenet5(), data, epochs=3, batch_size=32, shard_size=16, folder="b")
     assert_same_bits("a/epoch-03.npz", "b/epoch-03.npz")
     assert fitted.state == fcnn.load("a/epoch-03.npz", like=fitted.state)
 
