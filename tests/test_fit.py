@@ -20,6 +20,7 @@ from fcnn.training.runs import claimed
 from fcnn.values.keys import fold_in, key
 
 DIGITS = fcnn.data.make_digits(key(3), 400)
+KEY = key(0)
 DATA = fcnn.Dataset(DIGITS.take(300), DIGITS.take(list(range(300, 400))), "digits", tuple("0123456789"))
 SMALL = fcnn.serial(
     conv=fcnn.conv2d(3, 5, stride=3), act=fcnn.relu(), drop=fcnn.dropout(0.2), flat=fcnn.flatten(), out=fcnn.dense(10)
@@ -234,8 +235,35 @@ def test_it_goes_on_from_a_model_or_a_state():
     assert tuned.state.step == 5
     with pytest.raises(TypeError, match="start is a Model or a TrainState, got str"):
         run(start="model.npz")
-    with pytest.raises(fcnn.TreeError, match="the trees differ"):
+    with pytest.raises(ValueError, match=r"(?s)the start's parameters are not the network's.*bn/gamma: missing"):
         run(NORMED, start=first.model)
+
+
+def test_a_start_of_other_shapes_is_told_with_its_paths():
+    wider = fcnn.serial(flat=fcnn.flatten(), out=fcnn.dense(12))
+    narrow = fcnn.serial(flat=fcnn.flatten(), out=fcnn.dense(10))
+    first = run(wider, epochs=1)
+    message = r"(?s)the start's parameters .*set_at.*out/w: \(12, 784\), the network has \(10, 784\)"
+    for start in (first.model, first.state):
+        with pytest.raises(ValueError, match=message):
+            run(narrow, start=start)
+    with pytest.raises(ValueError, match=r"(?s)the start's optimizer's state .*velocity/out/w: missing"):
+        run(wider, start=first.state, optimizer=fcnn.sgd(0.1, momentum=0.9))
+    fresh = narrow.init(KEY, (1, 28, 28)).params
+    params = tree.set_at(first.model.params, "out", fresh["out"])
+    tuned = fcnn.Model(narrow, params, in_shape=(1, 28, 28))
+    assert run(narrow, start=tuned).model.network is narrow
+
+
+def test_epochs_are_numbered_on_from_a_state(tmp_path):
+    state = run(epochs=2).state
+    found = run(epochs=4, start=state, folder=tmp_path / "a", validation=60, patience=1)
+    numbers = [item["epoch"] for item in found.history]
+    assert numbers[0] == 3
+    assert found.best_epoch in numbers
+    files = sorted(path.name for path in (tmp_path / "a").glob("epoch-*"))
+    assert files == [f"epoch-{number:02d}.npz" for number in numbers]
+    assert found.state == fcnn.load(tmp_path / "a" / f"epoch-{found.best_epoch:02d}.npz", like=found.state)
 
 
 def test_early_stopping_gives_the_best_state_and_says_so(tmp_path):
@@ -331,7 +359,16 @@ def test_data_that_cannot_be_is_told(data, error, message):
         ({"epochs": 1.5}, TypeError, "epochs is an integer of at least 0, got 1.5"),
         ({"batch_size": 0}, ValueError, "batch_size is an integer of at least 1, got 0"),
         ({"shard_size": -1}, ValueError, "shard_size is an integer of at least 0, got -1"),
-        ({"workers": 0}, ValueError, "count is an integer of at least 1, got 0"),
+        ({"workers": 0}, ValueError, "workers is an integer of at least 1, got 0"),
+        ({"workers": 1.5}, TypeError, "workers"),
+        ({"patience": 0, "validation": 60}, ValueError, "patience is an integer of at least 1, got 0"),
+        ({"optimizer": fcnn.adam}, TypeError, r"optimizer is a transform, such as fcnn\.adam\(1e-3\), got <function"),
+        ({"loss": fcnn.softmax_cross_entropy}, TypeError, "loss is a function, such as .* gives, got <function"),
+        ({"network": [SMALL]}, TypeError, r"network is a layer, such as fcnn\.serial"),
+        ({"metrics": top_three}, TypeError, "metrics are functions .* in a tuple or a list"),
+        ({"validation": 0.2}, TypeError, "validation is a split, a pair of arrays, or how many inputs to hold out"),
+        ({"validation": (X, np.zeros(200, int))}, ValueError, "validation has another in_shape than the data"),
+        ({"validation": (DATA.test.x, np.zeros((100, 2)))}, ValueError, "validation has another targets than the data"),
         ({"seed": -1}, ValueError, "seed is an integer of at least 0, got -1"),
     ],
 )

@@ -141,6 +141,7 @@ def test_saliency_is_the_greatest_slope_of_the_score(lenet):
         (lambda m, x: fcnn.grad_cam(*m, x, path="fc1"), r"no images come out of 'fc1'; they do of 'conv1', 'relu1'"),
         (lambda m, x: fcnn.grad_cam(*m, x, classes=np.array([10] * 4)), r"classes are below 10, .* got 10"),
         (lambda m, x: fcnn.saliency(*m, x, classes=np.array([1.0] * 4)), r"classes are integers \(4,\) .* got float64"),
+        (lambda m, x: fcnn.trace(*m, (x * 255).astype(np.uint8)), r"trace expects x of floats, got uint8; .* as_batch"),
         (lambda m, x: fcnn.saliency(*m, x, classes=np.array([1])), r"classes are integers \(4,\) .* got int64 \(1,\)"),
     ],
 )

@@ -40,7 +40,7 @@ class Split:
     """Inputs `x` with what is to be learnt of them, `y`.
 
     x: images (N, C, H, W) or features (N, D); as uint8 grey levels 0 to 255, of which training makes floats 0 to 1, or
-        as floats, which stay as they are.
+        as floats, which stay as they are (in a batch as float32).
     y: classes, integers (N,) from 0 on; or numbers, floats (N,) or (N, K): targets of a regression, or 0 and 1 for
         each of K labels that an input may have at once.
 

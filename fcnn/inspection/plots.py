@@ -1,4 +1,4 @@
-"""Figures in one clean style. The only module of the library that imports matplotlib; no global state is touched.
+"""Figures in one clean style. The only module that can't be imported without matplotlib; no global state is touched.
 
 Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which the colour-blind can tell apart; lines
 differ in their dashes and markers as well.

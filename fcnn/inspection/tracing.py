@@ -75,6 +75,10 @@ def trace(
     >>> found.dx
     array([[2.]])
     """
+    if np.asarray(x).dtype.kind != "f":
+        raise ValueError(
+            f"trace expects x of floats, got {np.asarray(x).dtype}; uint8 becomes such by as_batch(x, y).x"
+        )
     outputs: dict[str, Array] = {}
     gradients: dict[str, Array] = {}
 
@@ -88,7 +92,7 @@ def trace(
             gradients[path] = dy
             return layer.backward(params, cache, dy, need_dx=need_dx)
 
-        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True)
+        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True, origin=None)
 
     noted = rewrite(network, noting)
     out = noted.apply(params, state, x, train=train, key=key)
@@ -141,6 +145,8 @@ def grad_cam(
         path = next(
             (name for name in reversed(places) if _has(params, name) and _divides(x, found.outputs[name])), None
         )
+    if path is None:
+        raise ValueError(f"grad_cam: no layer with parameters divides the images evenly; choose path= of {places}")
     if path not in places:
         raise ValueError(f"grad_cam: no images come out of {path!r}; they do of {', '.join(map(repr, places))}")
     weights = found.gradients[path].mean(axis=(2, 3), keepdims=True)

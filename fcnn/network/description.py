@@ -28,7 +28,7 @@ def describe(layer: Layer) -> dict[str, Any]:
             return {"kind": value.kind, "config": {name: plain(v) for name, v in value.config.items()}}
         if isinstance(value, (list, tuple)):
             return [plain(v) for v in value]
-        return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+        return value if value is None or isinstance(value, (bool, int, float, str)) else {"repr": repr(value)}
 
     return {
         "kind": layer.kind,

@@ -93,7 +93,8 @@ class Layer:
     `layer.make(**layer.config, **layer.children)` is the layer again, so a network can be printed, described and
     rewritten. Make layers with the constructors of `fcnn.network.layers` and `fcnn.network.combinators`, or your own
     with `layer_constructor`. One whose functions are not those that its constructor gave is `rewritten`
-    (`fcnn.network.rewriting`), and one that doesn't learn is `held`.
+    (`fcnn.network.rewriting`), and one that doesn't learn is
+    `held`. `origin` is, where it is known, the rule that rewrote it, and what it rewrote.
 
     Layers pickle by their constructor's import name and its arguments; a copy is the layer itself.
     """
@@ -107,6 +108,7 @@ class Layer:
     backward: BackwardFn
     held: bool = False
     rewritten: bool = False
+    origin: "tuple[Callable[[Layer], Layer], Layer] | None" = None
 
     def __repr__(self) -> str:
         return as_call(self.kind, self.config, self.children)
@@ -116,6 +118,9 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The three functions are closures, which don't pickle; what made them does.
+        if self.origin is not None:
+            rule, layer = self.origin
+            return rule, (layer,)
         if self.rewritten:
             raise TypeError(f"{self.kind}: a rewritten layer does not pickle; pickle the network it was made of")
         return _made, (self.make, dict(self.config), dict(self.children))

@@ -1,5 +1,6 @@
 """A network with its values: all that it takes to use it."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -46,6 +47,10 @@ class Model:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.network, Layer):
             raise LayerError(f"a model is of a network, got {self.network!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        more: dict[str, Any] = {"in_shape": self.in_shape, "classes": self.classes, "meta": dict(self.meta)}
+        return functools.partial(Model, **more), (self.network, self.params, self.state)
 
     def __repr__(self) -> str:
         named = f", {len(self.classes)} classes" if self.classes else ""

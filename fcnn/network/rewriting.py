@@ -44,6 +44,13 @@ def leaves(network: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
         yield from leaves(child, f"{path}/{name}" if path else name)
 
 
+def every_layer(network: Layer) -> Iterator[Layer]:
+    """The network and every layer in it."""
+    yield network
+    for child in network.children.values():
+        yield from every_layer(child)
+
+
 def hold(network: Layer, patterns: str | Sequence[str]) -> Layer:
     """The network with some layers frozen: they go on computing, and don't learn.
 
@@ -91,7 +98,7 @@ def _held(layer: Layer) -> Layer:
         less: dict[str, Any] = {"need_params": False} if skips else {}
         return Grads(layer.backward(params, cache, dy, need_dx=True, **less).dx, zeros)
 
-    return attrs.evolve(layer, apply=apply, backward=backward, held=True, rewritten=True)
+    return attrs.evolve(layer, apply=apply, backward=backward, held=True, rewritten=True, origin=(_held, layer))
 
 
 def checked(network: Layer) -> Layer:
@@ -109,28 +116,26 @@ def checked(network: Layer) -> Layer:
     fcnn.network.layer.LayerError: fc1: the output is not finite: 2 of 2 numbers
     """
 
-    def rule(path: str, layer: Layer) -> Layer:
-        if layer.children:
-            return layer
+    return rewrite(network, lambda path, layer: layer if layer.children else _checked(layer))
 
-        def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                out = layer.apply(params, state, x, train=train, key=key)
-            _expect_finite("the output", out.y)
-            return out
 
-        def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                grads = layer.backward(params, cache, dy, need_dx=need_dx)
-            if grads.dx is not None:
-                _expect_finite("the gradient of the input", grads.dx)
-            for name, leaf in tree.leaves(grads.params):
-                _expect_finite(f"the gradient of {name}", leaf)
-            return grads
+def _checked(layer: Layer) -> Layer:
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            out = layer.apply(params, state, x, train=train, key=key)
+        _expect_finite("the output", out.y)
+        return out
 
-        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True)
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            grads = layer.backward(params, cache, dy, need_dx=need_dx)
+        if grads.dx is not None:
+            _expect_finite("the gradient of the input", grads.dx)
+        for name, leaf in tree.leaves(grads.params):
+            _expect_finite(f"the gradient of {name}", leaf)
+        return grads
 
-    return rewrite(network, rule)
+    return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True, origin=(_checked, layer))
 
 
 def _expect_finite(what: str, array: Array) -> None:
@@ -146,16 +151,14 @@ def without_caches(network: Layer) -> Layer:
     `backward` raises LayerError.
     """
 
-    def rule(path: str, layer: Layer) -> Layer:
-        if layer.children:
-            return layer
+    return rewrite(network, lambda path, layer: layer if layer.children else _without_cache(layer))
 
-        def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-            return layer.apply(params, state, x, train=train, key=key)._replace(cache=None)
 
-        def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-            raise LayerError("a network without caches has no backward pass; take the network that it was made of")
+def _without_cache(layer: Layer) -> Layer:
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        return layer.apply(params, state, x, train=train, key=key)._replace(cache=None)
 
-        return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True)
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        raise LayerError("a network without caches has no backward pass; take the network that it was made of")
 
-    return rewrite(network, rule)
+    return attrs.evolve(layer, apply=apply, backward=backward, rewritten=True, origin=(_without_cache, layer))

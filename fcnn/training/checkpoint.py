@@ -22,6 +22,7 @@ from fcnn.network.description import build, describe
 from fcnn.network.initializers import Initializer, unallocated
 from fcnn.network.layer import Init, Layer, LayerError, Shape
 from fcnn.network.model import Model
+from fcnn.network.rewriting import every_layer as layers_of
 from fcnn.network.rewriting import rewrite
 from fcnn.training.step import TrainState
 from fcnn.values.arrays import Array, frozen
@@ -103,7 +104,13 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
     """Write a network with its values, so that `load_model` needs no code to read it. Raises as `save` does."""
+    if not isinstance(model, Model):
+        raise TypeError(f"save_model takes a Model, such as fitted.model, got {type(model).__name__}")
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
+    try:
+        build(meta["network"], layers=dict.fromkeys(layer.make for layer in layers_of(model.network)))
+    except LayerError as error:
+        raise ValueError(f"the network can't be written so that it comes back: {error}") from None
     save(path, Init(model.params, model.state, ()), meta=meta)
 
 
@@ -165,7 +172,7 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
             trees = [_like(archive, f"{section}/{path}/", values) for section, values in _sections(made)]
             return made._replace(params=trees[0], state=trees[1])
 
-        return attrs.evolve(layer, init=init, rewritten=True)
+        return attrs.evolve(layer, init=init, rewritten=True, origin=None)
 
     return rewrite(network, compared).init(make_key(0), in_shape)
 

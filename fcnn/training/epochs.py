@@ -38,6 +38,9 @@ class DivergedError(ArithmeticError):
         super().__init__(message)
         self.state = state
 
+    def __reduce__(self) -> tuple[Any, ...]:  # else it would end the pool whose worker raises it
+        return DivergedError, (self.args[0], self.state)
+
 
 @attrs.frozen
 class EpochTotals:

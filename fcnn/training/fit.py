@@ -29,6 +29,7 @@ from fcnn.training.runs import Progress, RunError, RunFolder
 from fcnn.training.step import Evaluation, GradientFn, Metric, TrainState, evaluate, init_state, train_step
 from fcnn.training.step import gradient as plain_gradient
 from fcnn.values import html, tree
+from fcnn.values.arrays import Array
 from fcnn.values.checks import integer
 from fcnn.values.keys import fold_in, key
 
@@ -41,6 +42,9 @@ class InterruptedFit(KeyboardInterrupt):
     def __init__(self, message: str, fitted: "Fitted") -> None:
         super().__init__(message)
         self.fitted = fitted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InterruptedFit, (self.args[0], self.fitted)
 
 
 @attrs.frozen(repr=False)
@@ -110,7 +114,8 @@ def fit(
         optimizer, loss: how it learns, and from what.
         metrics: functions of (outputs, targets), evaluated on the validation split after each epoch.
         seed: of the weights, the order and dropout.
-        start: a Model or a training state to go on from, in place of first weights; a Model begins at step 0.
+        start: a Model or a training state to go on from, in place of first weights; a Model begins at step 0, a state
+            has as many epochs behind it as its steps are at this batch size.
         transform: a pure function of a key and a batch, such as an augmentation; for training only. What the network
             needs of its input, in evaluation too, is a layer (`normalize`).
         validation: what is evaluated after each epoch: a Split, a pair of arrays, or how many of the last training
@@ -125,7 +130,8 @@ def fit(
             whole batches where a layer has state, as batch norm sees one shard at a time.
         folder: keeps a checkpoint an epoch and history.json, for one run at a time.
         resume: go on with the run in `folder`, to the bits that an uninterrupted run would have ended with; from the
-            beginning if there is none yet.
+            beginning if there is none yet. Call it as before, `epochs` aside, which may be more. Functions of your own
+            are told apart by their names only.
         progress: show a bar in a terminal or a notebook, and a line an epoch where tqdm is missing; nothing in a file.
 
     Raises:
@@ -139,7 +145,10 @@ def fit(
     >>> found.history[-1]["train_accuracy"] > 0.9
     True
     """
+    _check_kinds(network, optimizer, loss, metrics)
     integer("epochs", epochs, least=0)
+    if patience is not None:
+        integer("patience", patience, least=1)
     train, held_out, classes = _splits(data, validation, patience)
     first = _first_state(network, optimizer, integer("seed", seed, least=0), train, start)
     shard = _shard_size(shard_size, first)
@@ -153,7 +162,8 @@ def fit(
         run, at = None, Progress(first)
         if folder is not None:
             place = stack.enter_context(runs.claimed(Path(folder), resume=resume))
-            settings |= {"data": _digest(train)}
+            settings |= {"data": _digest(train.x, train.y)}
+            settings |= {"start": None if start is None else _digest(*dict(tree.leaves(first.params)).values())}
             run = RunFolder(place, {**network_meta(network, train.in_shape, classes), "fit": settings})
             at = _furthest(run, at) if resume else at
         map_fn = stack.enter_context(_map_of(workers))
@@ -181,7 +191,7 @@ def fit(
         )  # fmt: skip
         for epoch in () if _has_waited(at.history, patience) else stream:
             at = at.after(epoch)
-            if epoch.item is not None and patience is not None and _best(at.history) == len(at.history):
+            if epoch.item is not None and patience is not None and _best(at.history) == at.history[-1]["epoch"]:
                 kept = epoch.state
             if run is not None:
                 saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
@@ -193,7 +203,19 @@ def fit(
         if patience is None or not at.history:
             return fitted(at.state)
         best = _best(at.history)
-        return fitted(at.state if best == len(at.history) else kept, best)
+        return fitted(at.state if best == at.history[-1]["epoch"] else kept, best)
+
+
+def _check_kinds(network: object, optimizer: object, loss: object, metrics: Any) -> None:
+    """Raise TypeError, with what would do, for arguments that would fail far from here."""
+    if not isinstance(network, Layer):
+        raise TypeError(f"network is a layer, such as fcnn.serial(…), got {network!r}")
+    if not isinstance(optimizer, Transform):
+        raise TypeError(f"optimizer is a transform, such as fcnn.adam(1e-3), got {optimizer!r}")
+    if not callable(loss) or hasattr(loss, "__wrapped__"):  # a constructor that wasn't called
+        raise TypeError(f"loss is a function, such as fcnn.softmax_cross_entropy() gives, got {loss!r}")
+    if not isinstance(metrics, (tuple, list)) or not all(map(callable, metrics)):
+        raise TypeError(f"metrics are functions (outputs, targets) in a tuple or a list, got {metrics!r}")
 
 
 def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Split | None, tuple[str, ...]]:
@@ -210,21 +232,46 @@ def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Sp
             raise ValueError(f"validation {count} leaves none of {len(train)} inputs to train on")
         rows = np.arange(len(train))
         return train.take(rows[:-count]), train.take(rows[-count:]), classes
-    return train, as_split(validation), classes
+    if isinstance(validation, float):
+        raise TypeError(f"validation is a split, a pair of arrays, or how many inputs to hold out, got {validation}")
+    held_out = as_split(validation)
+    for what, ours, theirs in (
+        ("in_shape", train.in_shape, held_out.in_shape),
+        ("targets", (train.has_classes, train.y.shape[1:]), (held_out.has_classes, held_out.y.shape[1:])),
+    ):
+        if ours != theirs:
+            raise ValueError(f"validation has another {what} than the data: {held_out!r}, and {train!r}")
+    return train, held_out, classes
 
 
 def _first_state(
     network: Layer, optimizer: Transform, seed: int, train: Split, start: Model | TrainState | None
 ) -> TrainState:
-    if isinstance(start, TrainState):
-        return start
-    state = init_state(network, optimizer, fold_in(key(seed), "model"), train.in_shape)
-    if start is None:
-        return state
-    if not isinstance(start, Model):
+    if start is not None and not isinstance(start, (Model, TrainState)):
         raise TypeError(f"start is a Model or a TrainState, got {type(start).__name__}")
-    tree.map(lambda ours, theirs: ours, state.params, start.params)  # raises, with the path, if they differ
-    return attrs.evolve(state, params=start.params, layer_state=start.state, opt_state=optimizer.init(start.params))
+    first = init_state(network, optimizer, fold_in(key(seed), "model"), train.in_shape)
+    if start is None:
+        return first
+    state = start.layer_state if isinstance(start, TrainState) else start.state
+    _expect_like("parameters", start.params, first.params)
+    _expect_like("state", state, first.layer_state)
+    if isinstance(start, TrainState):
+        _expect_like("optimizer's state", start.opt_state, first.opt_state)
+        return start
+    return attrs.evolve(first, params=start.params, layer_state=state, opt_state=optimizer.init(start.params))
+
+
+def _expect_like(what: str, theirs: tree.Tree, ours: tree.Tree) -> None:
+    """Raise ValueError, with every path, unless a start's tree has the paths and shapes that the network has."""
+    found, wanted = ({path: leaf.shape for path, leaf in tree.leaves(one)} for one in (theirs, ours))
+    different = [
+        f"{path}: {found.get(path, 'missing')}, the network has {wanted.get(path, 'none')}"
+        for path in dict.fromkeys([*wanted, *found])
+        if found.get(path) != wanted.get(path)
+    ]
+    if different:
+        advice = "; fcnn.tree.set_at puts what is new into what is old" if what == "parameters" else ""
+        raise ValueError(f"the start's {what} are not the network's{advice}:\n  " + "\n  ".join(different))
 
 
 def _shard_size(shard_size: int | None, state: TrainState) -> int:
@@ -235,8 +282,9 @@ def _shard_size(shard_size: int | None, state: TrainState) -> int:
 
 @contextlib.contextmanager
 def _map_of(workers: Any) -> Iterator[parallel.MapFn]:
-    if workers is None or isinstance(workers, (int, np.integer)):
-        workers = parallel.threads(os.cpu_count() or 1 if workers is None else int(workers))
+    if workers is None or isinstance(workers, (int, float, np.integer)):
+        count = os.cpu_count() or 1 if workers is None else integer("workers", workers, least=1)
+        workers = parallel.threads(count)
     with workers as map_fn:
         yield map_fn
 
@@ -246,9 +294,12 @@ def _text(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def _digest(split: Split) -> str:
-    """What tells one split's numbers from another's."""
-    return blake2b(split.y.tobytes(), key=blake2b(split.x.data).digest(), digest_size=16).hexdigest()
+def _digest(*arrays: Array) -> str:
+    """What tells some numbers from others."""
+    found = blake2b(digest_size=16)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _furthest(run: RunFolder, start: Progress) -> Progress:
@@ -269,17 +320,16 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
 
 def _best(history: History) -> int:
     """The number of the epoch with the least validation loss, the first of several."""
-    losses = [item["validation_loss"] for item in history]
-    return int(np.argmin(losses)) + 1
+    return int(min(history, key=lambda item: item["validation_loss"])["epoch"])
 
 
 def _has_waited(history: History, patience: int | None) -> bool:
     """Whether the validation loss has not become less for `patience` epochs."""
-    return patience is not None and bool(history) and len(history) - _best(history) >= patience
+    return patience is not None and bool(history) and history[-1]["epoch"] - _best(history) >= patience
 
 
 def _kept(run: RunFolder | None, at: Progress, first: TrainState) -> TrainState:
     """The state after the best epoch of a run that goes on."""
-    if run is None or not at.history or _best(at.history) == len(at.history):
+    if run is None or not at.history or _best(at.history) == at.history[-1]["epoch"]:
         return at.state
     return load(run.epoch_file(_best(at.history)), like=first)

@@ -69,7 +69,10 @@ def chain(*transforms: Transform) -> Transform:
         for part in parts:
             state = part.init(params)
             if state and part.name in states:
-                raise ValueError(f"chain has two transforms named {part.name} that keep a state; use one")
+                raise ValueError(
+                    f"chain has two transforms named {part.name} that keep a state; use one, "
+                    "or by_path for other parameters"
+                )
             if state:
                 states[part.name] = state
         return freeze(states)
@@ -145,6 +148,9 @@ def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weigh
 @_transform_constructor
 def masked(transform: Transform, where: Where) -> Transform:
     """The transform for some parameters only; updates of all others pass through untouched, to the bit.
+
+    It is a part of a chain, such as weight decay for weights. As an optimizer by itself it would add the others' bare
+    gradients to them: to train a part, `hold` the rest, or use `by_path`.
 
     Args:
         transform: what is done to them; its state is of them alone.

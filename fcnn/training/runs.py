@@ -53,7 +53,7 @@ class RunFolder:
 
     def save_epoch(self, progress: Progress) -> Path:
         """Write the checkpoint after a finished epoch, and history.json; an interrupted.npz from before goes."""
-        path = self.epoch_file(len(progress.history))
+        path = self.epoch_file(progress.history[-1]["epoch"])
         self._save(path, progress)
         (self.path / INTERRUPTED).unlink(missing_ok=True)
         self.write_history(progress.history)

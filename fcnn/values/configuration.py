@@ -77,7 +77,10 @@ def constructor(body: Callable[P, Made], record: Callable[[str, Config, Callable
     @functools.wraps(body)
     def construct(*args: P.args, **kwargs: P.kwargs) -> R:
         _refuse_old_names(signature, body.__name__, kwargs)
-        arguments = signature.bind(*args, **kwargs)
+        try:
+            arguments = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{body.__name__}() {error}") from None
         arguments.apply_defaults()
         return record(body.__name__, Config(arguments.arguments, signature), construct, body(*args, **kwargs))
 
