@@ -34,6 +34,9 @@ def predict(
 ) -> Predictions:
     """Tell the classes of inputs apart, in evaluation mode.
 
+    For classes that exclude one another. Where an input may have several labels, or the outputs are numbers, take
+    `.outputs` alone: the softmax says nothing there.
+
     Args:
         model: a network whose outputs are scores as `softmax_cross_entropy` takes them, not yet probabilities.
         x: images (N, C, H, W) or features (N, D) of the model's `in_shape`, at least one: uint8 grey levels, of which
