@@ -284,6 +284,48 @@ def test_early_stopping_gives_the_best_state_and_says_so(tmp_path):
         run(patience=2)
 
 
+def test_resumed_within_an_epoch_the_best_state_is_still_that_of_an_epochs_end(tmp_path):
+    def rate(step):  # the second epoch, of four steps, is the best, as the next ones ruin what was learnt
+        return 1e-3 if step < 8 else 0.3
+
+    calls = []
+
+    def interrupting(key, batch):
+        calls.append(key)
+        if len(calls) == 10:
+            signal.raise_signal(signal.SIGINT)
+        return batch
+
+    options = {"optimizer": fcnn.adam(rate), "epochs": 20, "validation": 60, "patience": 2, "transform": interrupting}
+    with pytest.raises(InterruptedFit):
+        run(**options, folder=tmp_path / "a")
+    found = run(**options, folder=tmp_path / "a", resume=True)
+    calls = [None] * 100
+    whole = run(**options)
+    assert found.best_epoch == whole.best_epoch == 2
+    assert found.state == whole.state
+    assert found.state.step == 8
+
+
+def test_a_metric_that_is_not_finite_costs_nothing(tmp_path):
+    def nan(outputs, targets):
+        return float("nan")
+
+    found = run(metrics=[nan, nan, top_three], folder=tmp_path / "a")
+    assert list(found.history[-1]["metrics"]) == ["nan", "nan 2", "top_three"]
+    assert found.history[-1]["metrics"]["nan"] is None
+    assert "nan not finite" in epoch_line(found.history[-1])
+    assert "top_three" in found._repr_html_()
+
+
+def test_what_only_looks_like_a_checkpoint_is_none(tmp_path):
+    run(epochs=2, folder=tmp_path / "a")
+    (tmp_path / "a" / "epoch-01-best.npz").write_bytes((tmp_path / "a" / "epoch-01.npz").read_bytes())
+    assert run(epochs=2, folder=tmp_path / "a", resume=True).state == run(epochs=2).state
+    with pytest.raises(RunError, match="has 2 epochs behind it already, more than 1"):
+        run(epochs=1, folder=tmp_path / "a", resume=True)
+
+
 def test_what_is_held_out_is_not_trained_on():
     assert run(validation=100).state == run(data=DATA.train.take(200), validation=DATA.test).state
     with pytest.raises(ValueError, match="validation 300 leaves none of 300 inputs to train on"):

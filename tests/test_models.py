@@ -1,9 +1,12 @@
 """Networks there and back, as descriptions, pickles, copies and files; what is none is refused in a sentence."""
 
 import copy
+import io
 import json
 import pickle
 import random
+import tracemalloc
+import zipfile
 
 import attrs
 import numpy as np
@@ -12,6 +15,7 @@ from cases import CASES, Case, descendants
 
 import fcnn
 from fcnn import CheckpointError, Init, Layer, LayerError, Model, build, describe, load_model, save_model
+from fcnn.network.initializers import Draw, initializer_constructor
 from fcnn.values.tree import EMPTY, astype
 
 KEY = fcnn.key(0)
@@ -289,3 +293,69 @@ def test_a_model_is_a_value():
     with pytest.raises(TypeError):
         model.meta["a"] = 1
     assert repr(model) == "Model(conv2d, 57 parameters, inputs (2, 6, 5), 1 classes)"
+
+
+@initializer_constructor
+def within(limit: float) -> Draw:
+    return lambda rng, shape, fan: rng.uniform(-limit, limit, shape)
+
+
+def test_an_initializer_of_ones_own_comes_back(tmp_path):
+    network = fcnn.serial(fc=fcnn.dense(3, weights=within(0.1)))
+    made = network.init(KEY, (4,))
+    save_model(tmp_path / "m.npz", Model(network, made.params, in_shape=(4,)))
+    again = load_model(tmp_path / "m.npz", layers=[within])
+    assert again.network.init(KEY, (4,)) == made
+    with pytest.raises(CheckpointError, match="fc: arguments are plain values"):
+        load_model(tmp_path / "m.npz")
+
+
+def test_a_network_takes_no_more_memory_than_its_file_holds(tmp_path):
+    for network, in_shape in (
+        (fcnn.batch_norm(), [3 * 10**8]),
+        (fcnn.serial(flat=fcnn.flatten(), bn=fcnn.batch_norm()), [3, 10**4, 10**4]),
+    ):
+        fcnn.save(tmp_path / "m.npz", EMPTY, meta={"network": describe(network), "in_shape": in_shape})
+        tracemalloc.start()
+        with pytest.raises(CheckpointError, match="the file holds nothing for so many channels or features"):
+            load_model(tmp_path / "m.npz")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+
+
+def test_a_member_that_says_it_is_small_is_not_inflated_beyond(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1, 50_000_000)})
+    with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        text = json.dumps({"format": 1, "network": describe(fcnn.dense(1, bias=False)), "in_shape": [50_000_000]})
+        meta = io.BytesIO()
+        np.save(meta, np.array(text))
+        archive.writestr("meta.npy", meta.getvalue())
+        archive.writestr("params/w.npy", header.getvalue() + bytes(200_000_000))
+    data = bytearray((tmp_path / "m.npz").read_bytes())
+    claimed = (len(header.getvalue()) + 200_000_000).to_bytes(4, "little")
+    assert data.count(claimed) == 2  # in the member's header and in the directory
+    (tmp_path / "m.npz").write_bytes(bytes(data).replace(claimed, (20_000).to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "m.npz")
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_class_names_are_text():
+    with pytest.raises(TypeError, match=r"classes are names, got \(1, 2\)"):
+        model_of(CASES[0], classes=[1, 2])
+
+
+def test_values_nested_without_end_are_refused():
+    deep = []
+    for _ in range(3_000):
+        deep = [deep]
+    with pytest.raises(LayerError):
+        build(node("conv2d", {"filters": deep, "kernel": 3}))
+    he = {"kind": "he", "config": {"distribution": "normal"}}
+    for _ in range(600):
+        he = {"kind": "he", "config": {"distribution": he}}
+    with pytest.raises(LayerError):
+        build(node("dense", {"units": 3, "weights": he}))

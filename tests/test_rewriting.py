@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import attrs
 import numpy as np
 import pytest
 from cases import CASES, Case, descendants
@@ -216,3 +217,20 @@ def test_rewriting_again_keeps_what_was_held():
     assert [path for path, layer in descendants(again) if layer.held] == ["conv1"]
     _, _, grads = gradients(again)
     assert not grads.params["conv1"]["w"].any()
+
+
+def test_a_combinator_that_a_rule_changed_is_not_made_again_in_silence():
+    def rule(path, layer):
+        if layer.kind != "residual":
+            return layer
+
+        def apply(params, state, x, *, train, key=None):
+            out = layer.apply(params, state, x, train=train, key=key)
+            return out._replace(y=out.y * 0)
+
+        return attrs.evolve(layer, apply=apply, rewritten=True)
+
+    changed = fcnn.rewrite(network(), rule)
+    for again in (fcnn.without_caches, fcnn.checked, lambda net: fcnn.hold(net, "fc1")):
+        with pytest.raises(LayerError, match=r"^res1: a rule changed this combinator"):
+            again(changed)

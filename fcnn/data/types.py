@@ -86,8 +86,8 @@ class Split:
             raise ValueError(f"{expected}, got shape {y.shape}")
         if len(y) != len(self.x):
             raise ValueError(f"a split has one target for each input, got {len(self.x)} inputs and {len(y)} targets")
-        if len(y) and y.dtype.kind in "iu" and y.min() < 0:
-            raise ValueError(f"a split's labels are class numbers from 0 on, got {y.min()}")
+        if len(y) and y.dtype.kind in "iu" and (y.min() < 0 or y.max() > np.iinfo(np.int64).max):
+            raise ValueError(f"a split's labels are class numbers from 0 on, got {y.min()} to {y.max()}")
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "x", keep(np.ascontiguousarray(self.x)))

@@ -45,7 +45,8 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
 
     Args:
         description: what `describe` gives, also after a way through JSON.
-        layers: constructors of layers and combinators of one's own that may occur, each known by its name.
+        layers: constructors of layers, combinators and initializers of one's own that may occur, each known by its
+            name.
 
     Raises LayerError, with the path, for anything that isn't a network.
 
@@ -65,7 +66,7 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
         kind, config, children = _parts(node, path)
         if kind not in known:
             raise LayerError(f"no constructor of layers is called {kind[:80]!r}; name your own in layers=", path)
-        arguments = {name: _plain_value(value, path) for name, value in config.items()}
+        arguments = {name: _plain_value(value, path, known) for name, value in config.items()}
         parts = {
             name: made(child, f"{path}/{name[:80]}" if path else name[:80], depth + 1)
             for name, child in children.items()
@@ -78,7 +79,10 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
             raise LayerError(f"{kind} is not made of {', '.join(parts)[:200] or 'nothing'}", path)
         return layer
 
-    return made(description, "", 0)
+    try:
+        return made(description, "", 0)
+    except RecursionError:
+        raise LayerError("a description's values are not lists within lists within lists") from None
 
 
 def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
@@ -95,17 +99,19 @@ def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, A
     return node["kind"], node["config"], node["children"]
 
 
-def _plain_value(value: Any, path: str, depth: int = 0) -> Any:
+def _plain_value(value: Any, path: str, known: Mapping[str, Any], depth: int = 0) -> Any:
     """An argument: a plain value, a tuple of such, or an initializer."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)) and depth < 2:
-        return tuple(_plain_value(one, path, depth + 1) for one in value)
+        return tuple(_plain_value(one, path, known, depth + 1) for one in value)
     if isinstance(value, Mapping) and value.keys() == {"kind", "config"} and isinstance(value["config"], Mapping):
-        make = _INITIALIZERS.get(str(value["kind"]))
-        if make is not None:
+        make = _INITIALIZERS.get(str(value["kind"])) or known.get(str(value["kind"]))
+        if make is not None and depth < 2:
             try:
-                return make(**{str(name): _plain_value(one, path, depth + 1) for name, one in value["config"].items()})
+                return make(
+                    **{str(name): _plain_value(one, path, known, depth + 1) for name, one in value["config"].items()}
+                )
             except (TypeError, ValueError, ArithmeticError) as error:
                 raise LayerError(f"{value['kind']}: {str(error)[:400]}", path) from error
     raise LayerError(f"arguments are plain values, got {str(value)[:80]}", path)

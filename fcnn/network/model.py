@@ -19,7 +19,10 @@ def _shape(shape: Any) -> Shape:
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(names)
+    found = tuple(names)
+    if not all(isinstance(name, str) for name in found):
+        raise TypeError(f"classes are names, got {found[:10]}")
+    return found
 
 
 def _meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,6 +26,9 @@ def rewrite(network: Layer, rule: Rule, path: str = "") -> Layer:
     A combinator is made again, by its `make`, of what the rule made of its children, and then given to the rule
     itself. Names stay, and so do the paths of parameters. `path` is that of the network, "" for a whole one.
 
+    A rule that changes a combinator's functions makes a network that can't be rewritten again, in `evaluate` either:
+    that raises LayerError. What changes layers without children can be, as often as one likes.
+
     >>> from fcnn import relu, serial, tanh
     >>> rewrite(serial(a=relu(), b=serial(c=relu())), lambda path, layer: tanh() if layer.kind == "relu" else layer)
     serial(a=tanh(), b=serial(c=tanh()))
@@ -33,7 +36,12 @@ def rewrite(network: Layer, rule: Rule, path: str = "") -> Layer:
     children = {
         name: rewrite(child, rule, f"{path}/{name}" if path else name) for name, child in network.children.items()
     }
-    return rule(path, network.make(**network.config, **children) if children else network)
+    if not children:
+        return rule(path, network)
+    again = network.make(**network.config, **children)
+    if getattr(again.apply, "__code__", None) is not getattr(network.apply, "__code__", None):
+        raise LayerError("a rule changed this combinator, so its constructor can't make it again", path)
+    return rule(path, again)
 
 
 def leaves(network: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:

@@ -34,6 +34,7 @@ from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 FORMAT_VERSION = 1
 _META_LIMIT = 4_000_000  # bytes; the JSON text is a few thousand
 _KEY_WORDS = 4
+_MOST_CHANNELS = 1 << 22
 _MODEL_LIMIT = 1 << 30  # bytes of a model's arrays that are read without further ado;
 _MOST_INFLATED = 16  # beyond, so many times the file's size: weights hardly compress
 
@@ -108,10 +109,17 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
         raise TypeError(f"save_model takes a Model, such as fitted.model, got {type(model).__name__}")
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
     try:
-        build(meta["network"], layers=dict.fromkeys(layer.make for layer in layers_of(model.network)))
+        build(meta["network"], layers=_constructors(model.network))
     except LayerError as error:
         raise ValueError(f"the network can't be written so that it comes back: {error}") from None
     save(path, Init(model.params, model.state, ()), meta=meta)
+
+
+def _constructors(network: Layer) -> set[Any]:
+    """Of its layers, and of the initializers among their arguments."""
+    layers = list(layers_of(network))
+    values = [value for layer in layers for value in layer.config.values() if isinstance(value, Initializer)]
+    return {*(layer.make for layer in layers), *(value.make for value in values)}
 
 
 def network_meta(network: Layer, in_shape: Shape, classes: Iterable[str]) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., L
 
     Args:
         path: the file.
-        layers: constructors of layers and combinators of one's own that the network may have.
+        layers: constructors of layers, combinators and initializers of one's own that the network may have.
 
     Raises:
         CheckpointError: no model, damaged, of a newer format, or not one whose values fit its network.
@@ -168,6 +176,8 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
         shapeless = layer.make(**config)
 
         def init(key: Key, in_shape: Shape, /) -> Init:
+            if in_shape[0] > max(_MOST_CHANNELS, archive.largest):  # a layer may make something for each by itself
+                raise LayerError(f"the file holds nothing for so many channels or features: {in_shape}")
             made = shapeless.init(key, in_shape)
             trees = [_like(archive, f"{section}/{path}/", values) for section, values in _sections(made)]
             return made._replace(params=trees[0], state=trees[1])

@@ -72,7 +72,14 @@ class EpochTotals:
             "seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
         }
-        return found | ({"metrics": dict(validation.metrics)} if validation is not None and validation.metrics else {})
+        return found | (
+            {"metrics": _for_json(validation.metrics)} if validation is not None and validation.metrics else {}
+        )
+
+
+def _for_json(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """What is not finite, and so no JSON, as None."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 class Display(Protocol):
@@ -191,7 +198,8 @@ def epoch_line(item: Item, of: int | None = None, validation_name: str = "valida
         return f"{name} loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
 
     parts = [told("training", "train"), told(validation_name, "validation")]
-    parts += [", ".join(f"{name} {value:.4g}" for name, value in item.get("metrics", {}).items())]
+    metrics = {name: "not finite" if v is None else f"{v:.4g}" for name, v in item.get("metrics", {}).items()}
+    parts += [", ".join(f"{name} {value}" for name, value in metrics.items())]
     parts += [f"{item['seconds']:.1f} s, {item['images_per_second']:,.0f} inputs/s"]
     number = f"{item['epoch']:>2}/{of}" if of else str(item["epoch"])
     return f"epoch {number}: " + "; ".join(filter(None, parts))

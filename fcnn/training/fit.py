@@ -163,9 +163,12 @@ def fit(
         if folder is not None:
             place = stack.enter_context(runs.claimed(Path(folder), resume=resume))
             settings |= {"data": _digest(train.x, train.y)}
+            settings |= {"validation_data": None if held_out is None else _digest(held_out.x, held_out.y)}
             settings |= {"start": None if start is None else _digest(*dict(tree.leaves(first.params)).values())}
             run = RunFolder(place, {**network_meta(network, train.in_shape, classes), "fit": settings})
             at = _furthest(run, at) if resume else at
+            if at.history and at.history[-1]["epoch"] > epochs:
+                raise RunError(f"{place} has {at.history[-1]['epoch']} epochs behind it already, more than {epochs}")
         map_fn = stack.enter_context(_map_of(workers))
         asked = stack.enter_context(interruptible())
         shown = stack.enter_context(display(len(train), progress))
@@ -330,6 +333,7 @@ def _has_waited(history: History, patience: int | None) -> bool:
 
 def _kept(run: RunFolder | None, at: Progress, first: TrainState) -> TrainState:
     """The state after the best epoch of a run that goes on."""
-    if run is None or not at.history or _best(at.history) == at.history[-1]["epoch"]:
+    within = at.totals.images > 0  # an epoch that was interrupted
+    if run is None or not at.history or (_best(at.history) == at.history[-1]["epoch"] and not within):
         return at.state
     return load(run.epoch_file(_best(at.history)), like=first)

@@ -192,6 +192,7 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
     >>> optimizer.init(freeze({"fc": {"w": np.ones(2), "b": np.ones(2)}}))["group2"]
     {adam: {mu: {fc: {b: float64[2]}}, nu: {fc: {b: float64[2]}}}}
     """
+    transforms = dict(transforms)  # the caller's may change
     patterns = tuple(transforms)
 
     def parts(values: Tree) -> list[Tree]:

@@ -8,6 +8,7 @@ time: who works in it holds a lock, which the system lets go of when the process
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,10 @@ class RunFolder:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints after epochs that are there, in order."""
-    return sorted(folder.glob("epoch-*.npz"), key=lambda path: (len(path.name), path.name))
+    found = {path: re.fullmatch(r"epoch-([0-9]+)\.npz", path.name) for path in folder.glob("epoch-*.npz")}
+    return sorted(
+        (path for path, name in found.items() if name), key=lambda path: int(path.stem.removeprefix("epoch-"))
+    )
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -151,11 +155,14 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            gone = not os.path.samestat(os.fstat(handle), os.stat(path))  # another run's end removed it meanwhile
+        except (BlockingIOError, FileNotFoundError):
+            gone = True
+        except OSError:  # some network file systems have no locks
+            gone = False
+        if gone:
             message = f"{path} belongs to a run that is going on; choose another folder, or wait for its end"
-            raise RunError(message) from None
-        except OSError:  # some network file systems have none
-            pass
+            raise RunError(message)
         yield
     finally:
         os.close(handle)

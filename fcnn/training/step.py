@@ -109,7 +109,7 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
         found = compute(state.params, state.layer_state, fold_in(state.key, state.step), batch)
         updates, opt_state = optimizer.update(found.grads, state.opt_state, state.params, state.step)
         params = _with_held(apply_updates(state.params, updates), state.params, held)
-        record = Record(state.step, found.loss, found.correct, found.size)
+        record = Record(state.step, float(found.loss), found.correct, found.size)
         return TrainState(params, found.layer_state, opt_state, state.step + 1, state.key), record
 
     return step
@@ -186,8 +186,12 @@ def evaluate(
         return network.apply(params, state, x.astype(dtype, copy=False), train=False).y
 
     outputs = frozen(np.concatenate(list(map_fn(outputs_at, range(0, len(split), batch_size)))))
-    value, _ = (softmax_cross_entropy() if loss is None else loss)(outputs, split.y)
-    found = {_name_of(metric): float(metric(outputs, split.y)) for metric in metrics}
+    value = float((softmax_cross_entropy() if loss is None else loss)(outputs, split.y)[0])
+    found: dict[str, float] = {}
+    for metric in metrics:
+        name = _name_of(metric)
+        alike = sum(other.partition(" ")[0] == name for other in found)
+        found[f"{name} {alike + 1}" if alike else name] = float(metric(outputs, split.y))
     if not _are_scores(outputs, split.y):
         return Evaluation(value, None, None, outputs, found)
     predictions = frozen(outputs.argmax(axis=1).astype(np.int64, copy=False))

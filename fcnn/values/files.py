@@ -90,6 +90,11 @@ class Archive:
         """How many bytes the arrays take when they are read."""
         return sum(info.file_size for info in self._members.values())
 
+    @property
+    def largest(self) -> int:
+        """How many bytes the greatest array takes."""
+        return max((info.file_size for info in self._members.values()), default=0)
+
     def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
         """An array's shape and dtype by its header, which alone is read; None where that is damaged."""
         with self._zip.open(self._members[name]) as file:
@@ -126,7 +131,8 @@ class Archive:
         """What a member holds, up to a header and `most` bytes, and whether that is all of it."""
         info = self._members[name]
         with self._zip.open(info) as file:
-            data = file.read(most + _HEADER_LIMIT)
+            # No more than it says it has: inflating goes as far as is asked for.
+            data = file.read(min(most + _HEADER_LIMIT, info.file_size + 1))
             whole = not file.read(1)  # the zip's checksum is verified at the end
             return data, whole and len(data) == info.file_size
 
