@@ -131,9 +131,7 @@ def prepare(settings: Settings, root: str | None) -> Setup:
     if settings.validation:
         if settings.validation >= len(train):
             raise Stop(f"--validation {settings.validation} leaves no image of {len(train)} to train on")
-        rows = list(range(len(train)))
-        validation = train.take(rows[-settings.validation :])
-        train = train.take(rows[: -settings.validation])
+        train, validation = train.hold_out(settings.validation)
     weights, biases = INITIALIZERS[settings.init]
     network = MODELS[settings.model](train.in_shape, len(data.classes), weights=weights, biases=biases)
     optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size))

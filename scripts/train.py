@@ -157,8 +157,9 @@ def train(
     """Take the epochs that are left from their stream, and keep each."""
     at, steps = Progress(setup.start), fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size)
     if checkpoint is not None:
-        at = ranks.all_do(lambda: runs.progress_of(checkpoint, fcnn.load_meta(checkpoint), setup.start))
-        longer(Settings(**fcnn.load_meta(checkpoint)["settings"]), settings.epochs, at.state.step, steps)
+        meta = ranks.all_do(lambda: fcnn.load_meta(checkpoint))
+        at = ranks.all_do(lambda: runs.progress_of(checkpoint, meta, setup.start))
+        longer(Settings(**meta["settings"]), settings.epochs, at.state.step, steps)
         print(f"going on from {checkpoint}, step {at.state.step} of {settings.epochs * steps}")
     print(setup.announcement(settings, folder))
     kept = RunFolder(folder, setup.meta(settings))

@@ -1,5 +1,6 @@
 """Scripts in the tests' own process."""
 
+import json
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -16,3 +17,14 @@ def runner(script, capsys):
         return code, *capsys.readouterr()
 
     return main
+
+
+def json_objects(run):
+    """A function that gives what the script of such a `run` prints with --json, where it complains of nothing."""
+
+    def objects(*arguments):
+        code, out, err = run(*arguments, "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    return objects

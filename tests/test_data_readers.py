@@ -192,6 +192,15 @@ def test_take():
         split.take([0.5])
 
 
+def test_the_last_images_are_held_out():
+    split = Split(files.images(5, 1, 3, 3), np.arange(5))
+    rest, last = split.hold_out(2)
+    assert (rest.y.tolist(), last.y.tolist()) == ([0, 1, 2], [3, 4])
+    assert last.x.tolist() == split.x[3:].tolist()
+    with pytest.raises(ValueError, match=r"expects 0 to 5, the number of images, got 6"):
+        split.hold_out(6)
+
+
 def test_dataset_validates_and_its_repr_is_short():
     split = Split(files.images(4, 1, 3, 3), np.arange(4))
     assert repr(Dataset(split, split)) == "Dataset('', train=Split(4 images of 1x3x3), test=Split(4 images of 1x3x3))"

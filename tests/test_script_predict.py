@@ -12,7 +12,7 @@ import predict as script
 import pytest
 from picture_files import FORMS, dark_on_coloured_paper, enlarged, ink_on_transparent, write_bad_pictures
 from PIL import Image
-from running import SCRIPTS, runner
+from running import SCRIPTS, json_objects, runner
 
 import fcnn
 from fcnn import parallel
@@ -81,12 +81,7 @@ def run(folder, monkeypatch, capsys, dataset):
 def found(run):
     """The objects that --json gives, of a run without a complaint."""
 
-    def objects(*arguments):
-        code, out, err = run(*arguments, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return objects
+    return json_objects(run)
 
 
 def direct(model, values, x):

@@ -1,13 +1,11 @@
 """scripts/predict.py on models that describe their network: of scripts/train.py, fcnn.fit and fcnn.save_model."""
 
-import json
-
 import numpy as np
 import predict as script
 import pytest
 from picture_files import enlarged
 from PIL import Image
-from running import runner
+from running import json_objects, runner
 
 import fcnn
 from fcnn.data.pictures import CLASSES, as_picture, read_picture
@@ -47,12 +45,7 @@ def run(tmp_path, monkeypatch, capsys):
 def found(run):
     """The objects that --json gives, of a run without a complaint."""
 
-    def objects(*arguments):
-        code, out, err = run(*arguments, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    return objects
+    return json_objects(run)
 
 
 def probabilities(items):

@@ -127,6 +127,13 @@ class Split:
         indices = indices.astype(np.intp)
         return Split(self.x[indices], self.y[indices])
 
+    def hold_out(self, count: int) -> tuple["Split", "Split"]:
+        """All but the last `count` images, and those. Raises ValueError for more images than there are."""
+        if not 0 <= count <= len(self):
+            raise ValueError(f"hold_out(n) expects 0 to {len(self)}, the number of images, got {count}")
+        rest = self.take(len(self) - count)
+        return rest, self.take(np.arange(len(rest), len(self)))
+
 
 @attrs.frozen(eq=False, repr=False)
 class Dataset:

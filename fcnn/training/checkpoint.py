@@ -82,7 +82,7 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
     """
     wanted = _arrays(like)
     with _opened(path) as archive:
-        _check_format(path, _read_meta(path, archive))
+        _read_meta(path, archive)
         sections = {name.partition("/")[0] for name in wanted} | _claimed(like)
         present = {name: None for name in archive.names if name.partition("/")[0] in sections}
         problems = [f"missing: {name}" for name in wanted if name not in present]
@@ -144,7 +144,6 @@ def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., L
     where = os.fspath(path)
     with _opened(path) as archive:
         meta = _read_meta(path, archive)
-        _check_format(path, meta)
         if "network" not in meta or "in_shape" not in meta:
             raise CheckpointError(
                 f"{where}: it doesn't describe its network; load its parameters with fcnn.load(path, like=…)"
@@ -208,9 +207,7 @@ def _like(archive: Archive, place: str, values: Tree) -> Tree:
 def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object that was given to `save` as `meta`, with `format`, the format's version."""
     with _opened(path) as archive:
-        meta = _read_meta(path, archive)
-    _check_format(path, meta)
-    return meta
+        return _read_meta(path, archive)
 
 
 def _arrays(value: Tree | Init | TrainState) -> dict[str, Array]:
@@ -261,6 +258,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
 
 
 def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]:
+    """The meta of a checkpoint in a format that is known."""
     if "meta" not in archive.names:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
     meta = None
@@ -268,12 +266,9 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
         meta = json.loads(archive.text("meta", _META_LIMIT) or "")
     if not isinstance(meta, dict):
         raise CheckpointError(f"{os.fspath(path)}: its `meta` is not a JSON object; use an earlier checkpoint")
-    return meta
-
-
-def _check_format(path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
     if meta.get("format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{os.fspath(path)}: format {meta.get('format')!r}, this fcnn reads {FORMAT_VERSION}; "
             "use the fcnn that wrote it"
         )
+    return meta

@@ -233,8 +233,7 @@ def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Sp
         count = integer("validation", validation, least=1)
         if count >= len(train):
             raise ValueError(f"validation {count} leaves none of {len(train)} inputs to train on")
-        rows = np.arange(len(train))
-        return train.take(rows[:-count]), train.take(rows[-count:]), classes
+        return *train.hold_out(count), classes
     if isinstance(validation, float):
         raise TypeError(f"validation is a split, a pair of arrays, or how many inputs to hold out, got {validation}")
     held_out = as_split(validation)
