@@ -1,13 +1,23 @@
-"""Arguments, checked in one place and in one style: what is expected, and what came.
+"""Arguments, checked in one place and in one style: what is expected, what came, and what to do.
 
-Something of another type raises TypeError, a number out of range raises ValueError. True and False are no numbers.
+They are checked where a user hands them over, at the entry of a public function; what that calls believes it.
+Something of another type raises TypeError, a number out of range or another shape ValueError. True and False are no
+numbers. What came is told in a few words however large it is.
 """
 
-from typing import TypeAlias, TypeGuard
+import reprlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
+from fcnn.values.arrays import Array
+
 Pair: TypeAlias = int | tuple[int, int]
+Kind = TypeVar("Kind")
+
+_FLOATS = (np.float32, np.float64)
+_MOST_CHARACTERS = 80
 
 
 def integer(name: str, value: object, *, least: int) -> int:
@@ -18,10 +28,11 @@ def integer(name: str, value: object, *, least: int) -> int:
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
+    expected = f"{name} is an integer of at least {least}"
     if not _is_integer(value):
-        raise TypeError(f"{name} is an integer of at least {least}, got {value!r}")
+        raise TypeError(f"{expected}, got {told(value)}")
     if value < least:
-        raise ValueError(f"{name} is an integer of at least {least}, got {value!r}")
+        raise ValueError(f"{expected}, got {told(value)}")
     return int(value)
 
 
@@ -32,11 +43,28 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     ((2, 2), (2, 1))
     """
     both = value if isinstance(value, (tuple, list)) else (value, value)
+    expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
     if not all(map(_is_integer, both)):
-        raise TypeError(f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}")
+        raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:
-        raise ValueError(f"{name} is an integer of at least {least}, or a pair (height, width), got {value!r}")
+        raise ValueError(f"{expected}, got {told(value)}")
     return int(both[0]), int(both[1])
+
+
+def lengths(name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)") -> tuple[int, ...]:
+    """`value` as the shape of an array: integers of at least 1, in a tuple or a list.
+
+    >>> lengths("in_shape", 28)
+    Traceback (most recent call last):
+    ...
+    TypeError: in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got 28
+    """
+    expected = f"{name} is {expected}, each at least 1"
+    if not isinstance(value, (tuple, list)) or not all(map(_is_integer, value)):
+        raise TypeError(f"{expected}, got {told(value)}")
+    if not value or min(value) < 1:
+        raise ValueError(f"{expected}, got {told(value)}")
+    return tuple(map(int, value))
 
 
 def number(name: str, value: object, interval: str) -> float:
@@ -47,15 +75,147 @@ def number(name: str, value: object, interval: str) -> float:
     ...
     ValueError: momentum is a number in [0, 1), got 1.0
     """
-    expected = f"{name} is a number in {interval}, got {value!r}"
+    expected = f"{name} is a number in {interval}"
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(expected)
+        raise TypeError(f"{expected}, got {told(value)}")
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = value > low if interval[0] == "(" else value >= low
     below = value < high if interval[-1] == ")" else value <= high
     if not (above and below):
-        raise ValueError(expected)
-    return float(value)
+        raise ValueError(f"{expected}, got {told(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an int of hundreds of digits
+        raise ValueError(f"{expected} that a float can hold, got {told(value)}") from None
+
+
+def boolean(name: str, value: object) -> bool:
+    """`value`, if it is True or False.
+
+    >>> boolean("train", "no")
+    Traceback (most recent call last):
+    ...
+    TypeError: train is True or False, got 'no'
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is True or False, got {told(value)}")
+    return bool(value)
+
+
+def one_of(name: str, value: object, options: Sequence[str]) -> str:
+    """`value`, if it is one of some words.
+
+    >>> one_of("merge", "add", ["sum", "concat"])
+    Traceback (most recent call last):
+    ...
+    ValueError: merge is "sum" or "concat", got 'add'
+    """
+    if isinstance(value, str) and value in options:
+        return value
+    *most, last = (f'"{option}"' for option in options)
+    expected = " or ".join([", ".join(most), last] if most else [last])
+    raise (ValueError if isinstance(value, str) else TypeError)(f"{name} is {expected}, got {told(value)}")
+
+
+def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
+    """`value`, if it is of a kind that is made as `expected` says.
+
+    >>> instance("network", "lenet", dict, "a layer, such as fcnn.serial(…)")
+    Traceback (most recent call last):
+    ...
+    TypeError: network is a layer, such as fcnn.serial(…), got 'lenet'
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    return value
+
+
+def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
+    """`value`, if it can be called, and is not a constructor of what is expected that wasn't called itself.
+
+    >>> function("loss", 0.5, "a function (outputs, targets), such as fcnn.softmax_cross_entropy() gives")
+    Traceback (most recent call last):
+    ...
+    TypeError: loss is a function (outputs, targets), such as fcnn.softmax_cross_entropy() gives, got 0.5
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    if is_constructor(value):
+        raise TypeError(f"{name} is {expected}, got the constructor {value.__name__}; call it: {value.__name__}(…)")
+    return value  # type: ignore[no-any-return]
+
+
+def is_constructor(value: object) -> bool:
+    """Whether it makes losses, optimizers, layers or schedules, and so is none: somebody forgot to call it."""
+    return hasattr(value, "__wrapped__") and getattr(value, "__module__", "").startswith("fcnn.")
+
+
+def floats(name: str, value: object) -> Array:
+    """`value`, if it is an array of float32 or float64, in the machine's byte order.
+
+    This is where every other dtype is refused.
+
+    >>> floats("relu's x", np.array([1.0], ">f8"))
+    array([1.])
+    >>> floats("relu's x", np.array([1, 2]))
+    Traceback (most recent call last):
+    ...
+    TypeError: relu's x is an array of float32 or float64, got int64 (2,); .astype(np.float32) makes one of it
+    """
+    if isinstance(value, np.ndarray) and value.dtype.type in _FLOATS and not isinstance(value, np.ma.MaskedArray):
+        return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{_how_to_make_floats(value)}")
+
+
+def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
+    """`dy`, if it is an array of floats of the output's shape: another would be broadcast or cut by NumPy.
+
+    >>> output_gradient("sigmoid_backward", np.ones((4, 1)), (4, 3))
+    Traceback (most recent call last):
+    ...
+    ValueError: sigmoid_backward expects dy of the output's shape (4, 3), got (4, 1)
+    """
+    array = floats(f"{name}'s dy", dy)
+    if array.shape != shape:
+        raise ValueError(f"{name} expects dy of the output's shape {shape}, got {array.shape}")
+    return array
+
+
+def told(value: object) -> str:
+    """What came, in a few words: of an array its dtype and shape, of another large thing its beginning.
+
+    >>> told(np.zeros((2, 3))), told(list(range(1000))), told(None)
+    ('float64 (2, 3)', 'a list of 1000', 'None')
+    """
+    if isinstance(value, np.ndarray):
+        prefix = "" if type(value) is np.ndarray else f"{type(value).__name__} of "
+        return f"{prefix}{value.dtype} {value.shape}"
+    try:
+        text = repr(value)
+    except Exception:  # anybody's class
+        return f"a {type(value).__name__}"
+    if len(text) <= _MOST_CHARACTERS and "\n" not in text:
+        return text
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, (str, bytes, int)):
+        return reprlib.repr(value)
+    return f"a {type(value).__name__}"
+
+
+def _how_to_make_floats(value: object) -> str:
+    """Advice that is right for this value, or none."""
+    if isinstance(value, np.ma.MaskedArray):
+        return "; value.filled(0) makes an array of it, with 0 where it is masked"
+    if isinstance(value, np.ndarray):
+        return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
+    if hasattr(value, "__array__"):  # a tensor, a data frame
+        return "; np.asarray(value, np.float32) makes one of it"
+    try:
+        is_numeric = isinstance(value, (list, tuple, float, int)) and np.asarray(value).dtype.kind in "iufb"
+    except (ValueError, TypeError, OverflowError):
+        return ""
+    return "; np.asarray(value, np.float32) makes one of it" if is_numeric else ""
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
