@@ -227,6 +227,13 @@ def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
     return cache
 
 
+def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
+    """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
+    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def told(value: object) -> str:
     """What came, in a few words: of an array its dtype and shape, of another large thing its beginning.
 
