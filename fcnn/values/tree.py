@@ -170,7 +170,7 @@ def check_name(name: object, path: str | None = None) -> None:
     if not isinstance(name, str) or not _is_name(name):
         where = path or (name if isinstance(name, str) else told(name))
         raise TreeError(
-            f"{where}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
+            f"{where}{': ' if where else ''}the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
 
@@ -223,10 +223,8 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
 def _result(value: Any, path: str) -> Array:
     """What a user's function gave for the leaf at `path`, if it is an array or a number."""
     try:
-        return _leaf(value if isinstance(value, np.ndarray) else np.asarray(value), path)
+        return _leaf(np.asanyarray(value), path)
     except (TreeError, ValueError) as error:  # ValueError: lists of several lengths
-        if isinstance(value, np.ma.MaskedArray):
-            raise
         raise TreeError(f"{path}: the function gives an array or a number, got {told(value)}") from error
 
 
@@ -378,7 +376,7 @@ def _set_at(tree: Tree, name: str, rest: str, value: Array | Nested, path: str) 
         head, _, tail = rest.partition("/")
         new: Array | Tree = _set_at(old, head, tail, value, path)
     else:
-        new = freeze({name: value})._items[name]
+        new = _freeze({name: value}, path[: len(path) - len(name)], 0)._items[name]
     return _tree({**tree._items, name: new})
 
 
@@ -394,7 +392,7 @@ def size(tree: Tree) -> int:
 def astype(tree: Tree, dtype: Any) -> Tree:
     """The same tree with every leaf cast to `dtype`, float32 or float64."""
     to = float_dtype("astype's dtype", dtype)
-    return map(lambda leaf: leaf.astype(to, copy=False), tree)
+    return map(lambda leaf: leaf.astype(to, copy=False), expect_tree("tree", tree))
 
 
 def _same_bits(a: Array, b: Array) -> bool:
