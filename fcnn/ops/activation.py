@@ -87,14 +87,15 @@ def gelu(x: Array) -> tuple[Array, Array]:
     >>> gelu(np.array([0.0, 1.0])) [0]
     array([0.        , 0.84134475])
     """
-    return frozen(x * _normal_cdf(x)), keep(x)
+    # Left of -40 it is 0 in float64; without the bound, -inf would give NaN.
+    return frozen(np.maximum(x, -40) * _normal_cdf(x)), keep(x)
 
 
 def gelu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)) with phi the standard normal density."""
-    near = np.clip(cache, -40, 40)  # beyond, the density is 0 in float64, and x² may overflow
+    near = np.clip(cache, -40, 40)  # beyond, the density is 0 in float64, where x² may overflow and inf * 0 is NaN
     density = np.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
-    return frozen(dy * (_normal_cdf(cache) + cache * density))
+    return frozen(dy * (_normal_cdf(cache) + near * density))
 
 
 def softmax(x: Array) -> tuple[Array, Array]:
@@ -104,7 +105,8 @@ def softmax(x: Array) -> tuple[Array, Array]:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    y = np.exp(x - x.max(axis=1, keepdims=True))
+    with np.errstate(over="ignore"):  # a difference beyond all numbers is one of probability 0
+        y = np.exp(x - x.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return frozen(y), y
 

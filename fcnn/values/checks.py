@@ -89,6 +89,21 @@ def number(name: str, value: object, interval: str) -> float:
         raise ValueError(f"{expected} that a float can hold, got {told(value)}") from None
 
 
+def single(name: str, value: object, interval: str) -> float:
+    """`value` as a float in an interval that keeps its digits in float32, which networks compute in by default.
+
+    >>> single("eps", 1e-50, "(0, inf)")
+    Traceback (most recent call last):
+    ...
+    ValueError: eps is a number in (0, inf) that float32 can hold, got 1e-50
+    """
+    found = number(name, value, interval)
+    limits = np.finfo(np.float32)
+    if found and not limits.smallest_normal <= abs(found) <= limits.max:
+        raise ValueError(f"{name} is a number in {interval} that float32 can hold, got {told(value)}")
+    return found
+
+
 def boolean(name: str, value: object) -> bool:
     """`value`, if it is True or False.
 
