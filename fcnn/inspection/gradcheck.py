@@ -180,8 +180,8 @@ def _check(
         greatest = np.abs(point).max(initial=0.0)
         if not greatest <= _GREATEST:
             raise GradientError(
-                f"{path} holds {greatest:.3g}, too great for steps of {_STEPS[0]:g}: nothing can be measured there; "
-                f"choose a point of numbers around 1, and below {_GREATEST:g}"
+                f"{path} holds {greatest:.3g}, where steps of {_STEPS[0]:g} measure nothing; choose a point of numbers "
+                f"around 1, at most {_GREATEST:g}"
             )
         along = fold_in(fold_in(root, "directions"), path)
         tried: list[tuple[tuple[int, ...] | None, Array]]

@@ -134,8 +134,9 @@ def erf(x: Array) -> Array:
         square = z * z
         return z * _polynomial(square, _ERF32_TOP) / _polynomial(square, _ERF32_BOTTOM)
     size = np.abs(x)
-    inner = np.minimum(size, 0.46875) ** 2
-    small = x * _polynomial(inner, _CODY_A) / _polynomial(inner, _CODY_B)
+    near = np.clip(x, -0.46875, 0.46875)
+    inner = near * near
+    small = near * _polynomial(inner, _CODY_A) / _polynomial(inner, _CODY_B)
     middle = np.clip(size, 0.46875, 4.0)
     medium = 1 - np.exp(-middle * middle) * _polynomial(middle, _CODY_C) / _polynomial(middle, _CODY_D)
     outer = np.clip(size, 4.0, 6.0)  # erf(6) is 1 in float64

@@ -99,7 +99,7 @@ def single(name: str, value: object, interval: str) -> float:
     """
     found = number(name, value, interval)
     limits = np.finfo(np.float32)
-    if found and not limits.smallest_normal <= abs(found) <= limits.max:
+    if found and not float(limits.smallest_normal) <= abs(found) <= float(limits.max):
         raise ValueError(f"{name} is a number in {interval} that float32 can hold, got {told(value)}")
     return found
 
