@@ -23,6 +23,7 @@ import attrs
 
 from fcnn.values import html
 from fcnn.values.arrays import Array
+from fcnn.values.checks import instance
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key
 from fcnn.values.tree import Tree, check_name
@@ -130,6 +131,11 @@ class Layer:
 
     def __deepcopy__(self, memo: object) -> "Layer":
         return self
+
+
+def expect_layer(name: str, value: object) -> Layer:
+    """`value`, if it is a layer."""
+    return instance(name, value, Layer, "a layer, such as fcnn.serial(…)")
 
 
 def _made(make: Callable[..., Layer], config: Mapping[str, Any], children: Mapping[str, Layer]) -> Layer:

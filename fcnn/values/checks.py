@@ -5,8 +5,11 @@ Something of another type raises TypeError, a number out of range or another sha
 numbers. What came is told in a few words however large it is.
 """
 
+import inspect
+import os
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -126,7 +129,7 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     TypeError: network is a layer, such as fcnn.serial(…), got 'lenet'
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is {expected}, got {told(value)}")
+        raise TypeError(f"{name} is {expected}, got {told(value)}{_how_to_call(value, kind)}")
     return value
 
 
@@ -141,13 +144,89 @@ def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
     if is_constructor(value):
-        raise TypeError(f"{name} is {expected}, got the constructor {value.__name__}; call it: {value.__name__}(…)")
+        raise TypeError(f"{name} is {expected}, got {told(value)}{_how_to_call(value)}")
     return value  # type: ignore[no-any-return]
 
 
 def is_constructor(value: object) -> bool:
     """Whether it makes losses, optimizers, layers or schedules, and so is none: somebody forgot to call it."""
-    return hasattr(value, "__wrapped__") and getattr(value, "__module__", "").startswith("fcnn.")
+    return hasattr(value, "__wrapped__") and str(getattr(value, "__module__", "")).startswith("fcnn.")
+
+
+def float_dtype(name: str, value: object) -> np.dtype[Any]:
+    """The dtype float32 or float64, in the machine's byte order, of anything that names one.
+
+    >>> float_dtype("dtype", "float32")
+    dtype('float32')
+    >>> float_dtype("dtype", np.float16)
+    Traceback (most recent call last):
+    ...
+    ValueError: dtype is np.float32 or np.float64, got float16
+    """
+    expected = f"{name} is np.float32 or np.float64"
+    try:
+        dtype = None if value is None else np.dtype(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, SyntaxError):
+        dtype = None
+    if dtype is None:
+        raise TypeError(f"{expected}, got {told(value)}")
+    if dtype.type not in _FLOATS:
+        raise ValueError(f"{expected}, got {dtype}")
+    return np.dtype(dtype.type)
+
+
+def array(name: str, value: object, expected: str) -> Array:
+    """`value` as an array, of what lists and numbers NumPy can make one; not of text or objects.
+
+    >>> array("labels", [1, "two"], "integers (N,)")
+    Traceback (most recent call last):
+    ...
+    TypeError: labels are integers (N,), got [1, 'two']
+    """
+    try:
+        found = np.asarray(value)
+    except Exception:  # lists of unequal length, tensors elsewhere, anybody's class
+        found = np.empty(0, object)
+    if found.dtype.kind not in "biufc":
+        raise TypeError(f"{name} are {expected}, got {told(value)}")
+    return found
+
+
+def path(name: str, value: object, expected: str = "the name of a file, text or a pathlib.Path") -> Path:
+    """`value` as a path.
+
+    >>> path("path", 3)
+    Traceback (most recent call last):
+    ...
+    TypeError: path is the name of a file, text or a pathlib.Path, got 3
+    """
+    try:
+        text = os.fspath(value)  # type: ignore[call-overload]
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {expected}, got {text!r}")
+    return Path(text)
+
+
+def texts(name: str, value: Any, expected: str) -> tuple[str, ...]:
+    """`value` as a tuple of texts; one text isn't taken for its letters.
+
+    >>> texts("class_names", "cat", "names, one a class")
+    Traceback (most recent call last):
+    ...
+    TypeError: class_names are names, one a class, got 'cat'; put it into a list
+    """
+    advice = "; put it into a list" if isinstance(value, str) else ""
+    if advice or isinstance(value, (bytes, np.ndarray, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} are {expected}, got {told(value)}{advice}")
+    found = tuple(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} are {expected}, got {told(one)} among them")
+    return found
 
 
 def floats(name: str, value: object) -> Array:
@@ -190,17 +269,32 @@ def told(value: object) -> str:
     if isinstance(value, np.ndarray):
         prefix = "" if type(value) is np.ndarray else f"{type(value).__name__} of "
         return f"{prefix}{value.dtype} {value.shape}"
+    if is_constructor(value):
+        return f"the constructor {value.__name__}"  # type: ignore[attr-defined]
+    if inspect.isroutine(value) or isinstance(value, type):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
     try:
         text = repr(value)
     except Exception:  # anybody's class
-        return f"a {type(value).__name__}"
-    if len(text) <= _MOST_CHARACTERS and "\n" not in text:
+        return _one(type(value).__name__)
+    if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
     if isinstance(value, (list, tuple, dict, set, frozenset)):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
-    return f"a {type(value).__name__}"
+    return _one(type(value).__name__)
+
+
+def _one(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
+
+
+def _how_to_call(value: Any, kind: type | None = None) -> str:
+    """Advice for a constructor, or another function that says to give what is expected, that wasn't called."""
+    gives = getattr(value, "__annotations__", {}).get("return") if inspect.isfunction(value) else None
+    is_meant = is_constructor(value) or (kind is not None and gives is kind)
+    return f"; call it: {value.__name__}(…)" if is_meant else ""
 
 
 def _how_to_make_floats(value: object) -> str:

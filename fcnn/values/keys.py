@@ -9,7 +9,7 @@ from hashlib import blake2b
 import attrs
 import numpy as np
 
-from fcnn.values.checks import integer
+from fcnn.values.checks import instance, integer
 
 _BITS = 128
 
@@ -27,6 +27,13 @@ class Key:
 
     def __repr__(self) -> str:
         return f"Key(0x{self.value:032x})"
+
+
+def expect_key(name: str, value: object) -> Key:
+    """`value`, if it is a key; of a seed the error says how one is made."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
+        raise TypeError(f"{name} is a key, such as fcnn.key(0), got {value}; fcnn.key({value}) makes one of it")
+    return instance(name, value, Key, "a key, such as fcnn.key(0)")
 
 
 def key(seed: int) -> Key:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import told
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
 # Each name with its size and its array's shape, or with its size, None, and its subtree's layout.
@@ -99,6 +100,19 @@ class Tree(Mapping[str, Any]):
 
 
 EMPTY = Tree()
+
+
+def expect_tree(name: str, value: Any) -> Tree:
+    """`value`, if it is a tree; else the error says how one is had from what came."""
+    if isinstance(value, Tree):
+        return value
+    advice = ""
+    if isinstance(getattr(value, "params", None), Tree):  # an Init, a Model, a training state
+        states = [part for part in ("state", "layer_state") if "state" in name and hasattr(value, part)]
+        advice = f"; take its .{states[0] if states else 'params'}"
+    elif isinstance(value, dict):
+        advice = "; fcnn.freeze makes one of a dict of arrays"
+    raise TypeError(f"{name} is a tree of arrays, as network.init gives, got {told(value)}{advice}")
 
 
 def freeze(nested: Nested) -> Tree:
