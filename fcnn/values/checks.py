@@ -92,6 +92,24 @@ def number(name: str, value: object, interval: str) -> float:
         raise ValueError(f"{expected} that a float can hold, got {told(value)}") from None
 
 
+def measured(name: str, value: Any) -> float:
+    """What a function of the user's gave, as a float: any number, NaN too.
+
+    >>> measured("the metric share", "high")
+    Traceback (most recent call last):
+    ...
+    TypeError: the metric share gives a number, got 'high'
+    """
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    try:
+        if not isinstance(value, (str, bytes, bytearray)):
+            return float(value)
+    except Exception:  # anybody's class
+        pass
+    raise TypeError(f"{name} gives a number, got {told(value)}")
+
+
 def boolean(name: str, value: object) -> bool:
     """`value`, if it is True or False.
 
@@ -172,7 +190,7 @@ def float_dtype(name: str, value: object) -> np.dtype[Any]:
         raise TypeError(f"{expected}, got {told(value)}")
     if dtype.type not in _FLOATS:
         raise ValueError(f"{expected}, got {dtype}")
-    return np.dtype(dtype.type)
+    return np.dtype(np.float32 if dtype.type is np.float32 else np.float64)
 
 
 def array(name: str, value: object, expected: str) -> Array:
@@ -192,10 +210,10 @@ def array(name: str, value: object, expected: str) -> Array:
     return found
 
 
-def path(name: str, value: object, expected: str = "the name of a file, text or a pathlib.Path") -> Path:
+def file_path(name: str, value: object, expected: str = "the name of a file, text or a pathlib.Path") -> Path:
     """`value` as a path.
 
-    >>> path("path", 3)
+    >>> file_path("path", 3)
     Traceback (most recent call last):
     ...
     TypeError: path is the name of a file, text or a pathlib.Path, got 3
@@ -288,6 +306,17 @@ def told(value: object) -> str:
 
 def _one(noun: str) -> str:
     return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
+
+
+def how_to_make_an_array(value: Any) -> str:
+    """Advice that is right for this value, or none."""
+    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
+        return ""
+    try:
+        array("it", value, "")
+    except TypeError:
+        return ""
+    return "; np.asarray(…) makes an array of it"
 
 
 def _how_to_call(value: Any, kind: type | None = None) -> str:
