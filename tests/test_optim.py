@@ -216,12 +216,6 @@ def test_clipping_is_joint_and_leaves_small_gradients_alone():
     assert clip_by_global_norm(5.0).update(grads, EMPTY, EMPTY, 0).updates == grads
 
 
-def test_clipping_of_gradients_whose_squares_overflow():
-    grads = freeze({"x": np.full(4, 1e20, np.float32)})
-    found = clip_by_global_norm(1.0).update(grads, EMPTY, EMPTY, 0).updates
-    np.testing.assert_allclose(found["x"], 0.5, rtol=1e-6)
-
-
 def test_global_norm():
     assert optim.global_norm(freeze({"a": np.array([3.0]), "b": {"c": np.array([[4.0], [12.0]])}})) == 13.0
     assert optim.global_norm(EMPTY) == 0.0

@@ -28,11 +28,12 @@ from fcnn.values.keys import key as make_key
 from fcnn.values.tree import EMPTY, Tree, astype, flatten, freeze, set_at
 
 _STEPS = (1e-4, 1e-5, 1e-6)  # for values around 1; the smaller ones only where a kink lies within the greater
+_GREATEST = 1e6  # of values that leave a step of 1e-4 as many digits as the default tolerance asks for
 _SMOOTH = 1e-4  # the greatest relative change of slope between h and h / 2 that curvature explains
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong, or can't be measured at this point; the message names the worst path."""
+    """A gradient is wrong, or can't be measured at this point; the message names the worst path, or the first."""
 
 
 @attrs.frozen
@@ -203,6 +204,12 @@ def _check(
     for path, point in points.items():
         if slopes[path].shape != point.shape:
             raise GradientError(f"{path}: the gradient's shape is {slopes[path].shape}, expected {point.shape}")
+        greatest = np.abs(point).max(initial=0.0)
+        if not greatest <= _GREATEST:
+            raise GradientError(
+                f"{path} holds {greatest:.3g}, where steps of {_STEPS[0]:g} measure nothing; choose a point of numbers "
+                f"around 1, at most {_GREATEST:g}"
+            )
         along = fold_in(fold_in(root, "directions"), path)
         tried: list[tuple[tuple[int, ...] | None, Array]]
         tried = [(None, _normal(fold_in(along, number), point.shape)) for number in range(directions)]

@@ -6,13 +6,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.network.layer import Grads, Layer, Out, expect_layer
+from fcnn.network.layer import Grads, Layer, Out, expect_layer, expect_values
 from fcnn.network.rewriting import rewrite
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import array, boolean, floats, instance, output_gradient
 from fcnn.values.keys import Key, expect_key
-from fcnn.values.tree import Tree, expect_tree, flatten
+from fcnn.values.tree import Tree, flatten
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -77,8 +77,8 @@ def trace(
     array([[2.]])
     """
     expect_layer("network", network)
-    expect_tree("params", params)
-    expect_tree("state", state)
+    expect_values("params", params)
+    expect_values("state", state)
     boolean("train", train)
     if key is not None:
         expect_key("key", key)

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import number
+from fcnn.values.checks import integer, single
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
@@ -40,7 +40,9 @@ class Initializer:
     draw: Draw = attrs.field(eq=False)
 
     def __call__(self, key: Key, shape: tuple[int, ...], fan: Fan) -> Array:
-        """Draw an array of `shape`: the same for the same key."""
+        """Draw an array of `shape`: the same for the same key. Both numbers of the fan are at least 1."""
+        for name, number in zip(Fan._fields, fan, strict=True):
+            integer(f"fan.{name}", number, least=1)
         return frozen(self.draw(generator(key), shape, fan).astype(np.float32, copy=False))
 
     def __repr__(self) -> str:
@@ -118,7 +120,7 @@ def unallocated() -> Draw:
 @initializer_constructor
 def constant(value: float) -> Draw:
     """All `value`, which is finite."""
-    filled = number("constant's value", value, "(-inf, inf)")
+    filled = single("constant's value", value, "(-inf, inf)")
     return lambda rng, shape, fan: np.full(shape, filled)
 
 

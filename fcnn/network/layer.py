@@ -23,10 +23,10 @@ import attrs
 
 from fcnn.values import html
 from fcnn.values.arrays import Array
-from fcnn.values.checks import instance
+from fcnn.values.checks import instance, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key
-from fcnn.values.tree import Tree, check_name
+from fcnn.values.tree import Tree, check_name, expect_tree
 
 Shape: TypeAlias = tuple[int, ...]
 P = ParamSpec("P")
@@ -133,9 +133,16 @@ class Layer:
         return self
 
 
-def expect_layer(name: str, value: object) -> Layer:
-    """`value`, if it is a layer."""
-    return instance(name, value, Layer, "a layer, such as fcnn.serial(…)")
+def expect_layer(name: str, value: object) -> None:
+    """Raise TypeError unless it is a layer, and not the constructor of one that somebody forgot to call."""
+    instance(name, value, Layer, "a layer, such as fcnn.serial(…) or fcnn.relu()")
+
+
+def expect_values(name: str, value: object) -> None:
+    """Raise TypeError unless it is a tree, and not all of what `init` or a training state holds."""
+    if not isinstance(value, Tree) and hasattr(value, name):
+        raise TypeError(f"{name} is a tree, got {told(value)}; its .{name} is one")
+    expect_tree(name, value)
 
 
 def _made(make: Callable[..., Layer], config: Mapping[str, Any], children: Mapping[str, Layer]) -> Layer:

@@ -24,7 +24,8 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
 
     with q = (1 - s) * onehot(label) + s / K for label smoothing s (C. Szegedy et al., CVPR 2016, section 7).
 
-    The loss takes logits (N, K) and labels (N,), integers in 0 … K - 1, and raises ValueError for others.
+    The loss takes logits (N, K) and labels (N,), integers in 0 … K - 1, and raises ValueError for others. It is right
+    for any finite logits; a value is infinite only where a float64 can't hold the sum over the batch.
 
     >>> value, d_logits = softmax_cross_entropy()(np.zeros((1, 2)), np.array([0]))
     >>> round(value, 6), d_logits
@@ -36,18 +37,23 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
         logits = floats("softmax_cross_entropy's logits", logits)
         labels = _check_labels(logits, array("softmax_cross_entropy's labels", labels, "integers (N,)"))
         n, classes = logits.shape
-        shifted = logits - logits.max(axis=1, keepdims=True)
+        with np.errstate(over="ignore"):  # a difference beyond all numbers is one of probability 0
+            shifted = logits - logits.max(axis=1, keepdims=True)
         d_logits = np.exp(shifted)
         total = d_logits.sum(axis=1, keepdims=True)
         rows = np.arange(n)
         log_total = np.log(total)[:, 0]
-        value = np.add.reduce(log_total - (1 - label_smoothing) * shifted[rows, labels]) / n
         d_logits /= total
         d_logits[rows, labels] -= 1 - label_smoothing
         if label_smoothing:
-            value -= label_smoothing / classes * shifted.sum(axis=1).mean()
             d_logits -= label_smoothing / classes
         d_logits *= 1 / n
+        with np.errstate(over="ignore"):
+            value = np.add.reduce(log_total - (1 - label_smoothing) * shifted[rows, labels]) / n
+            if label_smoothing:
+                value -= label_smoothing / classes * shifted.sum(axis=1).mean()
+        if not np.isfinite(value) and logits.dtype == np.float32:
+            value = loss(logits.astype(np.float64), labels)[0]
         return float(value), frozen(d_logits)
 
     return loss
@@ -57,7 +63,8 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
 def mean_squared_error() -> Loss:
     """The mean over all numbers of (outputs - targets)²; d_outputs = 2 (outputs - targets) / outputs.size.
 
-    Outputs and targets have one shape, any; others raise ValueError.
+    Outputs and targets have one shape, any; others raise ValueError. The value of float32 outputs is finite for all
+    finite ones; that of float64 outputs is infinite where their squares are, beyond 1e154.
 
     >>> mean_squared_error()(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
     (5.0, array([[1., 3.]]))
@@ -76,8 +83,12 @@ def mean_squared_error() -> Loss:
             raise ValueError(
                 f"mean_squared_error expects targets of shape {outputs.shape}, got {targets.shape}{advice}"
             )
-        difference = outputs - targets.astype(outputs.dtype, copy=False)
-        value = float((difference * difference).mean())
+        with np.errstate(over="ignore"):
+            difference = outputs - targets.astype(outputs.dtype, copy=False)
+            value = float((difference * difference).mean())
+            if not np.isfinite(value) and outputs.dtype == np.float32:
+                value, wide = loss(outputs.astype(np.float64), targets)
+                return value, frozen(wide.astype(np.float32))
         difference *= 2 / outputs.size
         return value, frozen(difference)
 

@@ -23,7 +23,7 @@ from fcnn.training.transform import (
 )
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import boolean, number, texts, told
+from fcnn.values.checks import boolean, number, single, texts, told
 from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
 
 Where: TypeAlias = str | Sequence[str]  # shell-style patterns of paths
@@ -220,6 +220,8 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
 def clip_by_global_norm(max_norm: float) -> Transform:
     """Scale all gradients down together so that their joint L2 norm is at most `max_norm` (arXiv 1211.5063).
 
+    Infinite gradients become NaN, which the loss of the next step will show: clipping hides none.
+
     >>> clip_by_global_norm(1.0).update(freeze({"w": np.array([3.0, 4.0])}), EMPTY, EMPTY, 0).updates["w"]
     array([0.6, 0.8])
     """
@@ -229,15 +231,23 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         norm = global_norm(updates)
         if norm <= max_norm:
             return Updated(updates, EMPTY)
-        return Updated(tree.map_elementwise(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
+        with np.errstate(invalid="ignore"):  # inf * 0
+            return Updated(tree.map_elementwise(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
 
     return Transform("clip_by_global_norm", _stateless, update)
 
 
 def global_norm(updates: Tree) -> float:
-    """The L2 norm of all numbers of a tree together."""
-    expect_tree("updates", updates)
-    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in tree.flatten(updates).values()))
+    """The L2 norm of all numbers of a tree together: right also where their squares would overflow float64."""
+    leaves = tree.flatten(updates).values()
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
+    if norm != math.inf:
+        return norm
+    greatest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves)
+    if not greatest < math.inf:
+        return greatest
+    return greatest * math.sqrt(sum(float(np.square(leaf / greatest).sum()) for leaf in leaves))
 
 
 @transform_constructor
@@ -268,10 +278,14 @@ def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
 
 @transform_constructor
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Transform:
-    """Adam's direction, without the rate: see `adam`."""
+    """Adam's direction, without the rate: see `adam`.
+
+    A gradient whose square overflows, beyond 1e19 in float32, makes `nu` infinite, and its parameter stands still from
+    then on. Put `clip_by_global_norm` before it where such may come.
+    """
     number("b1", b1, "[0, 1)")
     number("b2", b2, "[0, 1)")
-    number("eps", eps, "(0, inf)")
+    single("eps", eps, "(0, inf)")
 
     def init(params: Tree) -> Tree:
         return freeze({"mu": tree.map(_zeros, params), "nu": tree.map(_zeros, params)})

@@ -26,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
+from fcnn.network.layer import expect_values
 from fcnn.training.arguments import expect_map_fn, inputs_and_targets, mapped
 from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of
 from fcnn.training.workers import MapFn, WorkerError, processes
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import integer, number, told
 from fcnn.values.keys import Key, expect_key, fold_in
-from fcnn.values.tree import Tree, expect_tree, flatten, freeze, leaves, map_elementwise, unravel
+from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
 from fcnn.values.tree import map as tree_map
 
 __all__ = [
@@ -238,8 +239,8 @@ def _expect_comm(comm: Any) -> None:
 
 def _rows_of(name: str, params: Tree, state: Tree, key: Key, batch: Any) -> tuple[Array, Any]:
     """The inputs and targets of a batch that can be taken apart, at least one row."""
-    expect_tree("params", params)
-    expect_tree("state", state)
+    expect_values("params", params)
+    expect_values("state", state)
     expect_key("key", key)
     x, targets = inputs_and_targets(batch)
     if not _has_rows(targets) or len(targets) != len(x):

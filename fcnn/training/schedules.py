@@ -27,13 +27,28 @@ def constant_schedule(value: float) -> Schedule:
 def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     """`value * factor ** (step // every)`.
 
+    A `factor` above 1 makes it grow; where it grows beyond all floats, it raises ValueError.
+
     >>> [step_decay(1.0, every=2, factor=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
     _rate("the rate", value)
     _rate("factor", factor)
     integer("every", every, least=1)
-    return _of_steps(lambda step: value * factor ** (step // every))
+
+    def rate(step: int) -> float:
+        try:
+            found = value * factor ** (step // every)
+        except OverflowError:
+            found = math.inf
+        if found == math.inf:
+            raise ValueError(
+                f"step_decay({value}, every={every}, factor={factor}) is too great for a float at step {step}; "
+                "a factor below 1 makes it fall"
+            )
+        return found
+
+    return _of_steps(rate)
 
 
 @prints_as_call

@@ -16,7 +16,7 @@ import numpy as np
 
 from fcnn.data.batching import batch_of
 from fcnn.data.types import Split, as_split
-from fcnn.network.layer import Layer, Shape, expect_layer
+from fcnn.network.layer import Layer, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
 from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped
@@ -97,8 +97,8 @@ def gradient(model: Layer, loss: Loss) -> GradientFn:
     expect_loss("loss", loss)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
-        expect_tree("params", params)
-        expect_tree("state", state)
+        expect_values("params", params)
+        expect_values("state", state)
         expect_key("key", key)
         x, targets = inputs_and_targets(batch)
         out = model.apply(params, state, x, train=True, key=key)
@@ -222,8 +222,8 @@ def evaluate(
         map_fn: how the batches are mapped, such as an executor's `map`.
     """
     expect_layer("model", model)
-    expect_tree("params", params)
-    expect_tree("state", state)
+    expect_values("params", params)
+    expect_values("state", state)
     split = as_split(split, "split")
     if not len(split):
         raise ValueError("evaluate expects at least one image, got an empty split")

@@ -5,11 +5,12 @@ Something of another type raises TypeError, a number out of range or another sha
 numbers. What came is told in a few words however large it is.
 """
 
-import inspect
+import math
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -19,8 +20,11 @@ from fcnn.values.arrays import Array
 Pair: TypeAlias = int | tuple[int, int]
 Kind = TypeVar("Kind")
 
-_FLOATS = (np.float32, np.float64)
+FLOATS = (np.float32, np.float64)
+_FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
 _MOST_CHARACTERS = 80
+_MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
+_MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
 def integer(name: str, value: object, *, least: int) -> int:
@@ -51,22 +55,28 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
         raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:
         raise ValueError(f"{expected}, got {told(value)}")
+    if max(both) > _MOST_PIXELS:
+        raise ValueError(f"{name} is at most {_MOST_PIXELS:,} pixels, got {told(value)}")
     return int(both[0]), int(both[1])
 
 
-def lengths(name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)") -> tuple[int, ...]:
-    """`value` as the shape of an array: integers of at least 1, in a tuple or a list.
+def lengths(
+    name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)", *, least: int = 1
+) -> tuple[int, ...]:
+    """`value` as the shape of an array: integers of at least `least`, in a tuple or a list.
 
     >>> lengths("in_shape", 28)
     Traceback (most recent call last):
     ...
     TypeError: in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got 28
     """
-    expected = f"{name} is {expected}, each at least 1"
+    expected = f"{name} is {expected}, each at least {least}"
     if not isinstance(value, (tuple, list)) or not all(map(_is_integer, value)):
         raise TypeError(f"{expected}, got {told(value)}")
-    if not value or min(value) < 1:
+    if not value or min(value) < least:
         raise ValueError(f"{expected}, got {told(value)}")
+    if math.prod(map(int, value)) > _MOST_NUMBERS:
+        raise ValueError(f"{name} is of more numbers than an array can have, got {told(value)}")
     return tuple(map(int, value))
 
 
@@ -110,6 +120,21 @@ def measured(name: str, value: Any) -> float:
     raise TypeError(f"{name} gives a number, got {told(value)}")
 
 
+def single(name: str, value: object, interval: str) -> float:
+    """`value` as a float in an interval that keeps its digits in float32, which networks compute in by default.
+
+    >>> single("eps", 1e-50, "(0, inf)")
+    Traceback (most recent call last):
+    ...
+    ValueError: eps is a number in (0, inf) that float32 can hold, got 1e-50
+    """
+    found = number(name, value, interval)
+    limits = np.finfo(np.float32)
+    if found and not float(limits.smallest_normal) <= abs(found) <= float(limits.max):
+        raise ValueError(f"{name} is a number in {interval} that float32 can hold, got {told(value)}")
+    return found
+
+
 def boolean(name: str, value: object) -> bool:
     """`value`, if it is True or False.
 
@@ -147,7 +172,7 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     TypeError: network is a layer, such as fcnn.serial(…), got 'lenet'
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is {expected}, got {told(value)}{_how_to_call(value, kind)}")
+        raise TypeError(f"{name} is {expected}, got {_came(value, kind)}")
     return value
 
 
@@ -162,35 +187,13 @@ def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
     if is_constructor(value):
-        raise TypeError(f"{name} is {expected}, got {told(value)}{_how_to_call(value)}")
+        raise TypeError(f"{name} is {expected}, got {_came(value)}")
     return value  # type: ignore[no-any-return]
 
 
 def is_constructor(value: object) -> bool:
     """Whether it makes losses, optimizers, layers or schedules, and so is none: somebody forgot to call it."""
     return hasattr(value, "__wrapped__") and str(getattr(value, "__module__", "")).startswith("fcnn.")
-
-
-def float_dtype(name: str, value: object) -> np.dtype[Any]:
-    """The dtype float32 or float64, in the machine's byte order, of anything that names one.
-
-    >>> float_dtype("dtype", "float32")
-    dtype('float32')
-    >>> float_dtype("dtype", np.float16)
-    Traceback (most recent call last):
-    ...
-    ValueError: dtype is np.float32 or np.float64, got float16
-    """
-    expected = f"{name} is np.float32 or np.float64"
-    try:
-        dtype = None if value is None else np.dtype(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError, SyntaxError):
-        dtype = None
-    if dtype is None:
-        raise TypeError(f"{expected}, got {told(value)}")
-    if dtype.type not in _FLOATS:
-        raise ValueError(f"{expected}, got {dtype}")
-    return np.dtype(np.float32 if dtype.type is np.float32 else np.float64)
 
 
 def array(name: str, value: object, expected: str) -> Array:
@@ -259,8 +262,11 @@ def floats(name: str, value: object) -> Array:
     ...
     TypeError: relu's x is an array of float32 or float64, got int64 (2,); .astype(np.float32) makes one of it
     """
-    if isinstance(value, np.ndarray) and value.dtype.type in _FLOATS and not isinstance(value, np.ma.MaskedArray):
-        return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64):
+        return value  # every call of every layer passes here: the usual case is told fast
+    if isinstance(value, np.ndarray) and value.dtype.type in FLOATS and not isinstance(value, np.ma.MaskedArray):
+        plain = np.asarray(value)  # a matrix, say, would go on computing in its own way
+        return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
     raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{_how_to_make_floats(value)}")
 
 
@@ -278,6 +284,45 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     return array
 
 
+def float_dtype(name: str, value: object) -> np.dtype[Any]:
+    """`value` as the dtype float32 or float64, in the machine's byte order.
+
+    >>> float_dtype("dtype", "float32")
+    dtype('float32')
+    >>> float_dtype("dtype", np.float16)
+    Traceback (most recent call last):
+    ...
+    TypeError: dtype is np.float32 or np.float64, got np.float16
+    """
+    try:
+        dtype = None if value is None else np.dtype(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, SyntaxError):  # what NumPy knows no dtype for
+        dtype = None
+    if dtype is None or dtype.type not in FLOATS:
+        raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
+    return dtype.newbyteorder("=")
+
+
+def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
+    """`cache`, if it is of the kind that the forward function `name` gives to its backward function.
+
+    >>> cached("dense", None, dict)
+    Traceback (most recent call last):
+    ...
+    TypeError: dense_backward's cache is the one that dense gave, got None
+    """
+    if not isinstance(cache, kind):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
+def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
+    """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
+    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def told(value: object) -> str:
     """What came, in a few words: of an array its dtype and shape, of another large thing its beginning.
 
@@ -287,25 +332,23 @@ def told(value: object) -> str:
     if isinstance(value, np.ndarray):
         prefix = "" if type(value) is np.ndarray else f"{type(value).__name__} of "
         return f"{prefix}{value.dtype} {value.shape}"
-    if is_constructor(value):
-        return f"the constructor {value.__name__}"  # type: ignore[attr-defined]
-    if inspect.isroutine(value) or isinstance(value, type):
-        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
+    if isinstance(value, FunctionType):
+        return f"the function {value.__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}" if value.__module__ != "numpy" else f"np.{value.__name__}"
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in tuple("aeiou") else "a"
     try:
         text = repr(value)
-    except Exception:  # anybody's class
-        return _one(type(value).__name__)
+    except Exception:  # anybody's class, a list of itself a thousand times, an int of more digits than Python prints
+        return f"{article} {kind}"
     if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
     if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"{article} {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
-    return _one(type(value).__name__)
-
-
-def _one(noun: str) -> str:
-    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
+    return f"{article} {kind}"
 
 
 def how_to_make_an_array(value: Any) -> str:
@@ -319,11 +362,13 @@ def how_to_make_an_array(value: Any) -> str:
     return "; np.asarray(…) makes an array of it"
 
 
-def _how_to_call(value: Any, kind: type | None = None) -> str:
-    """Advice for a constructor, or another function that says to give what is expected, that wasn't called."""
-    gives = getattr(value, "__annotations__", {}).get("return") if inspect.isfunction(value) else None
-    is_meant = is_constructor(value) or (kind is not None and gives is kind)
-    return f"; call it: {value.__name__}(…)" if is_meant else ""
+def _came(value: Any, kind: type | None = None) -> str:
+    """What came, with advice for a constructor, or another function that gives what is meant, that wasn't called."""
+    if is_constructor(value):
+        return f"the constructor {value.__name__}; call it: {value.__name__}(…)"
+    gives = value.__annotations__.get("return") if isinstance(value, FunctionType) else None
+    is_meant = kind is not None and gives is kind
+    return told(value) + (f"; call it: {value.__name__}(…)" if is_meant else "")
 
 
 def _how_to_make_floats(value: object) -> str:

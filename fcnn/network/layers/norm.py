@@ -9,7 +9,7 @@ from fcnn import ops
 from fcnn.network.layer import Functions, Grads, Init, LayerError, Out, Shape, expect_names, layer_constructor
 from fcnn.network.layers.common import without_weights
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import number
+from fcnn.values.checks import number, single
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -25,7 +25,7 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         eps: added to the variance.
     """
     number("batch_norm's decay", decay, "[0, 1]")
-    number("batch_norm's eps", eps, "(0, inf)")
+    single("batch_norm's eps", eps, "(0, inf)")
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         if len(in_shape) not in (1, 3):
@@ -78,4 +78,4 @@ def _per_channel(name: str, values: float | Sequence[float], interval: str) -> A
     several = values if isinstance(values, (tuple, list)) else (values,)
     if not several:
         raise ValueError(f"normalize's {name} is a number, or one for each channel, got {values!r}")
-    return np.array([number(f"normalize's {name}", value, interval) for value in several])
+    return np.array([single(f"normalize's {name}", value, interval) for value in several])
