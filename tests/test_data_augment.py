@@ -141,7 +141,7 @@ def test_compose_derives_keys_by_name_and_place_among_that_name():
     ("make", "message"),
     [
         (lambda: random_shift(-1), "pixels is an integer of at least 0, got -1"),
-        (lambda: random_shift(1, mode="wrap"), "mode is 'reflect' or 'zero', got 'wrap'"),
+        (lambda: random_shift(1, mode="wrap"), 'mode is "reflect" or "zero", got .wrap.'),
         (
             lambda: random_shift(5)(key(0), batch_of()),
             r"random_shift\(5\) reflects within images larger than 5, got 6x5",

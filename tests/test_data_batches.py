@@ -83,17 +83,13 @@ def test_every_grey_level_is_the_float_quotient():
     np.testing.assert_array_equal(as_batch(x, np.arange(256)).x.ravel(), expected)
 
 
-def test_as_batch_keeps_its_inputs_and_refuses_others():
+def test_as_batch_keeps_its_inputs():
     x, y = files.images(3, 1, 2, 2), np.arange(3)
     before = x.copy()
     batch = as_batch(x, y)
     y[:] = 9
     np.testing.assert_array_equal(x, before)
     assert batch.y.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"got int64 \(3, 1, 2, 2\) and \(3,\)"):
-        as_batch(x.astype(int), y)
-    with pytest.raises(ValueError, match=r"and \(2,\)"):
-        as_batch(x, y[:2])
 
 
 def test_the_transform_gets_the_key_of_its_step():

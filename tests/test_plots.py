@@ -80,7 +80,7 @@ def test_heatmaps_draws_each_image_above_its_map(count, channels):
         ((2, 6, 6), (2, 6, 6), None, r"images \(N, C, H, W\) and maps \(N, H, W\), got \(2, 6, 6\) and \(2, 6, 6\)"),
         ((2, 1, 6, 6), (2, 6, 5), None, r"got \(2, 1, 6, 6\) and \(2, 6, 5\)"),
         ((0, 1, 6, 6), (0, 6, 6), None, r"got \(0, 1, 6, 6\)"),
-        ((2, 1, 6, 6), (2, 6, 6), "abc", "expected 2 titles, one an image, got 3"),
+        ((2, 1, 6, 6), (2, 6, 6), ["a", "b", "c"], "expected 2 titles, one an image, got 3"),
     ],
 )
 def test_heatmaps_refuses_what_does_not_fit(shape, maps, titles, message):

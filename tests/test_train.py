@@ -189,7 +189,7 @@ def test_float64_from_end_to_end(split, optimizer, step):
     assert tree.astype(start.params, np.float32) == begin(optimizer).params
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("float32", "float64"), ("float64", "float32"), ("float32", "uint8")])
+@pytest.mark.parametrize(("ours", "theirs"), [("float32", "float64"), ("float64", "float32")])
 def test_a_batch_of_another_dtype_is_refused(split, optimizer, step, ours, theirs):
     x, y = next(stream(split))
     message = f"conv1/w is {ours}, the batch's x is {theirs}; cast x with x.astype\\({ours}\\)"

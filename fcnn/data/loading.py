@@ -12,6 +12,7 @@ from pathlib import Path
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
 from fcnn.data.types import DataError, Dataset, Progress
+from fcnn.values.checks import file_path, function, instance
 
 DATASETS = (*SOURCES, "digits")
 """The names that `load` knows."""
@@ -35,6 +36,9 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
     Traceback (most recent call last):
     ValueError: unknown data set 'mnits', did you mean 'mnist'? There are mnist, fashion_mnist, cifar10, digits
     """
+    instance("name", name, str, f"the name of a data set, one of {', '.join(DATASETS)}")
+    if progress is not None:
+        function("progress", progress, "a function (description, done, total)")
     if name not in DATASETS:
         import difflib
 
@@ -48,9 +52,10 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
 
     source = SOURCES[name]
     if root is not None:
-        found = _find(source, Path(root).expanduser())
+        folder = file_path("root", root, "a folder, text or a pathlib.Path")
+        found = _find(source, folder.expanduser())
         if found is None:
-            raise DataError(_nothing_in(Path(root), source))
+            raise DataError(_nothing_in(folder, source))
         return _read(source, *found)
 
     cache = cache_folder()

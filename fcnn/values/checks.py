@@ -6,8 +6,10 @@ numbers. What came is told in a few words however large it is.
 """
 
 import math
+import os
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
@@ -100,6 +102,24 @@ def number(name: str, value: object, interval: str) -> float:
         raise ValueError(f"{expected} that a float can hold, got {told(value)}") from None
 
 
+def measured(name: str, value: Any) -> float:
+    """What a function of the user's gave, as a float: any number, NaN too.
+
+    >>> measured("the metric share", "high")
+    Traceback (most recent call last):
+    ...
+    TypeError: the metric share gives a number, got 'high'
+    """
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    try:
+        if not isinstance(value, (str, bytes, bytearray)):
+            return float(value)
+    except Exception:  # anybody's class
+        pass
+    raise TypeError(f"{name} gives a number, got {told(value)}")
+
+
 def single(name: str, value: object, interval: str) -> float:
     """`value` as a float in an interval that keeps its digits in float32, which networks compute in by default.
 
@@ -152,7 +172,7 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     TypeError: network is a layer, such as fcnn.serial(…), got 'lenet'
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is {expected}, got {told(value)}")
+        raise TypeError(f"{name} is {expected}, got {_came(value, kind)}")
     return value
 
 
@@ -174,13 +194,67 @@ def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
     if is_constructor(value):
-        raise TypeError(f"{name} is {expected}, got the constructor {value.__name__}; call it: {value.__name__}(…)")
+        raise TypeError(f"{name} is {expected}, got {_came(value)}")
     return value  # type: ignore[no-any-return]
 
 
 def is_constructor(value: object) -> bool:
     """Whether it makes losses, optimizers, layers or schedules, and so is none: somebody forgot to call it."""
-    return hasattr(value, "__wrapped__") and getattr(value, "__module__", "").startswith("fcnn.")
+    return hasattr(value, "__wrapped__") and str(getattr(value, "__module__", "")).startswith("fcnn.")
+
+
+def array(name: str, value: object, expected: str) -> Array:
+    """`value` as an array, of what lists and numbers NumPy can make one; not of text or objects.
+
+    >>> array("labels", [1, "two"], "integers (N,)")
+    Traceback (most recent call last):
+    ...
+    TypeError: labels are integers (N,), got [1, 'two']
+    """
+    try:
+        found = np.asarray(value)
+    except Exception:  # lists of unequal length, tensors elsewhere, anybody's class
+        found = np.empty(0, object)
+    if found.dtype.kind not in "biufc":
+        raise TypeError(f"{name} are {expected}, got {told(value)}")
+    return found
+
+
+def file_path(name: str, value: object, expected: str = "the name of a file, text or a pathlib.Path") -> Path:
+    """`value` as a path.
+
+    >>> file_path("path", 3)
+    Traceback (most recent call last):
+    ...
+    TypeError: path is the name of a file, text or a pathlib.Path, got 3
+    """
+    try:
+        text = os.fspath(value)  # type: ignore[call-overload]
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {expected}, got {text!r}")
+    return Path(text)
+
+
+def texts(name: str, value: Any, expected: str) -> tuple[str, ...]:
+    """`value` as a tuple of texts; one text isn't taken for its letters.
+
+    >>> texts("class_names", "cat", "names, one a class")
+    Traceback (most recent call last):
+    ...
+    TypeError: class_names are names, one a class, got 'cat'; put it into a list
+    """
+    advice = "; put it into a list" if isinstance(value, str) else ""
+    if advice or isinstance(value, (bytes, np.ndarray, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} are {expected}, got {told(value)}{advice}")
+    found = tuple(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} are {expected}, got {told(one)} among them")
+    return found
 
 
 def floats(name: str, value: object) -> Array:
@@ -229,7 +303,7 @@ def float_dtype(name: str, value: object) -> np.dtype[Any]:
     """
     try:
         kind = None if value is None else np.dtype(value).type  # type: ignore[call-overload]
-    except (TypeError, ValueError):  # what NumPy knows no dtype for
+    except (TypeError, ValueError, SyntaxError):  # what NumPy knows no dtype for
         kind = None
     for dtype in (_FLOAT32, _FLOAT64):
         if kind is dtype.type:
@@ -283,6 +357,26 @@ def told(value: object) -> str:
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
     return f"{article} {kind}"
+
+
+def how_to_make_an_array(value: Any) -> str:
+    """Advice that is right for this value, or none."""
+    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
+        return ""
+    try:
+        array("it", value, "")
+    except TypeError:
+        return ""
+    return "; np.asarray(…) makes an array of it"
+
+
+def _came(value: Any, kind: type | None = None) -> str:
+    """What came, with advice for a constructor, or another function that gives what is meant, that wasn't called."""
+    if is_constructor(value):
+        return f"the constructor {value.__name__}; call it: {value.__name__}(…)"
+    gives = value.__annotations__.get("return") if isinstance(value, FunctionType) else None
+    is_meant = kind is not None and gives is kind
+    return told(value) + (f"; call it: {value.__name__}(…)" if is_meant else "")
 
 
 def _how_to_make_floats(value: object) -> str:
