@@ -111,8 +111,8 @@ EMPTY = Tree()
 def freeze(nested: Nested) -> Tree:
     """Make an immutable tree of nested mappings of arrays.
 
-    Read-only arrays are shared, writable ones are copied. Raises TreeError for a name that doesn't match
-    `[a-z][a-z0-9_]*` and for a leaf that is no array.
+    Read-only arrays are shared; writable ones, and those of another byte order, are copied. Raises TreeError for a name
+    that doesn't match `[a-z][a-z0-9_]*` and for a leaf that is no array.
 
     >>> params = freeze({"fc": {"w": np.ones((2, 3)), "b": np.zeros(2)}})
     >>> params
@@ -147,7 +147,8 @@ def _leaf(value: object, path: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
         raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it")
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
-        return keep(np.asarray(value))
+        array = np.asarray(value)
+        return keep(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
     came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
     raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
 
