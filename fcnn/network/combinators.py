@@ -66,6 +66,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         expect_values("params", params)
+        _only(params, children)
         _caches("serial", cache, children)
         # The first children's dx is wanted only for parameters before them, or by the caller.
         wanted, needs, learns = boolean("need_dx", need_dx), {}, {}
@@ -138,7 +139,8 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         expect_values("params", params)
         need_dx = boolean("need_dx", need_dx)
-        caches = _caches(kind, getattr(cache, "caches", cache), children)
+        _only(params, children)
+        caches = _caches(kind, cache.caches if isinstance(cache, MergedCache) else None, children)
         dy = output_gradient(f"{kind}'s backward", dy, cache.shape)
         parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(cache.widths)[:-1], axis=1)
         grads, dxs = {}, []
@@ -228,6 +230,9 @@ def _only(params: Tree, children: Mapping[str, Layer]) -> None:
     unknown = [name for name in params if name not in children]
     if unknown:
         raise LayerError(f"the parameters have {', '.join(unknown)}, but the network has {', '.join(children)}")
+    for name, inner in params.items():
+        if not isinstance(inner, Tree):
+            raise LayerError(f"the parameters are a tree, got {told(inner)}", name)
 
 
 def _joined(made: Mapping[str, Init], out_shape: Shape) -> Init:
@@ -242,6 +247,8 @@ def _states(states: Mapping[str, Tree]) -> Tree:
 
 def _learns(layer: Layer, params: Tree | None) -> bool:
     """Whether the layer has parameters, and not only those of held layers."""
+    if not isinstance(params, Tree):
+        return params is not None  # an array: so that the layer is asked, which refuses it
     if not params or layer.held:
         return False
     return not layer.children or any(_learns(child, params.get(name)) for name, child in layer.children.items())

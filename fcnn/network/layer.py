@@ -17,14 +17,14 @@ A layer is one immutable record of three pure functions. A network is a layer to
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
 
 from fcnn.values import html
 from fcnn.values.arrays import Array
-from fcnn.values.checks import boolean, function, is_constructor, lengths, mapping, told
+from fcnn.values.checks import boolean, function, instance, is_constructor, lengths, mapping, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, expect_key
 from fcnn.values.tree import Tree, check_name, expect_tree
@@ -120,6 +120,10 @@ class Layer:
     depth: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        instance("a layer's kind", self.kind, str, 'text, such as "dense"')
+        for name in ("make", "init", "apply", "backward"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"{self.kind}: a layer's {name} is a function, got {told(getattr(self, name))}")
         depth = 1 + max((child.depth for child in self.children.values()), default=-1)
         if depth > MOST_DEPTH:
             raise LayerError(f"{self.kind}: a network has at most {MOST_DEPTH} layers one within the other")
@@ -258,7 +262,9 @@ def layer_constructor(body: Callable[P, Functions]) -> Callable[P, Layer]:
         init, apply, backward = functions
         return Layer(kind, config, {}, make, _checked(init), apply, backward)
 
-    construct = constructor(function("layer_constructor's argument", body, "a function that returns Functions"), made)
+    construct = constructor(
+        instance("layer_constructor's argument", body, FunctionType, "a function that returns Functions"), made
+    )
     construct.__annotations__ = {**body.__annotations__, "return": Layer}
     return construct
 

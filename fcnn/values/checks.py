@@ -27,18 +27,18 @@ _MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
 _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
-def integer(name: str, value: object, *, least: int) -> int:
-    """`value` as an int of at least `least`.
+def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """`value` as an int of at least `least`, and at most `most`.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
-    expected = f"{name} is an integer of at least {least}"
+    expected = f"{name} is an integer of at least {least}" + ("" if most is None else f" and at most {most:,}")
     if not _is_integer(value):
         raise TypeError(f"{expected}, got {told(value)}")
-    if value < least:
+    if value < least or (most is not None and value > most):
         raise ValueError(f"{expected}, got {told(value)}")
     return int(value)
 
@@ -324,6 +324,13 @@ def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
     return cache
 
 
+def cached_array(name: str, cache: object) -> Array:
+    """`cache`, if it is an array as the forward function `name` gives it to its backward function."""
+    if type(cache) is not np.ndarray or cache.dtype not in FLOATS:
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
     """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
     if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
@@ -385,11 +392,11 @@ def _how_to_make_floats(value: object) -> str:
         return "; value.filled(0) makes an array of it, with 0 where it is masked"
     if isinstance(value, np.ndarray):
         return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
-    if hasattr(value, "__array__"):  # a tensor, a data frame
-        return "; np.asarray(value, np.float32) makes one of it"
+    if isinstance(value, np.generic) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        return ""
     try:
-        is_numeric = isinstance(value, (list, tuple, float, int)) and np.asarray(value).dtype.kind in "iufb"
-    except (ValueError, TypeError, OverflowError):
+        is_numeric = np.asarray(value).dtype.kind in "iufb"
+    except Exception:  # lists of several lengths, a tensor on another device, one that wants its gradient: anything
         return ""
     return "; np.asarray(value, np.float32) makes one of it" if is_numeric else ""
 

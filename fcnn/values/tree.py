@@ -133,7 +133,7 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
     items: dict[str, Array | Tree] = {}
     for name, value in nested.items():
         if not isinstance(name, str) or not _is_name(name):
-            check_name(name, f"{parents}{name}")
+            check_name(name, parents + (name if isinstance(name, str) else told(name)))
         if isinstance(value, Tree):
             items[name] = value
         elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
@@ -167,7 +167,7 @@ def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
     if not isinstance(name, str) or not _is_name(name):
         raise TreeError(
-            f"{name if path is None else path}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
+            f"{path or (name if isinstance(name, str) else told(name))}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
 

@@ -42,6 +42,7 @@ def only_dx(op_backward: Callable[..., Array]) -> BackwardFn:
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         expect_values("params", params)
+        expect_names(params, ())
         return Grads(op_backward(dy, cache) if boolean("need_dx", need_dx) else None, EMPTY)
 
     return backward
@@ -64,6 +65,7 @@ def with_weights(
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True, need_params: bool = True) -> Grads:
         expect_values("params", params)
+        expect_names(params, names)
         dx, dw, db = op_backward(dy, cache, need_dx=need_dx, need_dw=need_params)
         if dw is None:
             return Grads(dx, EMPTY)

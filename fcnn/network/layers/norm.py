@@ -54,6 +54,7 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         expect_values("params", params)
+        expect_names(params, ("gamma", "beta"))
         need_dx = boolean("need_dx", need_dx)
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
         return Grads(dx if need_dx else None, freeze({"gamma": dgamma, "beta": dbeta}))
