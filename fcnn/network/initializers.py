@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import integer, single
+from fcnn.values.checks import function, instance, integer, is_constructor, lengths, one_of, single, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
@@ -41,9 +41,14 @@ class Initializer:
 
     def __call__(self, key: Key, shape: tuple[int, ...], fan: Fan) -> Array:
         """Draw an array of `shape`: the same for the same key. Both numbers of the fan are at least 1."""
-        for name, number in zip(Fan._fields, fan, strict=True):
-            integer(f"fan.{name}", number, least=1)
-        return frozen(self.draw(generator(key), shape, fan).astype(np.float32, copy=False))
+        rng = generator(key)
+        shape = lengths("shape", shape, "a tuple of lengths, such as (10, 84)")
+        inputs, outputs = instance("fan", fan, Fan, "Fan(inputs, outputs)")
+        fan = Fan(integer("fan.inputs", inputs, least=1), integer("fan.outputs", outputs, least=1))
+        drawn = self.draw(rng, shape, fan)
+        if not isinstance(drawn, np.ndarray) or drawn.dtype.kind not in "iuf" or drawn.shape != shape:
+            raise TypeError(f"{self.kind} draws an array of numbers of shape {shape}, got {told(drawn)}")
+        return frozen(drawn.astype(np.float32, copy=False))
 
     def __repr__(self) -> str:
         return as_call(self.kind, self.config)
@@ -60,7 +65,9 @@ def check_initializers(**initializers: object) -> None:
     """Raise TypeError, with the argument's name, unless all are initializers."""
     for name, value in initializers.items():
         if not isinstance(value, Initializer):
-            raise TypeError(f"{name} is an Initializer, such as fcnn.he(), got {value!r}")
+            if is_constructor(value):
+                function(name, value, "an Initializer, such as fcnn.he()")
+            raise TypeError(f"{name} is an Initializer, such as fcnn.he(), got {told(value)}")
 
 
 def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]:
@@ -72,7 +79,11 @@ def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]
     >>> uniform(0.1)
     uniform(0.1)
     """
-    construct = constructor(body, Initializer)
+
+    def made(kind: str, config: Config, make: Callable[P, Initializer], draw: Draw) -> Initializer:
+        return Initializer(kind, config, make, function(f"what {kind} returns", draw, "a function (rng, shape, fan)"))
+
+    construct = constructor(function("initializer_constructor's argument", body, "a function that returns one"), made)
     construct.__annotations__ = {**body.__annotations__, "return": Initializer}
     return construct
 
@@ -125,8 +136,7 @@ def constant(value: float) -> Draw:
 
 
 def _scaled(name: str, distribution: Distribution, variance: Callable[[Fan], float]) -> Draw:
-    if distribution not in ("normal", "uniform"):
-        raise ValueError(f'{name} expects "normal" or "uniform", got {distribution!r}')
+    one_of(f"{name}'s distribution", distribution, ("normal", "uniform"))
 
     def draw(rng: np.random.Generator, shape: tuple[int, ...], fan: Fan) -> Array:
         deviation = math.sqrt(variance(fan))

@@ -179,6 +179,13 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     return value
 
 
+def mapping(name: str, value: object, expected: str) -> Mapping[Any, Any]:
+    """`value`, if it is a dict or another mapping, of what `expected` says."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    return value
+
+
 def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     """`value`, if it can be called, and is not a constructor of what is expected that wasn't called itself.
 
@@ -298,12 +305,13 @@ def float_dtype(name: str, value: object) -> np.dtype[Any]:
     TypeError: dtype is np.float32 or np.float64, got np.float16
     """
     try:
-        dtype = None if value is None else np.dtype(value)  # type: ignore[call-overload]
+        kind = None if value is None else np.dtype(value).type  # type: ignore[call-overload]
     except (TypeError, ValueError, SyntaxError):  # what NumPy knows no dtype for
-        dtype = None
-    if dtype is None or dtype.type not in FLOATS:
-        raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
-    return dtype.newbyteorder("=")
+        kind = None
+    for dtype in (_FLOAT32, _FLOAT64):
+        if kind is dtype.type:
+            return dtype
+    raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
 
 
 def cached(name: str, cache: object, kind: type[Kind]) -> Kind:

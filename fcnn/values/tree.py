@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import float_dtype, instance, told
+from fcnn.values.checks import float_dtype, instance, mapping, told
 from fcnn.values.checks import function as expect_function
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
@@ -122,7 +122,7 @@ def freeze(nested: Nested) -> Tree:
     ...
     ValueError: assignment destination is read-only
     """
-    return _freeze(instance("freeze's argument", nested, Mapping, "a mapping of names to arrays or mappings"), "", 0)
+    return _freeze(mapping("freeze's argument", nested, "a mapping of names to arrays or mappings"), "", 0)
 
 
 def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
@@ -340,7 +340,7 @@ def unflatten(leaves: Mapping[str, Array]) -> Tree:
     Raises TreeError if one path is both an array and the beginning of another path.
     """
     nested: dict[str, Any] = {}
-    for path, leaf in instance("unflatten's leaves", leaves, Mapping, "a mapping of paths to arrays").items():
+    for path, leaf in mapping("unflatten's leaves", leaves, "a mapping of paths to arrays").items():
         instance("unflatten's path", path, str, 'text, such as "conv1/w"')
         *parents, name = path.split("/")
         here = nested
