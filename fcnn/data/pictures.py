@@ -14,7 +14,7 @@ import numpy as np
 
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
-from fcnn.values.checks import file_path, integer, lengths, texts, told
+from fcnn.values.checks import boolean, file_path, integer, lengths, texts, told
 from fcnn.values.files import why_unreadable
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
+_MOST_SIDE = 7_000  # pixels of a square that `MOST_PIXELS` allows
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
 _INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
 _SIDE, _BOX, _CENTRE = 28, 20, 14  # MNIST's pixels: the image, the digit's box, the row and column of its mass
@@ -183,7 +184,7 @@ def has_light_border(picture: "Picture") -> bool:
 def middle_square(picture: "Picture", side: int) -> "Picture":
     """The greatest square in the middle of a picture, scaled to `side` x `side` pixels with anti-aliasing."""
     _check_picture(picture)
-    integer("side", side, least=1)
+    integer("side", side, least=1, most=_MOST_SIDE)
     from PIL import Image
 
     width, height = picture.size
@@ -206,7 +207,8 @@ def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
         by_mass: put the figure at its centre of mass; otherwise its box goes in the middle.
     """
     _check_picture(picture)
-    integer("box", box, least=1)
+    integer("box", box, least=1, most=_SIDE)
+    boolean("by_mass", by_mass)
     from PIL import Image
 
     grey = np.asarray(picture, np.float32)

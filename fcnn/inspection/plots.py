@@ -105,7 +105,7 @@ def heatmaps(images: Array, maps: Array, titles: Sequence[object] | None = None,
     if images.ndim != 4 or not images.size or maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"expected images (N, C, H, W) and maps (N, H, W), got {images.shape} and {maps.shape}")
     count = len(images)
-    if titles is not None and (isinstance(titles, str) or not isinstance(titles, (Sequence, np.ndarray))):
+    if titles is not None and (isinstance(titles, str) or not isinstance(titles, Sequence)):
         raise TypeError(f"titles are a list, one an image, got {told(titles)}")
     if titles is not None and len(titles) != count:
         raise ValueError(f"expected {count} titles, one an image, got {len(titles)}")
@@ -138,8 +138,16 @@ def _expect_history(history: Any) -> None:
         if not isinstance(item, Mapping) or "epoch" not in item:
             raise TypeError(f"{expected}, got {told(item)} among them")
         for name in _DRAWN:
-            if not isinstance(item.get(name), (int, float, np.integer, np.floating, type(None))):
-                raise TypeError(f"an epoch's {name} is a number or None, got {told(item[name])}")
+            value = item.get(name)
+            if value is not None and not _is_drawable(value):
+                raise TypeError(f"an epoch's {name} is a number or None, got {told(value)}")
+
+
+def _is_drawable(value: object) -> bool:
+    """Whether it is a number that a float can hold, NaN too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return not isinstance(value, int) or value.bit_length() < 1000
 
 
 def _scaled(pixels: Array) -> Array:

@@ -135,7 +135,7 @@ def _check_labels(logits: Array, labels: Array) -> Array:
 
 def _how_to_make_labels(logits: Array, labels: Array) -> str:
     """Advice that is right for these labels, or none."""
-    if logits.ndim != 2 or not labels.size or len(labels) != len(logits):
+    if logits.ndim != 2 or not labels.size or labels.shape[:1] != logits.shape[:1]:
         return ""
     if labels.shape == logits.shape and logits.shape[1] > 1:
         is_one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()

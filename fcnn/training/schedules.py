@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fcnn.values.checks import function, integer, number, told
+from fcnn.values.checks import MOST_STEPS, function, integer, number, told
 from fcnn.values.configuration import prints_as_call
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -117,7 +117,7 @@ def _of_steps(schedule: Schedule) -> Schedule:
     """The schedule that refuses what is no step."""
 
     def rate(step: int) -> float:
-        if type(step) is not int or step < 0:
+        if type(step) is not int or not 0 <= step <= MOST_STEPS:
             number("step", step, "[0, inf)")
         return schedule(step)
 

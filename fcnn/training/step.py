@@ -24,7 +24,7 @@ from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entro
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import float_dtype, function, instance, integer, lengths, measured, told
+from fcnn.values.checks import MOST_STEPS, float_dtype, function, instance, integer, lengths, measured, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
 
@@ -43,7 +43,7 @@ class TrainState:
         expect_tree("params", self.params)
         expect_tree("layer_state", self.layer_state)
         expect_tree("opt_state", self.opt_state)
-        integer("step", self.step, least=0)
+        integer("step", self.step, least=0, most=MOST_STEPS)
         expect_key("key", self.key)
 
 
@@ -155,7 +155,7 @@ def gradient_of(gradient_fn: GradientFn, params: Tree, state: Tree, key: Key, ba
 def scan(step: Step, start: TrainState, stream: Iterable[Any]) -> Iterator[tuple[TrainState, Record]]:
     """Fold `step` over the stream, yielding (state, record) after each batch."""
     function("step", step, "a function (state, batch), such as fcnn.train_step(…) gives")
-    if not isinstance(stream, Iterable):
+    if not isinstance(stream, Iterable) or (isinstance(stream, np.ndarray) and not stream.ndim):
         raise TypeError(f"stream is batches, such as fcnn.batches(split, 128, key) gives, got {told(stream)}")
 
     def steps() -> Iterator[tuple[TrainState, Record]]:

@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 
 from fcnn.values import tree
-from fcnn.values.checks import instance, integer, told
+from fcnn.values.checks import MOST_STEPS, function, instance, integer, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.tree import Tree, expect_tree
 
@@ -35,6 +35,11 @@ class Transform:
     parts: "tuple[Transform, ...]" = ()
     text: str = ""
 
+    def __attrs_post_init__(self) -> None:
+        instance("a transform's name", self.name, str, 'text, such as "sgd"')
+        function("a transform's init", self.init, "a function of parameters that gives a state")
+        function("a transform's update", self.update, "a function (updates, state, params, step)")
+
     def __repr__(self) -> str:
         return self.text or f"{self.name}()"
 
@@ -61,7 +66,7 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
             expect_tree("updates", updates)
             expect_tree("state", state)
             expect_tree("params", params)
-            return transform.update(updates, state, params, integer("step", step, least=0))
+            return transform.update(updates, state, params, integer("step", step, least=0, most=MOST_STEPS))
 
         return attrs.evolve(transform, init=init, update=update, text=as_call(kind, config))
 

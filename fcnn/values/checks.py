@@ -22,13 +22,14 @@ Kind = TypeVar("Kind")
 
 FLOATS = (np.float32, np.float64)
 _FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
+MOST_STEPS = (1 << 63) - 1  # of training, which is what a checkpoint's int64 holds
 _MOST_CHARACTERS = 80
 _MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
 _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
 def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
-    """`value` as an int of at least `least`, and at most `most`.
+    """`value` as an int of at least `least`, and where there is a `most`, of at most that.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
