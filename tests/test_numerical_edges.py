@@ -92,6 +92,12 @@ def test_softmax_of_huge_numbers(dtype, size):
     np.testing.assert_allclose(dx, [[0, 0, 0], [1 / 3, -1 / 3, 0], [0.5, -0.5, 0]], rtol=0, atol=2 * eps(dtype))
 
 
+@FLOATS
+def test_softmax_of_denormals_is_that_of_zeros(dtype):
+    y, _ = ops.softmax(np.array([[1, 2, -3, 0]], dtype) * np.finfo(dtype).smallest_subnormal)
+    np.testing.assert_array_equal(y, [[0.25] * 4])
+
+
 def test_softmax_of_one_class_is_1():
     y, cache = ops.softmax(np.array([[-1e300], [7.0]]))
     np.testing.assert_array_equal(y, [[1], [1]])
@@ -524,8 +530,8 @@ def test_initialisers_of_fans_of_1_and_of_none(init):
     drawn = init(fcnn.key(0), (4, 4), Fan(1, 1))
     assert np.isfinite(drawn).all()
     assert np.abs(drawn).max() < 6 * math.sqrt(2)  # six deviations of the greatest variance, 2
-    for fan, name in ((Fan(0, 1), "fan.inputs"), (Fan(1, 0), "fan.outputs")):
-        with pytest.raises(ValueError, match=rf"^{name} is an integer of at least 1, got 0"):
+    for fan, name in ((Fan(0, 1), "inputs"), (Fan(1, 0), "outputs")):
+        with pytest.raises(ValueError, match=rf"^fan's {name} is an integer of at least 1 and .*, got 0"):
             init(fcnn.key(0), (2, 2), fan)
 
 

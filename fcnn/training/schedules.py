@@ -38,7 +38,7 @@ def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
 
     def rate(step: int) -> float:
         try:
-            found = value * factor ** min(step // every, 10**18)
+            found = value * factor ** (step // every)
         except OverflowError:
             found = math.inf
         if found == math.inf:
@@ -61,7 +61,7 @@ def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     _rate("the rate", value)
     _rate("end", end)
     integer("steps", steps, least=1)
-    return _of_steps(lambda step: end + (value - end) * (1 + math.cos(math.pi * (min(step, steps) / steps))) / 2)
+    return _of_steps(lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2)
 
 
 @prints_as_call
@@ -73,7 +73,7 @@ def linear_warmup(then: Rate, *, steps: int) -> Schedule:
     """
     after = as_schedule(then)
     integer("steps", steps, least=1)
-    return _of_steps(lambda step: rate_at(after, step) * (min(step + 1, steps) / steps))
+    return _of_steps(lambda step: rate_at(after, step) * min((step + 1) / steps, 1.0))
 
 
 @prints_as_call
@@ -89,7 +89,7 @@ def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
     rates = [_rate("a point's rate", rate) for _, rate in points]
     if not points or steps != sorted(set(steps)):
         raise ValueError(f"piecewise_linear expects points with rising steps, got {told(points)}")
-    return _of_steps(lambda step: float(np.interp(min(step, steps[-1]), steps, rates)))
+    return _of_steps(lambda step: float(np.interp(step, steps, rates)))
 
 
 def as_schedule(rate: Rate) -> Schedule:
