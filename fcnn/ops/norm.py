@@ -80,7 +80,8 @@ def batch_norm(
 
     In training m and v are the batch's mean and biased variance, and the running values become
     `decay * old + (1 - decay) * batch`, with the unbiased variance. In evaluation m and v are the running values.
-    A constant channel gives just beta, whatever the constant. A deviation beyond 1e154 has no square in float64.
+    A constant channel gives just beta, whatever the constant; so does one whose deviation, beyond 1e154, has no square
+    in float64.
 
     Args:
         x: images (N, C, H, W) or features (N, C).
