@@ -50,6 +50,8 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
     """
+    if type(value) is tuple and [*map(type, value)] == [int, int] and least <= min(value) <= max(value) <= _MOST_PIXELS:
+        return value  # as layers give it to every call of an operation: told fast
     both = value if isinstance(value, (tuple, list)) else (value, value)
     expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
     if not all(map(_is_integer, both)):
@@ -144,7 +146,9 @@ def boolean(name: str, value: object) -> bool:
     ...
     TypeError: train is True or False, got 'no'
     """
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name} is True or False, got {told(value)}")
     return bool(value)
 
@@ -286,6 +290,8 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     ...
     ValueError: sigmoid_backward expects dy of the output's shape (4, 3), got (4, 1)
     """
+    if type(dy) is np.ndarray and dy.shape == shape and (dy.dtype is _FLOAT32 or dy.dtype is _FLOAT64):
+        return dy  # as in `floats`
     array = floats(f"{name}'s dy", dy)
     if array.shape != shape:
         raise ValueError(f"{name} expects dy of the output's shape {shape}, got {array.shape}")
@@ -327,14 +333,14 @@ def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
 
 def cached_array(name: str, cache: object) -> Array:
     """`cache`, if it is an array as the forward function `name` gives it to its backward function."""
-    if type(cache) is not np.ndarray or cache.dtype not in FLOATS:
+    if type(cache) is not np.ndarray or cache.dtype not in (_FLOAT32, _FLOAT64):
         raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
     return cache
 
 
 def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
     """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
-    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+    if type(cache) is not tuple or len(cache) not in dimensions or {*map(type, cache)} != {int}:
         raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
     return cache
 
