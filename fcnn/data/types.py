@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import NDArray, keep
-from fcnn.values.checks import how_to_make_an_array, instance, integer, texts, told
+from fcnn.values.checks import array, instance, integer, texts, told
 from fcnn.values.keys import Key
 
 
@@ -40,7 +40,7 @@ def check_inputs(owner: str, x: Any) -> None:
     """Raise TypeError or ValueError unless `x` is what networks take: images or features, uint8 or floats."""
     expected = f"{owner}'s x is an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{expected}, got {told(x)}{how_to_make_an_array(x)}")
+        raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
     if x.dtype.type not in _INPUTS:
         advice = (
             "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
@@ -55,7 +55,7 @@ def check_targets(owner: str, y: Any, count: int) -> None:
     """Raise TypeError or ValueError unless `y` is a class or numbers for each of `count` inputs."""
     expected = f"{owner}'s y is classes, integers (N,), or numbers, floats (N,) or (N, K)"
     if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray):
-        raise TypeError(f"{expected}, got {told(y)}{how_to_make_an_array(y)}")
+        raise TypeError(f"{expected}, got {told(y)}{_how_to_make_an_array(y)}")
     if y.dtype.kind not in "iuf" or y.dtype.itemsize not in (1, 2, 4, 8) or y.dtype.type is np.float16:
         raise TypeError(f"{expected}, got {y.dtype}")
     if y.ndim == 2 and y.dtype.kind in "iu":
@@ -71,9 +71,20 @@ def check_targets(owner: str, y: Any, count: int) -> None:
         raise ValueError(f"{owner}'s labels are class numbers from 0 on, got {y.min()} to {y.max()}")
 
 
-def native(array: NDArray[Any]) -> NDArray[Any]:
+def _how_to_make_an_array(value: Any) -> str:
+    """Advice that is right for this value, or none."""
+    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
+        return ""
+    try:
+        array("it", value, "")
+    except TypeError:
+        return ""
+    return "; np.asarray(…) makes an array of it"
+
+
+def native(numbers: NDArray[Any]) -> NDArray[Any]:
     """The array in the machine's byte order."""
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return numbers if numbers.dtype.isnative else numbers.astype(numbers.dtype.newbyteorder("="))
 
 
 @attrs.frozen(eq=False, repr=False)

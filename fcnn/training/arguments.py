@@ -62,3 +62,21 @@ def inputs_of(batch: Any) -> Array:
     if not x.ndim:
         raise ValueError("a batch's x is inputs (N, …), got one number")
     return x
+
+
+def measured(name: str, value: Any) -> float:
+    """What anybody's function gave, as a float: any number, NaN too.
+
+    >>> measured("the metric share", "high")
+    Traceback (most recent call last):
+    ...
+    TypeError: the metric share gives a number, got 'high'
+    """
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    try:
+        if not isinstance(value, (str, bytes, bytearray)):
+            return float(value)
+    except Exception:  # anybody's class
+        pass
+    raise TypeError(f"{name} gives a number, got {told(value)}")

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fcnn.training.arguments import measured
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import array, floats, function, measured, number, told
+from fcnn.values.checks import array, floats, function, number, told
 from fcnn.values.configuration import prints_as_call
 
 Loss: TypeAlias = Callable[[Array, Any], tuple[float, Array]]

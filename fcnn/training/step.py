@@ -19,12 +19,12 @@ from fcnn.data.types import Split, as_split
 from fcnn.network.layer import Layer, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
-from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped
+from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped, measured
 from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entropy
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import MOST_STEPS, float_dtype, function, instance, integer, lengths, measured, told
+from fcnn.values.checks import MOST_STEPS, float_dtype, function, instance, integer, lengths, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
 

@@ -105,24 +105,6 @@ def number(name: str, value: object, interval: str) -> float:
         raise ValueError(f"{expected} that a float can hold, got {told(value)}") from None
 
 
-def measured(name: str, value: Any) -> float:
-    """What a function of the user's gave, as a float: any number, NaN too.
-
-    >>> measured("the metric share", "high")
-    Traceback (most recent call last):
-    ...
-    TypeError: the metric share gives a number, got 'high'
-    """
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.item()
-    try:
-        if not isinstance(value, (str, bytes, bytearray)):
-            return float(value)
-    except Exception:  # anybody's class
-        pass
-    raise TypeError(f"{name} gives a number, got {told(value)}")
-
-
 def single(name: str, value: object, interval: str) -> float:
     """`value` as a float in an interval that keeps its digits in float32, which networks compute in by default.
 
@@ -371,17 +353,6 @@ def told(value: object) -> str:
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
     return f"{article} {kind}"
-
-
-def how_to_make_an_array(value: Any) -> str:
-    """Advice that is right for this value, or none."""
-    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
-        return ""
-    try:
-        array("it", value, "")
-    except TypeError:
-        return ""
-    return "; np.asarray(…) makes an array of it"
 
 
 def _came(value: Any, kind: type | None = None) -> str:

@@ -217,8 +217,9 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str, of_
         else:
             if any(isinstance(v, Tree) for v in values):
                 raise TreeError(f"{here}: the trees differ: an array in one, a subtree in another")
-            if of_one_shape and any(v.shape != values[0].shape for v in values):  # NumPy would broadcast them, or fail
-                raise TreeError(f"{here}: the trees differ: {' and '.join(str(v.shape) for v in values)}")
+            shapes = dict.fromkeys(v.shape for v in values if not isinstance(v, Tree))
+            if of_one_shape and len(shapes) > 1:  # NumPy would broadcast them, or fail
+                raise TreeError(f"{here}: the trees differ: {' and '.join(f'{shape}' for shape in shapes)}")
             items[name] = _result(function(*values), here)
     return _tree(items)
 
