@@ -21,7 +21,6 @@ Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings
 Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_NUMBERS = "biufc"  # the kinds of dtypes: truth values, integers with and without a sign, floats, complex numbers
 _MOST_DEPTH = 200  # of what is frozen: a network's hundred levels, and what an optimizer and a file put around them
 
 
@@ -112,8 +111,8 @@ EMPTY = Tree()
 def freeze(nested: Nested) -> Tree:
     """Make an immutable tree of nested mappings of arrays.
 
-    Read-only arrays are shared; writable ones, and those of another byte order, are copied. Raises TreeError for a name
-    that doesn't match `[a-z][a-z0-9_]*` and for a leaf that is no array.
+    Read-only arrays are shared, writable ones are copied. Raises TreeError for a name that doesn't match
+    `[a-z][a-z0-9_]*` and for a leaf that is no array.
 
     >>> params = freeze({"fc": {"w": np.ones((2, 3)), "b": np.zeros(2)}})
     >>> params
@@ -134,11 +133,9 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
     items: dict[str, Array | Tree] = {}
     for name, value in nested.items():
         if not isinstance(name, str) or not _is_name(name):
-            check_name(name, parents + (name if isinstance(name, str) else told(name)))
+            check_name(name, f"{parents}{name}")
         if isinstance(value, Tree):
             items[name] = value
-        elif type(value) is np.ndarray and value.dtype.kind in _NUMBERS and value.dtype.isnative:
-            items[name] = keep(value)  # the usual case, told fast
         elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
             items[name] = _freeze(value, f"{parents}{name}/", depth + 1)
         else:
@@ -149,9 +146,8 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
 def _leaf(value: object, path: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
         raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it")
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _NUMBERS:
-        array = np.asarray(value)
-        return keep(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        return keep(np.asarray(value))
     came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
     raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
 
@@ -169,9 +165,8 @@ def _is_name(name: str) -> bool:
 def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
     if not isinstance(name, str) or not _is_name(name):
-        where = path or (name if isinstance(name, str) else told(name))
         raise TreeError(
-            f"{where}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
+            f"{name if path is None else path}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
 
