@@ -138,7 +138,9 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         need_dx = boolean("need_dx", need_dx)
         _only(params, children)
-        caches = _caches(kind, cache.caches if isinstance(cache, MergedCache) else None, children)
+        if type(cache) is not MergedCache:
+            raise _no_cache(kind, cache)
+        caches = _caches(kind, cache.caches, children)
         dy = output_gradient(f"{kind}'s backward", dy, cache.shape)
         parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(cache.widths)[:-1], axis=1)
         grads, dxs = {}, []
@@ -220,8 +222,12 @@ def _backward(
 def _caches(kind: str, cache: Any, children: Mapping[str, Layer]) -> Mapping[str, Any]:
     """The caches by child, if these are what `apply` gave."""
     if type(cache) is not dict or cache.keys() != children.keys():
-        raise TypeError(f"{kind}'s cache is the one that its apply gave, got {told(cache)}")
+        raise _no_cache(kind, cache)
     return cache
+
+
+def _no_cache(kind: str, cache: object) -> TypeError:
+    return TypeError(f"{kind}'s cache is the one that its apply gave, got {told(cache)}")
 
 
 def _only(params: Tree, children: Mapping[str, Layer]) -> None:

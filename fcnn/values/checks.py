@@ -8,7 +8,7 @@ numbers. What came is told in a few words however large it is.
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
@@ -348,8 +348,8 @@ def told(value: object) -> str:
         return f"{article} {kind}"
     if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
-    if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"{article} {kind} of {len(value)}"
+    if isinstance(value, Sized) and type(value) in (list, tuple, dict, set, frozenset):
+        return f"a {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
     return f"{article} {kind}"
