@@ -116,12 +116,6 @@ def test_meta_that_json_cannot_hold_is_refused_before_anything_is_written(path, 
     assert not list(path.parent.iterdir())
 
 
-@pytest.mark.parametrize("value", [{"w": np.ones(1)}, np.ones(1), None])
-def test_only_trees_and_states_are_saved(path, value):
-    with pytest.raises(TypeError, match=f"a tree, an Init or a TrainState, got {type(value).__name__}"):
-        save(path, value)
-
-
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

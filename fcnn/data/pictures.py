@@ -62,7 +62,8 @@ def read_picture(
 
     Raises PictureError also where there is no file, but a folder, a pipe or nothing; ImportError without Pillow.
     """
-    path = file_path("path", path)
+    if not isinstance(path, (str, os.PathLike)):  # a name that no file can have is no picture
+        file_path("path", path)
     _check_how(dataset, invert)
     if reason := why_unreadable(path):
         raise PictureError(reason)

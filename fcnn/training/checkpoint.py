@@ -59,12 +59,13 @@ def save(
         OSError: the folder can't be written or the disk is full; an old file is still there, whole.
     """
     target = file_path("path", path)
+    expected = "meta is a mapping of what JSON can hold: text, finite numbers, lists and mappings"
     if meta is not None and not isinstance(meta, Mapping):
-        raise TypeError(f"meta is a mapping of what JSON can hold, got {told(meta)}")
+        raise TypeError(f"{expected}, got {told(meta)}")
     try:
         text = np.array(json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise type(error)(f"meta is a mapping of what JSON can hold, got {told(meta)}: {error}") from None
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(f"{expected}, got {told(meta)}") from None
     if text.nbytes > _META_LIMIT:
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
     arrays = {**_arrays(value), "meta": text}
