@@ -6,6 +6,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias
 
 import attrs
@@ -18,6 +19,8 @@ from fcnn.values.keys import Key, generator
 
 Distribution = Literal["normal", "uniform"]
 P = ParamSpec("P")
+
+_MOST = 1 << 62  # of a fan: what a float can still hold, times two
 
 
 class Fan(NamedTuple):
@@ -43,8 +46,8 @@ class Initializer:
         """Draw an array of `shape`: the same for the same key. Both numbers of the fan are at least 1."""
         rng = generator(key)
         shape = lengths("shape", shape, "a tuple of lengths, such as (10, 84)")
-        inputs, outputs = instance("fan", fan, Fan, "Fan(inputs, outputs)")
-        fan = Fan(integer("fan.inputs", inputs, least=1), integer("fan.outputs", outputs, least=1))
+        instance("fan", fan, Fan, "Fan(inputs, outputs)")
+        fan = Fan(*(integer(f"fan's {name}", value, least=1, most=_MOST) for name, value in fan._asdict().items()))
         drawn = self.draw(rng, shape, fan)
         if not isinstance(drawn, np.ndarray) or drawn.dtype.kind not in "iuf" or drawn.shape != shape:
             raise TypeError(f"{self.kind} draws an array of numbers of shape {shape}, got {told(drawn)}")
@@ -83,7 +86,9 @@ def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]
     def made(kind: str, config: Config, make: Callable[P, Initializer], draw: Draw) -> Initializer:
         return Initializer(kind, config, make, function(f"what {kind} returns", draw, "a function (rng, shape, fan)"))
 
-    construct = constructor(function("initializer_constructor's argument", body, "a function that returns one"), made)
+    construct = constructor(
+        instance("initializer_constructor's argument", body, FunctionType, "a function that returns one"), made
+    )
     construct.__annotations__ = {**body.__annotations__, "return": Initializer}
     return construct
 

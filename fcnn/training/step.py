@@ -24,7 +24,7 @@ from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entro
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import MOST_STEPS, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.checks import count_of_steps, float_dtype, function, instance, integer, lengths, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
 
@@ -43,7 +43,7 @@ class TrainState:
         expect_tree("params", self.params)
         expect_tree("layer_state", self.layer_state)
         expect_tree("opt_state", self.opt_state)
-        integer("step", self.step, least=0, most=MOST_STEPS)
+        count_of_steps("step", self.step)
         expect_key("key", self.key)
 
 

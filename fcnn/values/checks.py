@@ -8,7 +8,7 @@ numbers. What came is told in a few words however large it is.
 import math
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
@@ -29,21 +29,27 @@ _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which c
 
 
 def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
-    """`value` as an int of at least `least`, and where there is a `most`, of at most that.
+    """`value` as an int of at least `least`, and at most `most`.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
-    expected = f"{name} is an integer of at least {least}"
+    expected = f"{name} is an integer of at least {least}" + ("" if most is None else f" and at most {most:,}")
     if not _is_integer(value):
         raise TypeError(f"{expected}, got {told(value)}")
-    if value < least:
+    if value < least or (most is not None and value > most):
         raise ValueError(f"{expected}, got {told(value)}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} is an integer from {least} to {most}, got {told(value)}")
     return int(value)
+
+
+def count_of_steps(name: str, value: object, *, most: int = MOST_STEPS) -> int:
+    """`value` as an int of at least 0, and not beyond what a checkpoint can hold."""
+    found = integer(name, value, least=0)
+    if found > most:
+        raise ValueError(f"{name} is at most {most:,}, got {told(value)}")
+    return found
 
 
 def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
@@ -52,6 +58,8 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
     """
+    if type(value) is tuple and [*map(type, value)] == [int, int] and least <= min(value) <= max(value) <= _MOST_PIXELS:
+        return value  # as layers give it to every call of an operation: told fast
     both = value if isinstance(value, (tuple, list)) else (value, value)
     expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
     if not all(map(_is_integer, both)):
@@ -128,7 +136,9 @@ def boolean(name: str, value: object) -> bool:
     ...
     TypeError: train is True or False, got 'no'
     """
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name} is True or False, got {told(value)}")
     return bool(value)
 
@@ -270,6 +280,8 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     ...
     ValueError: sigmoid_backward expects dy of the output's shape (4, 3), got (4, 1)
     """
+    if type(dy) is np.ndarray and dy.shape == shape and (dy.dtype is _FLOAT32 or dy.dtype is _FLOAT64):
+        return dy  # as in `floats`
     array = floats(f"{name}'s dy", dy)
     if array.shape != shape:
         raise ValueError(f"{name} expects dy of the output's shape {shape}, got {array.shape}")
@@ -309,9 +321,16 @@ def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
     return cache
 
 
+def cached_array(name: str, cache: object) -> Array:
+    """`cache`, if it is an array as the forward function `name` gives it to its backward function."""
+    if type(cache) is not np.ndarray or cache.dtype not in (_FLOAT32, _FLOAT64):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
     """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
-    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+    if type(cache) is not tuple or len(cache) not in dimensions or {*map(type, cache)} != {int}:
         raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
     return cache
 
@@ -337,8 +356,8 @@ def told(value: object) -> str:
         return f"{article} {kind}"
     if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
-    if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"{article} {kind} of {len(value)}"
+    if isinstance(value, Sized) and type(value) in (list, tuple, dict, set, frozenset):
+        return f"a {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
     return f"{article} {kind}"
@@ -359,11 +378,11 @@ def _how_to_make_floats(value: object) -> str:
         return "; value.filled(0) makes an array of it, with 0 where it is masked"
     if isinstance(value, np.ndarray):
         return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
-    if hasattr(value, "__array__"):  # a tensor, a data frame
-        return "; np.asarray(value, np.float32) makes one of it"
+    if isinstance(value, np.generic) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        return ""
     try:
-        is_numeric = isinstance(value, (list, tuple, float, int)) and np.asarray(value).dtype.kind in "iufb"
-    except (ValueError, TypeError, OverflowError):
+        is_numeric = np.asarray(value).dtype.kind in "iufb"
+    except Exception:  # lists of several lengths, a tensor on another device, one that wants its gradient: anything
         return ""
     return "; np.asarray(value, np.float32) makes one of it" if is_numeric else ""
 

@@ -13,9 +13,8 @@ from fcnn.network.layer import (
     LayerError,
     Out,
     Shape,
-    expect_arguments,
-    expect_names,
-    expect_values,
+    expect_call,
+    expect_params,
     layer_constructor,
 )
 from fcnn.network.layers.common import without_weights
@@ -45,15 +44,15 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         return Init(freeze({"gamma": one, "beta": zero}), freeze({"mean": zero, "var": one}), in_shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
-        expect_names(params, ("gamma", "beta"))
+        expect_call(params, state, train, key)
+        expect_params(("gamma", "beta"), params)
         y, mean, var, cache = ops.batch_norm(
             x, params["gamma"], params["beta"], state["mean"], state["var"], train=train, decay=decay, eps=eps
         )
         return Out(y, freeze({"mean": mean, "var": var}) if train else state, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        expect_values("params", params)
+        expect_params(("gamma", "beta"), params)
         need_dx = boolean("need_dx", need_dx)
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
         return Grads(dx if need_dx else None, freeze({"gamma": dgamma, "beta": dbeta}))
