@@ -124,6 +124,7 @@ def resuming(folder, whole):
 
     def check(moment, code):
         assert (folder / "mine.txt").read_text() == "mine"
+        assert fcnn.load(runs.furthest(folder)[0], like=whole[0][0]).step >= 6, f"{moment}: steps were lost"
         assert_ends_well(folder, whole, moment, ["mine.txt"])
         restore()
 
@@ -334,15 +335,48 @@ def test_of_two_trainers_at_the_same_instant_none_is_lost(tmp_path, named):
             assert sorted(one["settings"]["lr"] for one in written) == [0.001, 0.01]
 
 
-def test_a_forked_process_keeps_no_lock(tmp_path):
-    with runs.claimed(tmp_path / "run", resume=False):
-        pid = forked(lambda: time.sleep(30))
+@forks
+def test_a_killed_run_lets_go_of_its_folder_although_its_workers_live(tmp_path):
+    read, write = os.pipe()
+
+    def killed():
+        with runs.claimed(tmp_path / "run", resume=False):
+            os.write(write, str(forked(lambda: time.sleep(60))).encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(forked(killed)) == -signal.SIGKILL
+    worker = int(os.read(read, 20))
     try:
-        with runs.claimed(tmp_path / "run", resume=False), pytest.raises(TakenError):
-            run(tmp_path / "run")
+        run(tmp_path / "run", epochs=1)
     finally:
-        os.kill(pid, signal.SIGKILL)
-        ended(pid)
+        os.kill(worker, signal.SIGKILL)
+    os.close(read)
+    os.close(write)
+
+
+@forks
+def test_a_forked_process_does_not_end_the_claim_of_its_parent(tmp_path):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(runs.claimed(tmp_path / "run", resume=False))
+        assert ended(forked(stack.close)) == 0
+        with pytest.raises(TakenError, match="belongs to a run that is going on"):
+            run(tmp_path / "run")
+
+
+def test_a_folder_whose_run_ends_at_the_same_instant_is_taken_all_the_same(tmp_path, monkeypatch):
+    """Where the lock was opened before, and got after the other run had removed its file, it is another's next."""
+    fcntl = pytest.importorskip("fcntl")
+    real, folder = fcntl.flock, tmp_path / "run"
+
+    def flock(handle, operation):
+        monkeypatch.setattr(fcntl, "flock", real)
+        shutil.rmtree(folder)
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with runs.claimed(folder, resume=False), pytest.raises(TakenError, match="belongs to a run that is going on"):
+        run(folder)
+    assert not folder.exists()
 
 
 def test_where_files_cannot_be_locked_one_run_goes_on_and_a_killed_one_says_what_to_do(tmp_path, monkeypatch):
