@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_raises_what_open_raises(tmp_path):
         ("text.png", "not a picture, or a damaged one"),
         ("blank.png", "nothing is on it; it is all of one colour"),
         ("folder.png", "a folder, not a file"),
-        ("pipe.png", "not a file"),
+        ("pipe.png", "a pipe, not a file"),
         ("missing.png", "no such file"),
         ("a" * 5000, r"it can't be read \(File name too long\)"),
         ("a\0b", "no such file"),

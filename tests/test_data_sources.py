@@ -174,6 +174,7 @@ def test_fcnn_data_comes_before_the_cache_and_the_cache_before_the_web(tmp_path,
     put(tmp_path / "mine" / "MNIST/raw", IDX)
     broken = put(tmp_path / "cache/fcnn/mnist", {**IDX, "t10k-labels-idx1-ubyte": b"broken"})
     check_mnist(load("mnist"))
+    put(tmp_path / "holds nothing", {})
     monkeypatch.setenv("FCNN_DATA", str(tmp_path / "holds nothing"))
     with pytest.raises(DataError, match=f"{broken}.*cut short"):
         load("mnist")
@@ -241,14 +242,14 @@ def test_an_incomplete_set_names_what_is_missing(tmp_path):
 @pytest.mark.parametrize("method", ["open", "stat"])
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch, method):
     path = put(tmp_path / "root/mnist", IDX) / "train-images-idx3-ubyte"
-    real = getattr(Path, method)
+    real = getattr(os, method)
 
-    def refuse(self, *args, **options):
-        if self == path:
+    def refuse(asked, *args, **options):
+        if asked == path:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return real(self, *args, **options)
+        return real(asked, *args, **options)
 
-    monkeypatch.setattr(Path, method, refuse)
+    monkeypatch.setattr(os, method, refuse)
     with pytest.raises(DataError, match=f"{path}: cannot be read .Permission denied.; allow it or point elsewhere"):
         load("mnist", tmp_path / "root")
 
@@ -324,7 +325,7 @@ def test_a_host_that_never_answers_is_given_up(web, monkeypatch):
 
 
 def test_without_network_and_npm_the_error_names_every_way(tmp_path, monkeypatch):
-    monkeypatch.setenv("FCNN_DATA", str(tmp_path / "mine"))
+    monkeypatch.setenv("FCNN_DATA", str(put(tmp_path / "mine", {})))
     with pytest.raises(DataError) as error:
         load("mnist")
     lines = str(error.value).splitlines()

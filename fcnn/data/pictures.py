@@ -14,7 +14,7 @@ import numpy as np
 
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
-from fcnn.values.files import why_unreadable
+from fcnn.values.files import opened, why_unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -76,7 +76,7 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
         ImportError: Pillow is missing.
     """
     _check_pillow()
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return _decoded(file)
 
 
@@ -246,7 +246,9 @@ def _decoded(file: BinaryIO) -> "Picture":
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"it {too_large}") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise PictureError(f"a damaged picture ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise PictureError(
+            f"a damaged picture ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        ) from None
 
 
 def _border_median(grey: NDArray[Any]) -> float:

@@ -99,9 +99,13 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
         if not problems and found.get("step", np.zeros(())) < 0:
             problems.append(f"wrong value ({found['step']}, expected a count from 0 on): step")
     if problems:
-        first = f"{os.fspath(path)}: {len(problems)} difference(s) from the template; was it saved from another model"
-        rest = [f"and {len(problems) - _MOST_TOLD:,} more"] if len(problems) > _MOST_TOLD else []
-        raise CheckpointError("\n  ".join([f"{first} or optimizer?", *problems[:_MOST_TOLD], *rest]))
+        told_of = problems[:_MOST_TOLD]
+        if len(problems) > _MOST_TOLD:
+            told_of.append(f"and {len(problems) - _MOST_TOLD:,} more")
+        raise CheckpointError(
+            f"{os.fspath(path)}: {len(problems)} difference(s) from the template; was it saved from another model "
+            "or optimizer?\n  " + "\n  ".join(told_of)
+        )
     return _value(found, like)
 
 

@@ -75,23 +75,21 @@ def remove_leftovers(folder: Path) -> None:
                         os.unlink(folder / name)
 
 
-def hold(handle: int) -> bool:
-    """Lock an open file or folder as long as it is open; False where another process, or another handle, holds it.
-
-    The system lets go of a lock when the process ends, however it ends. Where there are none (on Windows, on some
-    network file systems) True is given.
-    """
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a temporary folder within the block, so that nobody takes it for abandoned; False where somebody did."""
+    if os.name != "posix":
+        yield True
+        return
     try:
-        import fcntl
-    except ImportError:
-        return True
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        yield _hold(handle, folder)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -104,23 +102,39 @@ def if_abandoned(path: Path) -> Iterator[bool]:
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         yield False
         return
+    free = None
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW) if os.name == "posix" else None
+    try:
+        if handle is not None:
+            free = _lock(handle)
+        yield time.time() - found.st_mtime > _DAY if free is None else free
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _hold(handle: int, path: str | os.PathLike[str]) -> bool:
+    """Hold an open file or folder as long as it is open; False where it was taken for abandoned before."""
+    try:
+        return _lock(handle) is not False and os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file or folder; False where another has. The system unlocks it when its process ends, anyhow.
+
+    None where there are no locks, as on some network file systems.
+    """
     try:
         import fcntl
-    except ImportError:
-        yield time.time() - found.st_mtime > _DAY
-        return
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        except OSError:
-            free = time.time() - found.st_mtime > _DAY
-        yield free
-    finally:
-        os.close(handle)
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows; others
+        return None
+    return True
 
 
 def why_unreadable(path: str | os.PathLike[str]) -> str | None:
@@ -147,8 +161,8 @@ def opened(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         _expect_file(os.stat(path), path)
         handle = os.open(path, flags)
-    except ValueError as error:  # a null character
-        raise OSError(errno.EINVAL, f"no name of a file ({error})", os.fspath(path)) from None
+    except ValueError:  # a null character is in no file's name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
     try:
         _expect_file(os.fstat(handle), path)  # it may have become another since
         return os.fdopen(handle, "rb")
@@ -187,15 +201,8 @@ def _made(place: Path, mode: int | None) -> tuple[int, str]:
         # The beginning of the name alone: with all of a long one there would be no room for more.
         name = os.fspath(place.with_name(f".{place.name[:40]}.fcnn-{secrets.token_hex(8)}.tmp"))
         handle = os.open(name, flags, 0o666 if mode is None else mode & 0o666 | 0o600)
-        try:
-            if hold(handle) and os.path.samestat(os.fstat(handle), os.stat(name)):
-                return handle, name
-        except FileNotFoundError:  # it was taken for left over before it was held
-            pass
-        except BaseException:
-            os.close(handle)
-            os.unlink(name)
-            raise
+        if _hold(handle, name):
+            return handle, name
         os.close(handle)
 
 
