@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fcnn.data.png import PngError, checked
 from fcnn.data.types import DataError
 from fcnn.values.arrays import NDArray, frozen
 
@@ -22,7 +23,6 @@ Labels = NDArray[np.int64]
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_PIXELS = math.prod(_CIFAR_SHAPE)
 _CIFAR_CLASSES = 10
-_INFLATED_AT_A_TIME = 1 << 20  # bytes
 _MOST_OPCODES = 100_000  # of a pickle; CIFAR-10's have some 30,000
 
 
@@ -110,60 +110,19 @@ def read_cifar_png(data: bytes, name: str) -> Images:
         came = f"{columns} x {rows}, {depth} bits, colour type {colour}"
         _refuse(name, f"a PNG of {width} x at most {most_rows} pixels in 8-bit RGB", came)
 
-    chunks = _png_chunks(data, name)
-    _check_pixels([content for kind, content in chunks if kind == b"IDAT"], rows * (1 + 3 * width), name)
-
     import io
 
     from PIL import Image  # a dependency of matplotlib
 
-    plain = data[:8] + b"".join(_png_chunk(kind, content) for kind, content in chunks)
     try:
-        with Image.open(io.BytesIO(plain), formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as picture:
             pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except PngError as error:
         _refuse(name, "a PNG file", f"one that does not decode ({error})")
+    except (OSError, SyntaxError, ValueError):  # Pillow's own reasons name objects
+        _refuse(name, "a PNG file", "one that does not decode")
     images = np.ascontiguousarray(pixels.transpose(0, 2, 1)).reshape(-1, *_CIFAR_SHAPE)
     return frozen(images)
-
-
-def _png_chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
-    """Kinds and contents of a PNG's chunks without the ancillary ones: a header, pixels in parts, an end."""
-    place = 8
-    chunks: list[tuple[bytes, bytes]] = []
-    while place < len(data) and (not chunks or chunks[-1][0] != b"IEND"):
-        length, kind = struct.unpack_from(">I4s", data, place) if len(data) >= place + 12 else (0, b"")
-        content = data[place + 8 : place + 8 + length]
-        place += 12 + length
-        if not kind or place > len(data):
-            _refuse(name, "a PNG file", "one that is cut short and does not decode")
-        if zlib.crc32(kind + content) != int.from_bytes(data[place - 4 : place], "big"):
-            _refuse(name, "a PNG file", f"a wrong checksum of its chunk {kind!r}: it does not decode")
-        if not kind[0] & 0x20:  # what is ancillary begins with a small letter
-            chunks.append((kind, content))
-    kinds = [kind for kind, _ in chunks]
-    if len(kinds) < 3 or kinds != [b"IHDR", *[b"IDAT"] * (len(kinds) - 2), b"IEND"]:
-        came = b" ".join(kinds[:5]).decode("latin-1")
-        _refuse(name, "a PNG file with the chunks IHDR IDAT… IEND", f"{came!r}: it does not decode")
-    return chunks
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _check_pixels(parts: list[bytes], size: int, name: str) -> None:
-    """Refuse a PNG's pixels that aren't `size` bytes: Pillow makes black rows of what is missing."""
-    inflater, found = zlib.decompressobj(), 0
-    try:
-        for part in parts:
-            while part and found <= size and not inflater.eof:
-                found += len(inflater.decompress(part, _INFLATED_AT_A_TIME))
-                part = inflater.unconsumed_tail
-    except zlib.error as error:
-        _refuse(name, "a PNG file", f"one that does not decode ({error})")
-    if found != size or not inflater.eof:
-        _refuse(name, f"a PNG with {size} bytes of pixels", f"{found}, cut short" if found < size else "more")
 
 
 def read_label_json(data: bytes, name: str) -> Labels:

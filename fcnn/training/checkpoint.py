@@ -24,12 +24,13 @@ from fcnn.network.model import Model
 from fcnn.network.rewriting import every_layer as layers_of
 from fcnn.network.rewriting import rewrite
 from fcnn.training.step import TrainState
-from fcnn.values.archives import Archive, DamagedFileError, opened_archive, printable
+from fcnn.values.archives import Archive, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import told
 from fcnn.values.files import replacing
 from fcnn.values.keys import Key
 from fcnn.values.keys import key as make_key
+from fcnn.values.text import printable
 from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
 FORMAT_VERSION = 1

@@ -16,6 +16,7 @@ import numpy as np
 
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.files import opened
+from fcnn.values.text import printable
 
 if TYPE_CHECKING:
     import zipfile  # at run time where it is used: it costs start-up time
@@ -147,12 +148,6 @@ def _damage_told(what: str) -> Iterator[None]:
         raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
     except Exception as error:
         raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
-
-
-def printable(name: str, most: int = 100) -> str:
-    """A name out of a file, without what would break a line or a terminal, and not too long."""
-    short = name if len(name) <= most else f"{name[: most - 20]}…{name[-19:]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in short)
 
 
 def _shown(value: object) -> str:
