@@ -414,75 +414,76 @@ def plain(value: Any) -> Any:
 
 
 class Cells:
-    """The study's results of cells, their arrays, and results.json to be reused."""
+    """The study's cells, and the results.json of another study to be reused."""
 
     def __init__(self, folder: Path) -> None:
-        self.cell = Training(epochs=1, seed=3)
+        self.cell = Training(epochs=1, seed=3, detail=True)
+        self.plain = Training(epochs=1, seed=3)
         history = [{"epoch": 1, "loss": 0.5, "seconds": 1.0, "test_accuracy": 0.9}]
         result = {"history": history, "test_accuracy": 0.9, "macro_f1": 0.8, "seconds": 1.5}
         machine = {"processor": "any", "cores": 2, "versions": {"Python": "3.11"}, "blas": "none"}
-        arrays = {"predictions": np.arange(20) % 10, "filters": np.ones((2, 1, 3, 3), np.float32)}
-        self.store = Store(folder)
-        self.entry = self.store.save(self.cell, Outcome(result, arrays, machine))
-        self.text = self.store._path(self.cell).read_text()
-        self.arrays = (folder / f"{self.entry['key']}.npz").read_bytes()
-        self.results = json.dumps({"meta": {"scale": "quick"}, "cells": [self.entry, self.entry]})
-        self.found = {name: array.tobytes() for name, array in arrays.items()}
+        self.held = {"predictions": np.arange(20) % 10, "filters": np.ones((2, 1, 3, 3), np.float32)}
+        self.store = Store(folder / "cells")
+        self.store.folder.mkdir()
+        self.entry = self.store.save(self.cell, Outcome(result, self.held, machine))
+        self.text = (self.store.folder / f"{self.entry['key']}.json").read_bytes()
+        self.arrays = (self.store.folder / f"{self.entry['key']}.npz").read_bytes()
+        again = Store(folder / "again")
+        again.folder.mkdir()
+        entry = again.save(self.plain, Outcome(result, {}, machine))
+        self.results = json.dumps({"meta": {"scale": "quick"}, "cells": [entry, self.entry]}).encode()
 
     def case(self, rng: random.Random) -> Case:
-        errors = (StudyError,)
-        which = rng.randrange(3)
-        if which == 2:
-            exact = rng.random() < 0.5
-            if exact:
-                data = mutations.blind(rng, self.arrays, self.text.encode())
-            else:
-                data = mutations.zip_mutated(rng, self.arrays, self.arrays, lambda m: self.inner(rng, m))
-
-            def right(found: Any) -> bool:
-                return not exact or {name: array.tobytes() for name, array in found.items()} in (self.found, {})
-
-            return Case(data, self.read_arrays, right, errors, declared_arrays(data))
-        text = self.text if which == 0 else self.results
-        changed = rng.random() < 0.7
-        data = mutations.json_text(rng, text).encode() if changed else mutations.blind(rng, text.encode())
-        return Case(data, self.load if which == 0 else self.reuse, self.is_entry, errors, 4 * len(data))
+        which = rng.choice((".json", ".npz", "reuse"))
+        data, other = {".json": (self.text, self.results), ".npz": (self.arrays, self.text)}.get(
+            which, (self.results, b"")
+        )
+        if rng.random() < 0.3:
+            data = mutations.blind(rng, data, other)
+        elif which == ".npz":
+            data = mutations.zip_mutated(rng, data, data, lambda member: self.inner(rng, member))
+        else:
+            data = mutations.json_text(rng, data.decode()).encode()
+        if which == "reuse":
+            return Case(data, self.reuse, self.is_reused, (StudyError,), 4 * len(data))
+        # What is damaged is run again. If none were, the values would have to be those that were written.
+        return Case(data, lambda path: self.load(path, which), self.is_whole, (StudyError,), 4 * len(data))
 
     def inner(self, rng: random.Random, member: mutations.Member) -> bytes:
         with contextlib.suppress(ValueError, SyntaxError, LookupError, AttributeError, struct.error):
             return mutations.npy_file(rng, member.content)
         return mutations.blind(rng, member.content)
 
-    def load(self, path: Path) -> Any:
-        place = path.with_name(self.store._path(self.cell).name)
-        os.replace(path, place)
-        return Store(path.parent).load(self.cell)
+    def load(self, path: Path, suffix: str) -> Any:
+        place = self.store.folder / self.entry["key"]
+        place.with_suffix(".json").write_bytes(self.text)
+        place.with_suffix(".npz").write_bytes(self.arrays)
+        os.replace(path, place.with_suffix(suffix))
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            entry = self.store.load(self.cell)
+        require(entry is not None or str(place) in out.getvalue(), "not a word on why the cell is run again")
+        return entry, None if entry is None else self.store.arrays(self.entry["key"])
 
-    def read_arrays(self, path: Path) -> Any:
-        place = path.with_name(f"{self.entry['key']}.npz")
-        os.replace(path, place)
-        return Store(path.parent).arrays(self.entry["key"])
+    def is_whole(self, found: Any) -> bool:
+        entry, arrays = found
+        if entry is None:
+            return True
+        same = {name: array.tobytes() for name, array in self.held.items()}
+        return entry == self.entry and {name: array.tobytes() for name, array in arrays.items()} == same
 
     def reuse(self, path: Path) -> Any:
         store = Store(path.parent / "new")
         store.folder.mkdir(exist_ok=True)
         for old in store.folder.iterdir():
             old.unlink()
-        require(isinstance(reuse(path, [self.cell], store), str), "no sentence")
-        return store.load(self.cell)
+        require(isinstance(reuse(path, [self.plain], store), str), "no sentence")
+        return store.load(self.plain)
 
-    def is_entry(self, entry: Any) -> bool:
-        if entry is None:
+    def is_reused(self, entry: Any) -> bool:
+        if entry is None:  # the file is of other cells
             return True
-        kind, config = settings_of(self.cell)
-        require((entry["kind"], entry["config"]) == (kind, config), "another cell's entry")
+        require((entry["kind"], entry["config"]) == settings_of(self.plain), "another cell's entry")
         return isinstance(entry["result"], dict) and isinstance(entry["machine"], dict)
-
-
-def declared_arrays(data: bytes) -> int:
-    with contextlib.suppress(Exception), zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return 2 * sum(info.file_size for info in archive.infolist())
-    return 0
 
 
 KINDS = {

@@ -144,7 +144,7 @@ def json_text(rng, text, other="{}"):
     for _ in range(rng.choice((1, 1, 2, 3))):
         paths = list(places(tree))
         path = rng.choice(paths)
-        change = rng.randrange(7)
+        change = rng.randrange(9)
         if change == 0 and odd is None:
             odd, new = rng.choice(ODD_TEXTS), _MARK
         elif change in (0, 1, 2):
@@ -154,6 +154,9 @@ def json_text(rng, text, other="{}"):
         elif change == 4:
             theirs = json.loads(other)
             new = at(theirs, rng.choice(list(places(theirs))))
+        elif change in (7, 8):
+            new = at(tree, path)
+            new = new + rng.choice((-1, 1, 7)) if isinstance(new, (int, float)) else new
         elif change == 5:
             new = at(tree, path)
             for _ in range(rng.choice((1, 3, 150))):

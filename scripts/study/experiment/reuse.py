@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnn.values.text import printable
 from study.experiment.cells import Cell, key_of, settings_of
 from study.experiment.run import Outcome
 from study.experiment.store import Store, StudyError
@@ -29,8 +30,8 @@ def reuse(path: Path, wanted: Sequence[Cell], store: Store) -> str:
         ]
     except OSError as error:
         raise StudyError(f"error: {path} can't be read ({error.strerror}); --reuse expects a results.json") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        what = printable(f"{type(error).__name__}: {error}", 200)
         raise StudyError(f"error: {path} is not the whole results.json of a study ({what})") from None
     for cell, outcome in taken:
         if store.load(cell) is None:
@@ -53,10 +54,13 @@ def _key(entry: Mapping[str, Any]) -> str | None:
 
 
 def _outcome(entry: Mapping[str, Any], meta: Mapping[str, Any]) -> Outcome:
-    missing = set(NEEDED[entry["kind"]]) - set(entry["result"])
+    result, machine = entry["result"], entry["machine"] if "machine" in entry else _machine(meta)
+    if not isinstance(result, dict) or not isinstance(machine, dict):
+        raise TypeError("a run's result and machine are no objects")
+    missing = set(NEEDED[entry["kind"]]) - set(result)
     if missing:
         raise ValueError(f"a run without {', '.join(sorted(missing))}")
-    return Outcome(entry["result"], {}, entry["machine"] if "machine" in entry else _machine(meta))
+    return Outcome(result, {}, machine)
 
 
 def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
