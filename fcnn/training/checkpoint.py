@@ -268,9 +268,9 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
     """The meta of a checkpoint in a format that is known."""
     if "meta" not in archive.names:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
-    meta = None
+    meta, text = None, archive.text("meta", _META_LIMIT)
     with contextlib.suppress(ValueError, RecursionError):
-        meta = json.loads(archive.text("meta", _META_LIMIT) or "")
+        meta = json.loads(text or "")
     if not isinstance(meta, dict):
         raise CheckpointError(f"{os.fspath(path)}: its `meta` is not a JSON object; use an earlier checkpoint")
     if meta.get("format") != FORMAT_VERSION:

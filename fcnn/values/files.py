@@ -33,7 +33,10 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Any]:
     Raises OSError, which names `target`, where it can't be written, and where there is something that isn't to be
     replaced: a folder, a pipe, a device, a socket, or a file that is read-only.
     """
-    place = Path(os.path.realpath(target))
+    try:
+        place = Path(os.path.realpath(target))
+    except ValueError as error:  # a null character
+        raise OSError(errno.EINVAL, f"no name of a file ({error})", os.fspath(target)) from None
     temporary = ""
     try:
         mode = _mode_to_replace(place)
@@ -185,8 +188,6 @@ def _mode_to_replace(place: Path) -> int | None:
         found = os.stat(place)
     except FileNotFoundError:
         return None
-    except ValueError as error:  # a null character
-        raise OSError(errno.EINVAL, f"no name of a file ({error})", os.fspath(place)) from None
     _expect_file(found, place, "; choose another name")
     if not found.st_mode & 0o222 or not os.access(place, os.W_OK):
         advice = "a read-only file; allow writing to it, or choose another name"

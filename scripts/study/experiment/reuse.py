@@ -1,6 +1,7 @@
 """Runs of an earlier study, taken from its results.json instead of being run again."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def reuse(path: Path, wanted: Sequence[Cell], store: Store) -> str:
     has none. Raises StudyError where the file is damaged or isn't the results.json of a study.
     """
     try:
-        found = json.loads(path.read_text("utf-8"), parse_constant=_refuse)
+        found = json.loads(path.read_text("utf-8"), parse_constant=_refuse, parse_float=_finite)
         keys = [_key(entry) for entry in found["cells"]]
         cells = {key_of(*settings_of(cell)): cell for cell in wanted}
         taken = [
@@ -69,6 +70,13 @@ def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
     versions |= {name: meta["versions"][name] for name in ("fcnn", "numpy", "torch") if meta["versions"][name]}
     hardware = {name: meta["hardware"][name] for name in ("processor", "cores", "memory_gib", "system")}
     return {**hardware, "versions": versions, "blas": "BLAS not recorded"}
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse(text)
+    return number
 
 
 def _refuse(constant: str) -> None:
