@@ -34,7 +34,7 @@ from fcnn.values.text import printable
 from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
 FORMAT_VERSION = 1
-_META_LIMIT = 4_000_000  # bytes; the JSON text is a few thousand
+_META_LIMIT = 40_000_000  # bytes, 4 a character: the history of 10,000 epochs, with 1,000 characters each
 _KEY_WORDS = 4
 _MOST_CHANNELS = 1 << 22
 _MOST_TOLD = 1000  # differences
