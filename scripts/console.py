@@ -1,14 +1,79 @@
-"""What scripts have in common at the terminal: how they stop, and bars for what takes long."""
+"""What scripts have in common at the terminal: how they start and stop, and bars for what takes long.
 
-from typing import Any
+Exit codes are those that shells use: 128 and the number of the signal where one ended the script, 130 for Ctrl-C, 143
+for SIGTERM, and 141 where nobody reads the output any more, as of `… | head`; 2 for a wrong command line, 1 for all
+else that goes wrong.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
 import fcnn
 
+UNREAD = 141  # 128 and SIGPIPE, which Python turns into a BrokenPipeError
+
 
 class Stop(Exception):
     """The script can't go on; the message is what the user reads."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it stops a script as Ctrl-C does."""
+
+
+def code_of(interrupt: KeyboardInterrupt) -> int:
+    """The exit code of a script that was interrupted."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+def program(main: Callable[[], int]) -> int:
+    """Run a script's `main`, whatever its output is: closed, a pipe that nobody reads, or of few characters."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream: Any = getattr(sys, name)
+        if stream is None:  # closed: a file would get its number, and what is written there for the user
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 (for good)
+        elif number:
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # the output's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer
+        if isinstance(error, BrokenPipeError):
+            return UNREAD
+        print(f"error: the output can't be written ({error.strerror})", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise Terminated while the block runs, as Ctrl-C raises KeyboardInterrupt."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def progress_bar(description: str, unit: str, total: int | None, done: int = 0) -> "tqdm[Any]":

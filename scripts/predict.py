@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from console import Stop, load_data
+from console import Stop, load_data, program
 from machine import cores
 from options import MODELS, whole
 
@@ -59,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
             print(as_table(found, arguments.top))
             if arguments.save_prepared:
                 print(f"what the network saw is in {printable(arguments.save_prepared)}")
+    except BrokenPipeError:
+        raise  # nobody reads the output any more, and nobody is told
     except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
         complain(str(error))
         return 1
@@ -247,4 +249,4 @@ def printable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

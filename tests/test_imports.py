@@ -31,8 +31,9 @@ SCRIPT_ROOMS = {
     "study.findings": {"study.experiment", "options", *LIBRARY},
     "study.figures": {"study.findings", "study.experiment", *LIBRARY},
     "study.page": {"machine", "study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "study": {"machine", "options", "study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "bench": {"machine", "options", *LIBRARY},
+    "study": {"console", "machine", "options", "study.page", "study.figures", "study.findings", "study.experiment"}
+    | LIBRARY,
+    "bench": {"console", "machine", "options", *LIBRARY},
     "machine": {"fcnn"},
     "options": {"fcnn"},
     "console": {"fcnn"},

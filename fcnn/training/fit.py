@@ -20,7 +20,7 @@ from fcnn.network.layer import Layer
 from fcnn.network.model import Model
 from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
-from fcnn.training.checkpoint import load, network_meta
+from fcnn.training.checkpoint import CheckpointError, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
 from fcnn.training.losses import Loss, softmax_cross_entropy
 from fcnn.training.optim import Transform, adam
@@ -138,6 +138,8 @@ def fit(
         DivergedError: the loss is not finite any more.
         InterruptedFit: Ctrl-C (in the main thread), once the step is done; nothing is lost.
         RunError: the folder is another's, not empty, or of a run with other settings; the message has the difference.
+        CheckpointError: the checkpoint to go on from is damaged; the message says which one can be gone on from.
+        OSError: a checkpoint can't be written; those before are whole.
 
     >>> from fcnn import Split, dense, relu, serial
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(64, 1)
@@ -197,7 +199,11 @@ def fit(
             if epoch.item is not None and patience is not None and _best(at.history) == at.history[-1]["epoch"]:
                 kept = epoch.state
             if run is not None:
-                saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
+                try:
+                    saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
+                except OSError as error:
+                    error.add_note(f"the checkpoints in {run.path} from before are whole; go on with resume=True")
+                    raise
             if epoch.item is None or (asked() and epoch.number < epochs):
                 where = f"everything is in {saved}; go on with resume=True" if run else "it is in this error's `fitted`"
                 raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at.state))
@@ -335,4 +341,11 @@ def _kept(run: RunFolder | None, at: Progress, first: TrainState) -> TrainState:
     within = at.totals.images > 0  # an epoch that was interrupted
     if run is None or not at.history or (_best(at.history) == at.history[-1]["epoch"] and not within):
         return at.state
-    return load(run.epoch_file(_best(at.history)), like=first)
+    path = run.epoch_file(_best(at.history))
+    try:
+        return load(path, like=first)
+    except (CheckpointError, OSError) as error:
+        raise RunError(
+            f"{path} is needed, as the best epoch so far is {_best(at.history)}, and it can't be read ({error}); "
+            "leave out patience, or start again in another folder"
+        ) from error

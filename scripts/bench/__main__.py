@@ -90,4 +90,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from console import program
+
+    sys.exit(program(main))

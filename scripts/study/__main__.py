@@ -24,6 +24,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 # However this folder was started: scripts import one another by their places in the folder above.
 sys.path.insert(0, str(SCRIPTS))
 
+from console import program
 from machine import cores
 from options import whole
 
@@ -166,4 +167,4 @@ def commit() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))
