@@ -61,6 +61,7 @@ MOST_CHARACTERS = 600  # of a line; the longest sentences list what can be done
 TRACED = 10  # each tenth input's memory is also counted as it is asked for, whether it is touched or not: that is slow
 ADDRESS_SPACE = 4 << 30  # bytes; a backstop
 MODEL_LIMIT = 1 << 30  # bytes of arrays that load_model reads of any file
+META_LIMIT = 40_000_000  # bytes of the text that each checkpoint has
 
 
 class Failure(Exception):
@@ -124,15 +125,13 @@ class Checkpoints:
         else:
             data = mutations.zip_mutated(rng, data, other, lambda member: self.inner(rng, member, other))
         errors = (CheckpointError,)
+        arrays, meta = declared(data)
         match rng.randrange(3):
             case 0:
-                return Case(data, self.load, lambda found: self.is_state(found, data, exact), errors)
+                return Case(data, self.load, lambda found: self.is_state(found, data, exact), errors, 2 * meta)
             case 1:
-                return Case(data, fcnn.load_meta, lambda found: self.is_meta(found, exact), errors)
-        declared = 0
-        with contextlib.suppress(Exception), zipfile.ZipFile(io.BytesIO(data)) as archive:
-            declared = sum(info.file_size for info in archive.infolist())
-        return Case(data, fcnn.load_model, lambda m: self.is_model(m, exact), errors, 2 * min(declared, MODEL_LIMIT))
+                return Case(data, fcnn.load_meta, lambda found: self.is_meta(found, exact), errors, 2 * meta)
+        return Case(data, fcnn.load_model, lambda model: self.is_model(model, exact), errors, 2 * (arrays + meta))
 
     def inner(self, rng: random.Random, member: mutations.Member, other: bytes) -> bytes:
         """The content of a member, changed."""
@@ -177,6 +176,15 @@ class Checkpoints:
             if shapes[0] != shapes[1]:
                 return False
         return True
+
+
+def declared(data: bytes) -> tuple[int, int]:
+    """The bytes of an archive's arrays and of its meta, by its directory, as far as they are allowed."""
+    arrays = meta = 0
+    with contextlib.suppress(Exception), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        arrays = min(sum(info.file_size for info in archive.infolist()), MODEL_LIMIT)
+        meta = min(archive.getinfo("meta.npy").file_size, META_LIMIT)
+    return arrays, meta
 
 
 class DataFiles:

@@ -560,3 +560,21 @@ def test_a_step_below_zero_is_refused(path):
     save(path, attrs.evolve(TEMPLATE, step=-1))
     with pytest.raises(CheckpointError, match=r"wrong value \(-1, expected a count from 0 on\): step$"):
         load(path, like=TEMPLATE)
+
+
+@pytest.mark.parametrize("part", ["[]", "{}", '"ab"', "0.5", '{"a":1}'])
+def test_meta_of_more_values_than_there_is_memory_for_is_refused(path, part):
+    """Some kilobytes of them, compressed, would take gigabytes."""
+    text = '{"format": 1, "a": [' + ",".join([part] * 600_000) + "]}"
+    path.write_bytes(wrapped({**GOOD, "meta.npy": mutations.npy_text(text[:9_000_000])}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"c\.npz: its `meta` is (of more than 500,000 values|not a JSON object)"
+        ):
+            load_meta(path)
+        assert tracemalloc.get_traced_memory()[1] < 150_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ValueError, match="meta is of at most 500,000 values, got more; write it to a file of its own"):
+        save(path, PARAMS, meta={"a": [json.loads(part)] * 600_000})

@@ -35,6 +35,7 @@ from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
 FORMAT_VERSION = 1
 _META_LIMIT = 40_000_000  # bytes, 4 a character: the history of 10,000 epochs, with 1,000 characters each
+_META_VALUES = 500_000  # of it: each takes some hundred bytes, however short its text
 _KEY_WORDS = 4
 _MOST_CHANNELS = 1 << 22
 _MOST_TOLD = 1000  # differences
@@ -54,16 +55,21 @@ def save(
     """Write parameters (a tree), parameters with state (an `Init`) or a whole training state to `path`, atomically.
 
     Args:
-        path: the file, by custom ending in `.npz`; an old one is replaced in one step.
+        path: the file, by custom ending in `.npz`; an old one is replaced in one step and its mode kept. Of a symbolic
+            link, what it points to is replaced.
         value: what to write.
         meta: anything that JSON can hold, given back by `load_meta`. The format's version is added.
 
     Raises:
-        OSError: the folder can't be written or the disk is full; an old file is still there, whole.
+        OSError: the folder can't be written or the disk is full (an old file is still there, whole), or the path is
+            that of a read-only file, a folder, a pipe or a device.
     """
-    text = np.array(json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False))
+    words = json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False)
+    text = np.array(words)
     if text.nbytes > _META_LIMIT:
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
+    if _values_in(words) > _META_VALUES:
+        raise ValueError(f"meta is of at most {_META_VALUES:,} values, got more; write it to a file of its own")
     arrays = {**_arrays(value), "meta": text}
     with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -269,6 +275,8 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
     if "meta" not in archive.names:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
     meta, text = None, archive.text("meta", _META_LIMIT)
+    if text is not None and _values_in(text) > _META_VALUES:
+        raise CheckpointError(f"{os.fspath(path)}: its `meta` is of more than {_META_VALUES:,} values")
     with contextlib.suppress(ValueError, RecursionError):
         meta = json.loads(text or "")
     if not isinstance(meta, dict):
@@ -279,3 +287,8 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
             "use the fcnn that wrote it"
         )
     return meta
+
+
+def _values_in(text: str) -> int:
+    """How many values there are at most in a JSON text, before any is made."""
+    return sum(text.count(mark) for mark in ",[{")

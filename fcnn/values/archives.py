@@ -130,9 +130,12 @@ class _Bounded(io.BufferedReader):
     most: int | None = _DIRECTORY_LIMIT
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.most is not None and size is not None and size > self.most:
+        if size is None or size < 0:
+            return super().read()
+        if self.most is not None and size > self.most:
             raise DamagedFileError(f"its directory is {size:,} bytes; at most {self.most:,} are read")
-        return super().read(size)
+        # What is asked for is taken at once, also where the file has less.
+        return super().read(min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0)))
 
 
 @contextlib.contextmanager
