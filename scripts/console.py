@@ -5,13 +5,12 @@ for SIGTERM, and 141 where nobody reads the output any more, as of `… | head`;
 else that goes wrong.
 """
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
+import stopping
 from tqdm import tqdm
 
 import fcnn
@@ -27,15 +26,6 @@ class Stop(Exception):
         self.code = code
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: it stops a script as Ctrl-C does."""
-
-
-def code_of(interrupt: KeyboardInterrupt) -> int:
-    """The exit code of a script that was interrupted."""
-    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
-
-
 def program(main: Callable[[], int]) -> int:
     """Run a script's `main`, whatever its output is: closed, a pipe that nobody reads, or of few characters."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -49,10 +39,15 @@ def program(main: Callable[[], int]) -> int:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 (for good)
         elif number:
             stream.reconfigure(errors="backslashreplace")
+    stopping.raising()
     try:
         try:
             return main()
+        except KeyboardInterrupt as interrupt:
+            print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
+            return stopping.code_of(interrupt)
         finally:
+            stopping.ending()
             sys.stdout.flush()
     except OSError as error:  # the output's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer
@@ -60,20 +55,6 @@ def program(main: Callable[[], int]) -> int:
             return UNREAD
         print(f"error: the output can't be written ({error.strerror})", file=sys.stderr)
         return 1
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM raise Terminated while the block runs, as Ctrl-C raises KeyboardInterrupt."""
-
-    def terminate(number: int, frame: object) -> NoReturn:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def progress_bar(description: str, unit: str, total: int | None, done: int = 0) -> "tqdm[Any]":

@@ -15,6 +15,10 @@ network's inputs are 1x28x28, and as for cifar10 where they are 3x32x32.
 A picture that can't be read is reported, the others are still predicted, and the exit code is 1.
 """
 
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
 import argparse
 import json
 import re
@@ -64,9 +68,9 @@ def main(argv: list[str] | None = None) -> int:
     except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
         complain(str(error))
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
+        return stopping.code_of(interrupt)
     return 1 if len(readable) < len(arguments.images) else 0
 
 

@@ -9,6 +9,10 @@
 A run's folder holds a checkpoint an epoch (epoch-01.npz, …), history.json and curves.png.
 """
 
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
 import argparse
 import contextlib
 import sys
@@ -17,7 +21,7 @@ from typing import NoReturn
 
 import attrs
 import numpy as np
-from console import UNREAD, Stop, Terminated, code_of, program, terminable
+from console import UNREAD, Stop, program
 from options import INITIALIZERS, MODELS, number, whole
 from ranks import TROUBLE, Ranks, joined
 from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, longer, prepare, settings_of
@@ -52,7 +56,7 @@ def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
         return f"; the checkpoints in {folder} are whole\ngo on with: {settings.resume_command(folder)}"
 
     try:
-        with terminable(), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size, stack)
             ranks = attrs.evolve(ranks, way_on=way_on)
             first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
@@ -70,8 +74,8 @@ def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
     except TROUBLE as error:
         return ranks.fail(ranks.explain(error))
     except KeyboardInterrupt as interrupt:
-        word = "terminated" if isinstance(interrupt, Terminated) else "interrupted"
-        return ranks.fail(f"{word}{way_on() or ' before the first checkpoint; nothing is kept'}", code_of(interrupt))
+        told = f"{stopping.word_for(interrupt)}{way_on() or ' before the first checkpoint; nothing is kept'}"
+        return ranks.fail(told, stopping.code_of(interrupt))
     return 0
 
 
@@ -178,7 +182,6 @@ def train(
     # An overflow shows in the loss, which is checked at every step.
     with (
         concurrent as map_fn,
-        interruptible() as which_signal,
         display(len(setup.train), wanted=ranks.first) as shown,
         np.errstate(over="ignore", invalid="ignore"),
     ):
@@ -190,30 +193,31 @@ def train(
         if settings.shard_size:
             gradient = parallel.sharded(gradient, settings.shard_size, map_fn)
         step = fcnn.train_step(setup.network, setup.loss, setup.optimizer, ranks.gradient(gradient))
-        stream = epoch_stream(
-            step,
-            at.state,
-            setup.train,
-            fcnn.fold_in(fcnn.key(settings.seed), "batches"),
-            count=settings.epochs,
-            batch_size=settings.batch_size,
-            totals=at.totals,
-            validate=validate,
-            stop=lambda: ranks.greatest(which_signal()),
-            display=shown,
-        )
         try:
-            for epoch in stream:
-                at = at.after(epoch)
-                if epoch.item is None:
-                    path = ranks.first_does(kept.save_interrupted, at)
-                    stopped(path, at, settings, folder, ranks.greatest(which_signal()))
-                ranks.check_equal(at.state.params, at.state.step)
-                path = ranks.first_does(kept.save_epoch, at)
-                ranks.first_does(draw_curves, folder, settings, at.history)
-                print(epoch_line(epoch.item, settings.epochs, settings.validation_name), flush=True)
-                if epoch.number < settings.epochs and (number := ranks.greatest(which_signal())):
-                    stopped(path, at, settings, folder, number)
+            with interruptible() as which_signal:
+                stream = epoch_stream(
+                    step,
+                    at.state,
+                    setup.train,
+                    fcnn.fold_in(fcnn.key(settings.seed), "batches"),
+                    count=settings.epochs,
+                    batch_size=settings.batch_size,
+                    totals=at.totals,
+                    validate=validate,
+                    stop=lambda: ranks.greatest(which_signal()),
+                    display=shown,
+                )
+                for epoch in stream:
+                    at = at.after(epoch)
+                    if epoch.item is None:
+                        path = ranks.first_does(kept.save_interrupted, at)
+                        stopped(path, at, settings, folder, ranks.greatest(which_signal()))
+                    ranks.check_equal(at.state.params, at.state.step)
+                    path = ranks.first_does(kept.save_epoch, at)
+                    ranks.first_does(draw_curves, folder, settings, at.history)
+                    print(epoch_line(epoch.item, settings.epochs, settings.validation_name), flush=True)
+                    if number := ranks.greatest(which_signal()):
+                        stopped(path, at, settings, folder, number)
         except fcnn.DivergedError as error:
             diverged(folder, error)
         report(setup, settings, folder, at, validate(at.state, setup.test))
@@ -231,6 +235,7 @@ def draw_curves(folder: Path, settings: Settings, history: History) -> None:
 
 def stopped(path: Path | None, at: Progress, settings: Settings, folder: Path, number: int) -> NoReturn:
     """End a run that was interrupted by a signal; nothing is lost."""
+    stopping.ending()
     raise Stop(
         f"interrupted after step {at.state.step}; everything is in {path}\n"
         f"go on with: {settings.resume_command(folder)}",

@@ -167,8 +167,8 @@ def interruptible() -> Iterator[Callable[[], int]]:
     """Let Ctrl-C (or a scheduler's SIGTERM) wait for the end of the step; a second one stops at once.
 
     So that what is kept is always the state after a whole step, with the numbers that belong to it. Gives a function
-    that says which signal came, 0 while none has. In another thread than the main one, where Python hands out no
-    signals, none ever does.
+    that says which signal came, 0 while none has; if the block ends as if none had, the signal comes after it. In
+    another thread than the main one, where Python hands out no signals, none ever does.
     """
     received = 0
 
@@ -176,9 +176,10 @@ def interruptible() -> Iterator[Callable[[], int]]:
         nonlocal received
         if received:
             at_once = before.get(number)
-            if callable(at_once):  # as it would have been without this
-                at_once(number, frame)
-            raise KeyboardInterrupt
+            if not callable(at_once):
+                raise KeyboardInterrupt
+            at_once(number, frame)  # as it would have been without this
+            return
         received = number
 
     if threading.current_thread() is not threading.main_thread():
@@ -193,6 +194,8 @@ def interruptible() -> Iterator[Callable[[], int]]:
         for number, handler in before.items():
             if handler is not None:  # one that wasn't set by Python
                 signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received)
 
 
 def epoch_line(item: Item, of: int | None = None, validation_name: str = "validation") -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import attrs
@@ -37,14 +38,19 @@ _SHARD = 64  # inputs a thread takes at a time: few enough that a small network'
 
 
 class InterruptedFit(KeyboardInterrupt):
-    """Ctrl-C; `fitted` is what was reached, to the end of the step."""
+    """Ctrl-C, or SIGTERM.
 
-    def __init__(self, message: str, fitted: "Fitted") -> None:
+    fitted: what was reached, to the end of the step.
+    signal: its number; `sys.exit(128 + error.signal)` is what shells expect of a script.
+    """
+
+    def __init__(self, message: str, fitted: "Fitted", signal: int = SIGINT) -> None:
         super().__init__(message)
         self.fitted = fitted
+        self.signal = signal
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return InterruptedFit, (self.args[0], self.fitted)
+        return InterruptedFit, (self.args[0], self.fitted, self.signal)
 
 
 @attrs.frozen(repr=False)
@@ -204,9 +210,9 @@ def fit(
                 except OSError as error:
                     error.add_note(f"the checkpoints in {run.path} from before are whole; go on with resume=True")
                     raise
-            if epoch.item is None or (asked() and epoch.number < epochs):
+            if number := asked():
                 where = f"everything is in {saved}; go on with resume=True" if run else "it is in this error's `fitted`"
-                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at.state))
+                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at.state), number)
             if _has_waited(at.history, patience):
                 break
         if patience is None or not at.history:
