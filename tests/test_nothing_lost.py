@@ -34,7 +34,7 @@ EPOCHS = 3
 NETWORK = fcnn.serial(a=fcnn.dense(6), norm=fcnn.batch_norm(), act=fcnn.relu(), drop=fcnn.dropout(0.2), b=fcnn.dense(3))
 RNG = np.random.default_rng(0)
 DATA = RNG.standard_normal((60, 5)).astype(np.float32), RNG.integers(0, 3, 60)
-ERRORS = (OSError, RunError)  # what a user may be told where a call fails
+ERRORS = (OSError, RunError, CheckpointError)  # what a user may be told where a call fails
 
 
 def run(folder=None, epochs=EPOCHS, at=0, do=None, **options):
@@ -157,7 +157,7 @@ SCENES = {
 
 
 @forks
-@pytest.mark.parametrize(("scene", "stride"), [*zip(SCENES, (1, 1, 1) if LONG else (1, 17, 17), strict=True)])
+@pytest.mark.parametrize(("scene", "stride"), [*zip(SCENES, (1, 1, 1) if LONG else (1, 41, 41), strict=True)])
 def test_whichever_call_fails_or_kills_nothing_is_lost(tmp_path, whole, scene, stride):
     action, check = SCENES[scene](tmp_path / "run", whole)
     print(faults.after_each_fault(action, ("fail", "fail on", "die", "die after"), check, ERRORS, stride), "faults")
@@ -181,7 +181,7 @@ def test_whichever_system_call_fails_or_kills_nothing_is_lost(tmp_path, whole, s
 def test_killed_at_random_moments_a_fit_goes_on_to_the_same_bits(tmp_path, whole):
     """Of a process that does nothing else, so that nearly every kill meets the steps or the writing."""
     rng, folder = random.Random(0), tmp_path / "run"
-    kills = 0
+    kills, runs_done = 0, 0
     while kills < (500 if LONG else 10):
         pid = forked(lambda: bool(going_on(folder)) - 1)
         time.sleep(rng.uniform(0, 0.12))
@@ -192,7 +192,9 @@ def test_killed_at_random_moments_a_fit_goes_on_to_the_same_bits(tmp_path, whole
         else:  # it was done before
             assert_ends_well(folder, whole, f"after {kills} kills")
             shutil.rmtree(folder)
+            runs_done += 1
     assert_ends_well(folder, whole, f"after {kills} kills")
+    print(kills, "kills in", runs_done + 1, "runs")
 
 
 TRAINING = ["--dataset", "digits", "--train-size", "640", "--batch-size", "32", "--epochs", "3", "--lr", "0.002"]
@@ -569,9 +571,7 @@ def test_a_damaged_newest_checkpoint_names_the_way_on_which_works(tmp_path, whol
     run(tmp_path)
     for name in ("epoch-03.npz", "epoch-02.npz"):
         harm(tmp_path / name)
-    advice = (
-        "use an earlier checkpoint: delete or rename epoch-03.npz and epoch-02.npz, and the run goes on from epoch-01"
-    )
+    advice = "use an earlier checkpoint: rename epoch-03.npz and epoch-02.npz, and the run goes on from epoch-01"
     with pytest.raises(CheckpointError, match=f"epoch-03.npz: .*{advice}"):
         run(tmp_path, resume=True)
     (tmp_path / "epoch-03.npz").unlink()
@@ -587,7 +587,7 @@ def test_a_damaged_newest_checkpoint_names_the_way_on_which_works(tmp_path, whol
 def test_a_damaged_interrupted_checkpoint_names_the_way_on_which_works(tmp_path, whole):
     started(tmp_path)
     damage(tmp_path / INTERRUPTED)
-    with pytest.raises(CheckpointError, match=r"delete or rename interrupted\.npz, and the run goes on from epoch-01"):
+    with pytest.raises(CheckpointError, match=r"rename interrupted\.npz, and the run goes on from epoch-01"):
         going_on(tmp_path)
     (tmp_path / INTERRUPTED).unlink()
     assert going_on(tmp_path).state == whole[0][-1]
