@@ -206,7 +206,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
         run(folder=tmp_path / "a")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="is not empty"):
+    with pytest.raises(RunError, match="is not empty, and holds no checkpoint of a run; choose another folder"):
         run(folder=tmp_path / "mine")
     with pytest.raises(RunError, match=r"can't make the folder .*choose another"):
         run(folder=tmp_path / "mine" / "thesis.txt" / "run")
