@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fcnn.data.png import checked
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
 from fcnn.values.checks import boolean, file_path, integer, lengths, texts, told
-from fcnn.values.files import why_unreadable
+from fcnn.values.files import opened, why_unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -46,6 +47,7 @@ MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
 _MOST_SIDE = 7_000  # pixels of a square that `MOST_PIXELS` allows
+_MOST_BYTES = 10 * MOST_PIXELS  # of a PNG, whose pixels take at most 8
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
 _INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
 _SIDE, _BOX, _CENTRE = 28, 20, 14  # MNIST's pixels: the image, the digit's box, the row and column of its mass
@@ -62,7 +64,8 @@ def read_picture(
 
     Raises PictureError also where there is no file, but a folder, a pipe or nothing; ImportError without Pillow.
     """
-    path = file_path("path", path)
+    if not isinstance(path, (str, os.PathLike)):  # a name that no file can have is no picture
+        file_path("path", path)
     _check_how(dataset, invert)
     if reason := why_unreadable(path):
         raise PictureError(reason)
@@ -80,7 +83,7 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
         ImportError: Pillow is missing.
     """
     _check_pillow()
-    with open(file_path("path", path), "rb") as file:
+    with opened(file_path("path", path)) as file:
         return _decoded(file)
 
 
@@ -255,6 +258,11 @@ def _decoded(file: BinaryIO) -> "Picture":
             with Image.open(file, formats=FORMATS) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise PictureError(f"{picture.width:,} x {picture.height:,} {too_large}")
+                if picture.format == "PNG":
+                    place, size = file.tell(), file.seek(0, os.SEEK_END)
+                    file.seek(0)
+                    checked(file.read(min(size, _MOST_BYTES)))
+                    file.seek(place)
                 picture.load()
                 return ImageOps.exif_transpose(picture)
     except PictureError:
@@ -264,7 +272,9 @@ def _decoded(file: BinaryIO) -> "Picture":
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"it {too_large}") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise PictureError(f"a damaged picture ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise PictureError(
+            f"a damaged picture ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        ) from None
 
 
 def _border_median(grey: NDArray[Any]) -> float:

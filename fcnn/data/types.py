@@ -41,14 +41,14 @@ def check_inputs(owner: str, x: Any) -> None:
     expected = f"{owner}'s x is an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
+    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
+        raise ValueError(f"{expected}, none of them empty, got {told(x)}")
     if x.dtype.type not in _INPUTS:
         advice = (
             "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
             "any other numbers floats with x.astype(np.float32)"
         )
         raise TypeError(f"{expected}, got {x.dtype}{advice if x.dtype.kind in 'biuf' else ''}")
-    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-        raise ValueError(f"{expected}, none of them empty, got shape {x.shape}")
 
 
 def check_targets(owner: str, y: Any, count: int) -> None:
@@ -73,7 +73,9 @@ def check_targets(owner: str, y: Any, count: int) -> None:
 
 def _how_to_make_an_array(value: Any) -> str:
     """Advice that is right for this value, or none."""
-    if not isinstance(value, (list, tuple)) and not hasattr(value, "__array__"):
+    if isinstance(value, np.ma.MaskedArray):
+        return "; .filled(0) makes an array of it, with 0 where it is masked"
+    if not isinstance(value, (list, tuple)) and (isinstance(value, np.generic) or not hasattr(value, "__array__")):
         return ""
     try:
         array("it", value, "")

@@ -64,10 +64,10 @@ def inputs_of(batch: Any) -> Array:
     return x
 
 
-def measured(name: str, value: Any) -> float:
+def measured(statement: str, value: Any) -> float:
     """What anybody's function gave, as a float: any number, NaN too.
 
-    >>> measured("the metric share", "high")
+    >>> measured("the metric share gives", "high")
     Traceback (most recent call last):
     ...
     TypeError: the metric share gives a number, got 'high'
@@ -79,4 +79,4 @@ def measured(name: str, value: Any) -> float:
             return float(value)
     except Exception:  # anybody's class
         pass
-    raise TypeError(f"{name} gives a number, got {told(value)}")
+    raise TypeError(f"{statement} a number, got {told(value)}")

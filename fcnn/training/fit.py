@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from signal import SIGINT
 from typing import Any
 
 import attrs
@@ -22,7 +23,7 @@ from fcnn.network.model import Model
 from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
-from fcnn.training.checkpoint import load, network_meta
+from fcnn.training.checkpoint import CheckpointError, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
 from fcnn.training.losses import Loss, expect_loss, softmax_cross_entropy
 from fcnn.training.optim import adam
@@ -49,14 +50,19 @@ _SHARD = 64  # inputs a thread takes at a time: few enough that a small network'
 
 
 class InterruptedFit(KeyboardInterrupt):
-    """Ctrl-C; `fitted` is what was reached, to the end of the step."""
+    """Ctrl-C, or SIGTERM.
 
-    def __init__(self, message: str, fitted: "Fitted") -> None:
+    fitted: what was reached, to the end of the step.
+    signal: its number; `sys.exit(128 + error.signal)` is what shells expect of a script.
+    """
+
+    def __init__(self, message: str, fitted: "Fitted", signal: int = SIGINT) -> None:
         super().__init__(message)
         self.fitted = fitted
+        self.signal = signal
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return InterruptedFit, (self.args[0], self.fitted)
+        return InterruptedFit, (self.args[0], self.fitted, self.signal)
 
 
 @attrs.frozen(repr=False)
@@ -150,6 +156,8 @@ def fit(
         DivergedError: the loss is not finite any more.
         InterruptedFit: Ctrl-C (in the main thread), once the step is done; nothing is lost.
         RunError: the folder is another's, not empty, or of a run with other settings; the message has the difference.
+        CheckpointError: the checkpoint to go on from is damaged; the message says which one can be gone on from.
+        OSError: a checkpoint can't be written; those before are whole.
 
     >>> from fcnn import Split, dense, relu, serial
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(64, 1)
@@ -224,10 +232,14 @@ def fit(
             if epoch.item is not None and patience is not None and _best(at.history) == at.history[-1]["epoch"]:
                 kept = epoch.state
             if run is not None:
-                saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
-            if epoch.item is None or (asked() and epoch.number < epochs):
+                try:
+                    saved = run.save_interrupted(at) if epoch.item is None else run.save_epoch(at)
+                except OSError as error:
+                    error.add_note(f"the checkpoints in {run.path} from before are whole; go on with resume=True")
+                    raise
+            if number := asked():
                 where = f"everything is in {saved}; go on with resume=True" if run else "it is in this error's `fitted`"
-                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at.state))
+                raise InterruptedFit(f"interrupted after step {at.state.step}; {where}", fitted(at.state), number)
             if _has_waited(at.history, patience):
                 break
         if patience is None or not at.history:
@@ -328,7 +340,9 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
     if not runs.has_checkpoint(run.path):
         return start
     path, meta = runs.furthest(run.path)
-    mine, theirs = ({**found.get("fit", {}), "network": found.get("network")} for found in (run.meta, meta))
+    settings = meta.get("fit")
+    theirs = {**(settings if isinstance(settings, dict) else {}), "network": meta.get("network")}
+    mine = {**run.meta["fit"], "network": run.meta["network"]}
     different = [name for name in mine if mine[name] != theirs.get(name)]
     if different:
         lines = [f"{name}: {theirs.get(name)!r}, now {mine[name]!r}" for name in different if name != "network"]
@@ -354,4 +368,11 @@ def _kept(run: RunFolder | None, at: Progress, first: TrainState) -> TrainState:
     within = at.totals.images > 0  # an epoch that was interrupted
     if run is None or not at.history or (_best(at.history) == at.history[-1]["epoch"] and not within):
         return at.state
-    return load(run.epoch_file(_best(at.history)), like=first)
+    path = run.epoch_file(_best(at.history))
+    try:
+        return load(path, like=first)
+    except (CheckpointError, OSError) as error:
+        raise RunError(
+            f"{path} is needed, as the best epoch so far is {_best(at.history)}, and it can't be read ({error}); "
+            "leave out patience, or start again in another folder"
+        ) from error

@@ -110,7 +110,7 @@ def loss_of(loss: Loss, outputs: Array, targets: Any) -> tuple[float, Array]:
     if not isinstance(found, (tuple, list)) or len(found) != 2:
         raise TypeError(f"a loss gives a pair (value, d_outputs), {told(loss)} gave {told(found)}")
     value, d_outputs = found
-    value, d_outputs = measured("a loss's value", value), floats("a loss's d_outputs", d_outputs)
+    value, d_outputs = measured("a loss's value is", value), floats("a loss's d_outputs", d_outputs)
     if d_outputs.shape != outputs.shape:
         raise ValueError(
             f"a loss's d_outputs has the outputs' shape {outputs.shape}, {told(loss)} gave {d_outputs.shape}"

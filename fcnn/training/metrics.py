@@ -39,7 +39,7 @@ def confusion_matrix(predictions: Array, labels: Array, classes: int | None = No
     if k > _MOST_CLASSES:
         raise ValueError(
             f"confusion_matrix makes a table of at most {_MOST_CLASSES:,} classes, got {k:,}; where few of them occur, "
-            "np.unique(…, return_inverse=True) numbers those"
+            "number those with np.unique(…, return_inverse=True)"
         )
     return frozen(np.bincount(labels * k + predictions, minlength=k * k).reshape(k, k).astype(np.int64, copy=False))
 

@@ -183,7 +183,7 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
     for pattern, transform in transforms.items():
         if not isinstance(pattern, str):
             raise TypeError(f"by_path's patterns are text, got {told(pattern)}")
-        expect_transform(f"the transform of {pattern!r}", transform)
+        expect_transform(f"what goes by {pattern!r}", transform)
     patterns = tuple(transforms)
 
     def parts(values: Tree) -> list[Tree]:
@@ -239,7 +239,7 @@ def clip_by_global_norm(max_norm: float) -> Transform:
 
 def global_norm(updates: Tree) -> float:
     """The L2 norm of all numbers of a tree together: right also where their squares would overflow float64."""
-    leaves = tree.flatten(updates).values()
+    leaves = tree.flatten(expect_tree("updates", updates)).values()
     with np.errstate(over="ignore"):
         norm = math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
     if norm != math.inf:

@@ -24,7 +24,7 @@ from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entro
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import MOST_STEPS, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.checks import count_of_steps, float_dtype, function, instance, integer, lengths, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
 
@@ -43,7 +43,7 @@ class TrainState:
         expect_tree("params", self.params)
         expect_tree("layer_state", self.layer_state)
         expect_tree("opt_state", self.opt_state)
-        integer("step", self.step, least=0, most=MOST_STEPS)
+        count_of_steps("step", self.step)
         expect_key("key", self.key)
 
 
@@ -243,7 +243,7 @@ def evaluate(
     for metric in metrics:
         name = _name_of(metric)
         alike = sum(other.partition(" ")[0] == name for other in found)
-        value_of = measured(f"the metric {name}", metric(outputs, split.y))
+        value_of = measured(f"the metric {name} gives", metric(outputs, split.y))
         found[f"{name} {alike + 1}" if alike else name] = value_of
     if not _are_scores(outputs, split.y):
         return Evaluation(value, None, None, outputs, found)
@@ -283,7 +283,7 @@ def _dtype_of(params: Tree) -> np.dtype[Any]:
     dtypes = {leaf.dtype for _, leaf in leaves(params)} or {np.dtype(np.float32)}
     if len(dtypes) > 1 or dtypes.isdisjoint(_DTYPES):
         raise TypeError(
-            f"params are arrays of float32 or all of float64, got {', '.join(sorted(map(str, dtypes)))}; "
+            f"params are all of float32 or all of float64, got {', '.join(sorted(map(str, dtypes)))}; "
             "fcnn.tree.astype(params, np.float32) makes such"
         )
     return dtypes.pop()

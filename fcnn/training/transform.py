@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 
 from fcnn.values import tree
-from fcnn.values.checks import MOST_STEPS, function, instance, integer, told
+from fcnn.values.checks import count_of_steps, function, instance, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.tree import Tree, expect_tree
 
@@ -66,7 +66,7 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
             expect_tree("updates", updates)
             expect_tree("state", state)
             expect_tree("params", params)
-            return transform.update(updates, state, params, integer("step", step, least=0, most=MOST_STEPS))
+            return transform.update(updates, state, params, count_of_steps("step", step))
 
         return attrs.evolve(transform, init=init, update=update, text=as_call(kind, config))
 

@@ -44,6 +44,14 @@ def integer(name: str, value: object, *, least: int, most: int | None = None) ->
     return int(value)
 
 
+def count_of_steps(name: str, value: object, *, most: int = MOST_STEPS) -> int:
+    """`value` as an int of at least 0, and not beyond what a checkpoint can hold."""
+    found = integer(name, value, least=0)
+    if found > most:
+        raise ValueError(f"{name} is at most {most:,}, got {told(value)}")
+    return found
+
+
 def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     """`value` as (height, width): one integer of at least `least` for both, or two of them.
 

@@ -208,14 +208,15 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
     items: dict[str, Array | Tree] = {}
     for name, value in first._items.items():
         here = f"{path}/{name}" if path else name
-        values = tuple(tree._items[name] for tree in trees)
+        values: tuple[Any, ...] = tuple(tree._items[name] for tree in trees)
+        if any(isinstance(v, Tree) is not isinstance(value, Tree) for v in values):
+            kinds = ("a subtree", "an array") if isinstance(value, Tree) else ("an array", "a subtree")
+            raise TreeError(f"{here}: the trees differ: {' in one, '.join(kinds)} in another")
         if isinstance(value, Tree):
-            if not all(isinstance(v, Tree) for v in values):
-                raise TreeError(f"{here}: the trees differ: a subtree in one, an array in another")
-            items[name] = _map(function, values, here)  # type: ignore[arg-type]
+            items[name] = _map(function, values, here, of_one_shape)
+        elif of_one_shape and len({v.shape for v in values}) > 1:  # NumPy would broadcast them, or fail
+            raise TreeError(f"{here}: the trees differ: {' and '.join(str(v.shape) for v in values)}")
         else:
-            if any(isinstance(v, Tree) for v in values):
-                raise TreeError(f"{here}: the trees differ: an array in one, a subtree in another")
             items[name] = _result(function(*values), here)
     return _tree(items)
 
