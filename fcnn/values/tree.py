@@ -199,7 +199,7 @@ def _expect_trees(name: str, function: object, trees: tuple[object, ...]) -> Non
         expect_tree(f"every tree of {name}", tree)
 
 
-def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> Tree:
+def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str, of_one_shape: bool = False) -> Tree:
     first = trees[0]
     for other in trees[1:]:
         if other._items.keys() != first._items.keys():
@@ -238,7 +238,7 @@ def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> 
     _expect_trees("map_elementwise", function, (tree, *rest))
     (flat, layout), *others = (_ravelled(each) for each in (tree, *rest))
     if flat is None or any(other is None or theirs != layout for other, theirs in others):
-        return map(function, tree, *rest)
+        return _map(function, (tree, *rest), "", of_one_shape=True)
     made = _result(function(flat, *(other for other, _ in others)), "all leaves")
     if made.shape != flat.shape:
         raise TreeError(f"map_elementwise expects a function that keeps the shape {flat.shape}, it gave {made.shape}")
