@@ -17,6 +17,7 @@ from fcnn import TreeError, freeze, optim, tree
 from fcnn.training.losses import Loss
 from fcnn.training.optim import Transform
 from fcnn.training.schedules import Schedule
+from fcnn.values.configuration import prints_as_call
 from fcnn.values.tree import flatten, unflatten
 
 every_float = pytest.mark.parametrize("dtype", FLOATS)
@@ -32,6 +33,24 @@ def constructors(kind: Any) -> set[str]:
         for name, value in vars(module).items()
         if not name.startswith("_") and hasattr(value, "__wrapped__") and value.__annotations__.get("return") == kind
     }
+
+
+def test_a_constructor_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    @prints_as_call
+    def halving(value: float) -> Schedule:
+        return lambda step: value / 2**step
+
+    for kind, test, module in (
+        (Schedule, test_the_table_has_every_schedule, fcnn.schedules),
+        (Loss, test_the_table_has_every_loss, fcnn.losses),
+        (Transform, test_the_table_has_every_transform, fcnn.optim),
+    ):
+        test()
+        halving.__annotations__ = {"return": kind}
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "halving", halving, raising=False)
+            with pytest.raises(AssertionError, match="halving"):
+                test()
 
 
 # --- Losses
