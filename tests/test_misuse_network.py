@@ -96,7 +96,7 @@ MISUSES = [
            TreeError, "fc/w: a leaf is a NumPy array of numbers, got <U1 (2,)"),
     Misuse("freeze of a masked array", lambda: fcnn.freeze({"fc": {"w": np.ma.masked_equal([1.0, 2.0], 2.0)}}),
            TreeError, "fc/w: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it, "
-                      "with 0 there"),
+                      "with 0 where it is masked"),
     Misuse("freeze of objects", lambda: fcnn.freeze({"w": np.array([None])}),
            TreeError, "w: a leaf is a NumPy array of numbers, got object (1,)"),
     Misuse("freeze of dates", lambda: fcnn.freeze({"w": np.array(["2020-01-01"], "M8[D]")}),

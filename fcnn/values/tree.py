@@ -147,14 +147,12 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
 
 
 def _leaf(value: object, path: str) -> Array:
+    expected = f"{path}: a leaf is a NumPy array of numbers, got"
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
-        raise TreeError(
-            f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it, with 0 there"
-        )
+        raise TreeError(f"{expected} a masked one; .filled(0) makes one of it, with 0 where it is masked")
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _NUMBERS:
         return keep(np.asarray(value))
-    came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
-    raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
+    raise TreeError(f"{expected} {told(value) if isinstance(value, np.ndarray) else type(value).__name__}")
 
 
 def expect_tree(name: str, value: object) -> Tree:
