@@ -58,8 +58,14 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
     """
-    if type(value) is tuple and [*map(type, value)] == [int, int] and least <= min(value) <= max(value) <= _MOST_PIXELS:
-        return value  # as layers give it to every call of an operation: told fast
+    if (  # as layers give it to every call of an operation: told fast
+        type(value) is tuple
+        and len(value) == 2
+        and type(value[0]) is type(value[1]) is int
+        and least <= value[0] <= _MOST_PIXELS
+        and least <= value[1] <= _MOST_PIXELS
+    ):
+        return value
     both = value if isinstance(value, (tuple, list)) else (value, value)
     expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
     if not all(map(_is_integer, both)):
@@ -173,7 +179,7 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
 
 def mapping(name: str, value: object, expected: str) -> Mapping[Any, Any]:
     """`value`, if it is a dict or another mapping, of what `expected` says."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
     return value
 
