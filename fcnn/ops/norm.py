@@ -9,9 +9,18 @@ import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import boolean, cached, floats, number, output_gradient
 
 
-def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
+@attrs.frozen
+class NormalizeCache:
+    """What `normalize_backward` needs: the deviations, (C,) or (1,), and x's shape."""
+
+    std: Array
+    in_shape: tuple[int, ...]
+
+
+def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, NormalizeCache]:
     """(x - mean) / std, channel by channel, with given numbers.
 
     Args:
@@ -19,11 +28,12 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
         mean, std: one number for each channel, (C,), or one for all, (1,).
 
     Returns:
-        y like x; the cache for `normalize_backward`: std.
+        y like x; the cache for `normalize_backward`.
 
     >>> normalize(np.array([[1.0, 2.0]]), np.array([1.0]), np.array([0.5]))[0]
     array([[0., 2.]])
     """
+    x, mean, std = floats("normalize's x", x), floats("normalize's mean", mean), floats("normalize's std", std)
     if x.ndim not in (2, 4) or mean.shape != std.shape or mean.shape not in ((1,), x.shape[1:2]):
         raise ValueError(
             f"normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x {x.shape}, "
@@ -32,13 +42,13 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
     memory = block(x)
     rows = _rows(memory) - mean[:, None].astype(x.dtype, copy=False)
     rows /= std[:, None].astype(x.dtype, copy=False)
-    return frozen(unblock(rows.reshape(memory.shape))), keep(std)
+    return frozen(unblock(rows.reshape(memory.shape))), NormalizeCache(keep(std), x.shape)
 
 
-def normalize_backward(dy: Array, cache: Array) -> Array:
+def normalize_backward(dy: Array, cache: NormalizeCache) -> Array:
     """dx = dy / std."""
-    memory = block(dy)
-    rows = _rows(memory) / cache[:, None].astype(dy.dtype, copy=False)
+    memory = block(output_gradient("normalize_backward", dy, cached("normalize", cache, NormalizeCache).in_shape))
+    rows = _rows(memory) / cache.std[:, None].astype(memory.dtype, copy=False)
     return frozen(unblock(rows.reshape(memory.shape)))
 
 
@@ -70,6 +80,8 @@ def batch_norm(
 
     In training m and v are the batch's mean and biased variance, and the running values become
     `decay * old + (1 - decay) * batch`, with the unbiased variance. In evaluation m and v are the running values.
+    A constant channel gives just beta, whatever the constant; so does one whose deviation, beyond 1e154, has no square
+    in float64.
 
     Args:
         x: images (N, C, H, W) or features (N, C).
@@ -90,26 +102,32 @@ def batch_norm(
     >>> y.ravel(), mean, var
     (array([-1.,  1.]), array([0.2]), array([1.1]))
     """
+    x, gamma, beta = floats("batch_norm's x", x), floats("batch_norm's gamma", gamma), floats("batch_norm's beta", beta)
+    mean, var = floats("batch_norm's mean", mean), floats("batch_norm's var", var)
+    train, decay = boolean("train", train), number("batch_norm's decay", decay, "[0, 1]")
+    eps = number("batch_norm's eps", eps, "[0, inf)")
     if x.ndim not in (2, 4) or not gamma.shape == beta.shape == mean.shape == var.shape == x.shape[1:2]:
         raise ValueError(
             f"batch_norm expects x (N, C) or (N, C, H, W) and gamma, beta, mean, var (C,), got x {x.shape}, "
             f"gamma {gamma.shape}, beta {beta.shape}, mean {mean.shape}, var {var.shape}"
         )
+    if not x.dtype == gamma.dtype == beta.dtype == mean.dtype == var.dtype:
+        x = x.astype(np.float64, copy=False)  # the widest of them, in both modes
     memory = block(x)
     rows = _rows(memory)
     if train:
         count = rows.shape[0] * rows.shape[2]
         if count < 2:
-            raise ValueError("batch_norm needs at least two numbers a channel in training; use a larger batch")
-        used_mean = _channel_sum(rows) / count
-        centred = rows - used_mean[:, None]
-        used_var = _channel_dot(centred, centred) / count
+            raise ValueError(
+                f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches, "
+                "and drop_last=True in fcnn.batches where the last one is smaller"
+            )
+        used_mean, used_var, inv_std, centred = _standardisation(rows, eps)
         mean = decay * mean + (1 - decay) * used_mean
         var = decay * var + (1 - decay) * (count / (count - 1)) * used_var
     else:
-        used_mean, used_var = mean, var
+        used_mean, inv_std = mean, 1 / np.sqrt(var + eps)
         centred = rows - used_mean[:, None]
-    inv_std = 1 / np.sqrt(used_var + eps)
     centred *= (gamma * inv_std)[:, None]
     centred += beta[:, None]
     y = frozen(unblock(centred.reshape(memory.shape)))
@@ -129,7 +147,8 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     Returns:
         dx like x, dgamma (C,), dbeta (C,).
     """
-    memory = block(dy)
+    shape = unblock(cached("batch_norm", cache, NormCache).block).shape
+    memory = block(output_gradient("batch_norm_backward", dy, shape))
     out = _rows(memory)
     x_hat = (_rows(cache.block) - cache.mean[:, None]) * cache.inv_std[:, None]
     dgamma, dbeta = _channel_dot(out, x_hat), _channel_sum(out)
@@ -145,8 +164,31 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     return frozen(unblock(dx.reshape(memory.shape))), frozen(dgamma), frozen(dbeta)
 
 
+def _standardisation(rows: Array, eps: float) -> tuple[Array, Array, Array, Array]:
+    """Of (R, C, M) rows the means (C,), biased variances, 1 / deviations, and the numbers minus the mean (R, C, M)."""
+    count = rows.shape[0] * rows.shape[2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = _channel_sum(rows) / count
+        centred = rows - mean[:, None]
+        var = _channel_dot(centred, centred) / count
+        inv_std = 1 / np.sqrt(var + eps)
+        # The rounding of a mean is up to some 64 units in its last place. Of a channel that varies less, as a constant
+        # one does, it would be taken for the variance; such channels are done again, as are those whose squares
+        # overflow float32: in float64, and relative to one of their numbers.
+        known = (var >= np.square(64 * np.finfo(rows.dtype).eps * mean)) & (var < np.inf)
+        for channel in np.flatnonzero(~known):
+            first = np.float64(rows[0, channel, 0])
+            exact = rows[:, channel].astype(np.float64) - first
+            offset = exact.mean()
+            exact -= offset
+            square = np.square(exact).mean()
+            mean[channel], var[channel], inv_std[channel] = first + offset, square, 1 / np.sqrt(square + eps)
+            centred[:, channel] = exact
+    return mean, var, inv_std, centred
+
+
 def _rows(memory: Array) -> Array:
-    return memory[None] if memory.ndim == 2 else memory.reshape(memory.shape[0], memory.shape[1], -1)
+    return memory[None] if memory.ndim == 2 else memory.reshape(*memory.shape[:2], memory.shape[2] * memory.shape[3])
 
 
 def _channel_sum(rows: Array) -> Array:
