@@ -356,6 +356,16 @@ def test_average_pools_add_up_what_they_can(pool):
         assert pool(np.full((1, 1, 2, 2), 8 * size, np.float32))[0].item() == math.inf
 
 
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_mean_of_a_large_constant_image_is_the_constant(count):
+    images = np.full((count, 2, 600, 500), 0.1, np.float32)
+    y, cache = ops.global_avg_pool2d(images)
+    # 1,100 roundings of sums that grow to the whole, half a unit each at most, which mostly cancel: a tenth of that
+    np.testing.assert_allclose(y, np.full((count, 2), 0.1), rtol=1100 * eps(np.float32) / 20)
+    dx = ops.global_avg_pool2d_backward(y, cache)
+    np.testing.assert_allclose(dx, np.full(images.shape, 0.1 / 300_000), rtol=1100 * eps(np.float32) / 20)
+
+
 def test_average_pools_pass_infinities_on():
     x = np.array([[[[np.inf, 1], [2, 3]]]])
     assert ops.avg_pool2d(x, 2)[0].item() == math.inf
