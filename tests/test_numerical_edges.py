@@ -92,6 +92,12 @@ def test_softmax_of_huge_numbers(dtype, size):
     np.testing.assert_allclose(dx, [[0, 0, 0], [1 / 3, -1 / 3, 0], [0.5, -0.5, 0]], rtol=0, atol=2 * eps(dtype))
 
 
+@FLOATS
+def test_softmax_of_denormals_is_that_of_zeros(dtype):
+    y, _ = ops.softmax(np.array([[1, 2, -3, 0]], dtype) * np.finfo(dtype).smallest_subnormal)
+    np.testing.assert_array_equal(y, [[0.25] * 4])
+
+
 def test_softmax_of_one_class_is_1():
     y, cache = ops.softmax(np.array([[-1e300], [7.0]]))
     np.testing.assert_array_equal(y, [[1], [1]])
@@ -259,6 +265,13 @@ def test_batch_norm_of_tiny_numbers_scales_them_by_eps_alone(dtype, size):
     np.testing.assert_allclose(var, [0.9], rtol=eps(dtype))
 
 
+def test_batch_norm_beyond_what_float64_can_square_gives_beta_as_it_says():
+    y, mean, var, dx, *_ = batch_norm(np.array([[-1e200], [1e200]]), train=True)
+    np.testing.assert_array_equal(y, [[0.5], [0.5]])
+    assert (mean, var) == ([0], [np.inf])
+    assert not dx.any()
+
+
 def test_batch_norm_does_not_hide_a_nan_or_an_infinity():
     for value in (np.nan, np.inf):
         x = np.ones((4, 2), np.float32)
@@ -330,6 +343,14 @@ def test_max_pool_of_nan_and_infinities(dtype):
     assert dx[0, 0, :2, :2].sum() == 1  # somewhere in the window whose maximum is NaN
     np.testing.assert_array_equal(dx[0, 0, :2, 2:], [[0, 0], [2, 0]])
     np.testing.assert_array_equal(dx[0, 0, 2:], [[3, 0, 4, 0], [0, 0, 0, 0]])  # the first of equal infinities
+
+
+@pytest.mark.parametrize("pool", [lambda x: ops.avg_pool2d(x, 2), ops.global_avg_pool2d], ids=["window", "global"])
+def test_average_pools_add_up_what_they_can(pool):
+    size = float(np.finfo(np.float32).max) / 8
+    assert pool(np.full((1, 1, 2, 2), size, np.float32))[0].item() == size
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        assert pool(np.full((1, 1, 2, 2), 8 * size, np.float32))[0].item() == math.inf
 
 
 def test_average_pools_pass_infinities_on():
@@ -524,8 +545,8 @@ def test_initialisers_of_fans_of_1_and_of_none(init):
     drawn = init(fcnn.key(0), (4, 4), Fan(1, 1))
     assert np.isfinite(drawn).all()
     assert np.abs(drawn).max() < 6 * math.sqrt(2)  # six deviations of the greatest variance, 2
-    for fan, name in ((Fan(0, 1), "fan.inputs"), (Fan(1, 0), "fan.outputs")):
-        with pytest.raises(ValueError, match=rf"^{name} is an integer of at least 1, got 0"):
+    for fan, name in ((Fan(0, 1), "inputs"), (Fan(1, 0), "outputs")):
+        with pytest.raises(ValueError, match=rf"^fan's {name} is an integer of at least 1 and .*, got 0"):
             init(fcnn.key(0), (2, 2), fan)
 
 
