@@ -23,6 +23,7 @@ _GLYPH = 96  # pixels of a glyph's square, in which a digit is _HEIGHT high
 _HEIGHT = 60
 _BLUR = 2.0  # standard deviation in glyph pixels: wide enough that another threshold is another stroke width
 _KNOTS = 5  # the elastic field is given at 5 x 5 points and smooth between them
+_MOST_IMAGES = 1_000_000_000  # some 800 GB
 _CHUNK = 500  # images drawn at a time, each class equally often; a part of what the result is, like the key
 
 _FONTS = (
@@ -46,7 +47,7 @@ def digits(key: Key, n: int) -> Split:
     (Split(20 images of 1x28x28), True)
     """
     expect_key("key", key)
-    integer("n, the number of images,", n, least=0)
+    integer("n, the number of images,", n, least=0, most=_MOST_IMAGES)
     x = np.empty((n, 1, _SIDE, _SIDE), np.uint8)
     y = np.empty(n, np.int64)
     for chunk, start in enumerate(range(0, n, _CHUNK)):

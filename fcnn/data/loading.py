@@ -47,14 +47,14 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
         close = difflib.get_close_matches(str(name).lower().replace("-", "_"), DATASETS, n=1)
         hint = f", did you mean {close[0]!r}?" if close else "."
         raise ValueError(f"unknown data set {name!r}{hint} There are {', '.join(DATASETS)}")
+    place = None if root is None else file_path("root", root, "a folder, text or a pathlib.Path").expanduser()
     if name == "digits":
         from fcnn.data.digits import load_digits
 
         return load_digits()
 
     source = SOURCES[name]
-    if root is not None:
-        place = file_path("root", root, "a folder, text or a pathlib.Path").expanduser()
+    if place is not None:
         found = _find(source, place)
         if found is None:
             raise DataError(_nothing_in(place, source))

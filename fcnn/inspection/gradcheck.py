@@ -28,6 +28,7 @@ from fcnn.values.keys import key as make_key
 from fcnn.values.tree import EMPTY, Tree, astype, flatten, freeze, set_at
 
 _STEPS = (1e-4, 1e-5, 1e-6)  # for values around 1; the smaller ones only where a kink lies within the greater
+_MOST_INPUTS = 1_000_000
 _GREATEST = 1e6  # of values that leave a step of 1e-4 as many digits as the default tolerance asks for
 _SMOOTH = 1e-4  # the greatest relative change of slope between h and h / 2 that curvature explains
 
@@ -109,7 +110,7 @@ def gradcheck(
     expect_layer("layer", layer)
     in_shape = lengths("in_shape", in_shape)
     boolean("train", train)
-    integer("batch", batch, least=1)
+    integer("batch", batch, least=1, most=_MOST_INPUTS)
     root = _checked_options(key, directions, elementwise, tolerance, raises)
     point = _point("x", x, in_shape) if x is not None else _normal(fold_in(root, "x"), (batch, *in_shape))
     made = layer.init(fold_in(root, "init"), in_shape)

@@ -54,7 +54,7 @@ def inputs_of(batch: Any) -> Array:
     if not isinstance(batch, (tuple, list)) or not batch:
         raise TypeError(f"a batch is a pair (x, y), as fcnn.batches gives them, got {told(batch)}")
     x = batch[0]
-    if isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim in (2, 4):
+    if isinstance(x, np.ndarray) and x.dtype.kind == "u" and x.dtype == np.uint8 and x.ndim in (2, 4):
         raise TypeError(
             f"a batch's x is an array of float32 or float64, got {told(x)}; fcnn.data.as_batch(x, y) makes floats of it"
         )

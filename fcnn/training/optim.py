@@ -28,6 +28,8 @@ from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
 
 Where: TypeAlias = str | Sequence[str]  # shell-style patterns of paths
 
+_OF_MOMENTUM, _OF_ADAM = {"velocity": None}, {"mu": None, "nu": None}  # what their states hold
+
 
 @transform_constructor
 def chain(*transforms: Transform) -> Transform:
@@ -41,6 +43,7 @@ def chain(*transforms: Transform) -> Transform:
     for transform in transforms:
         expect_transform("what is chained", transform)
     parts = tuple(part for transform in transforms for part in (transform.parts or (transform,)))
+    names = dict.fromkeys(part.name for part in parts)
 
     def init(params: Tree) -> Tree:
         states: dict[str, Tree] = {}
@@ -57,7 +60,7 @@ def chain(*transforms: Transform) -> Transform:
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         states: dict[str, Tree] = {}
-        expect_state(state, *(part.name for part in parts))
+        expect_state(state, names)
         for part in parts:
             updates, new = updated(part, updates, state.get(part.name, EMPTY), params, step)
             if new:
@@ -69,8 +72,9 @@ def chain(*transforms: Transform) -> Transform:
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
     """params + updates."""
-    expect_tree("params", params)
-    expect_tree("updates", updates)
+    if not type(params) is type(updates) is Tree:
+        expect_tree("params", params)
+        expect_tree("updates", updates)
     return tree.map_elementwise(lambda p, u: frozen(p + u), params, updates)
 
 
@@ -185,6 +189,7 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
             raise TypeError(f"by_path's patterns are text, got {told(pattern)}")
         expect_transform(f"what goes by {pattern!r}", transform)
     patterns = tuple(transforms)
+    groups = dict.fromkeys(f"group{k}" for k in range(1, len(patterns) + 1))
 
     def parts(values: Tree) -> list[Tree]:
         groups: list[dict[str, Array]] = [{} for _ in patterns]
@@ -205,7 +210,7 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         states, after = {}, updates
-        expect_state(state, *(f"group{k + 1}" for k in range(len(patterns))))
+        expect_state(state, groups)
         for k, (part, ups, values) in enumerate(
             zip(transforms.values(), parts(updates), parts(params), strict=True), 1
         ):
@@ -268,7 +273,7 @@ def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
     boolean("nesterov", nesterov)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        expect_state(state, "velocity", all_of_them=True)
+        expect_state(state, _OF_MOMENTUM, all_of_them=True)
         velocity = tree.map_elementwise(lambda g, v: _flushed(momentum * v + g, step), updates, state["velocity"])
         ahead = tree.map_elementwise(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
@@ -291,7 +296,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
         return freeze({"mu": tree.map(_zeros, params), "nu": tree.map(_zeros, params)})
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        expect_state(state, "mu", "nu", all_of_them=True)
+        expect_state(state, _OF_ADAM, all_of_them=True)
         mu = tree.map_elementwise(lambda m, g: _average(m, g, b1, step), state["mu"], updates)
         nu = tree.map_elementwise(lambda v, g: _average(v, g * g, b2, step), state["nu"], updates)
         # With c1 = 1 / (1 - b1^t) and c2 = 1 / sqrt(1 - b2^t), both plain numbers, the direction of `adam`'s formula is

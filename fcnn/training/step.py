@@ -24,7 +24,7 @@ from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entro
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import count_of_steps, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.checks import MOST_STEPS, count_of_steps, float_dtype, function, instance, integer, lengths, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
 
@@ -40,6 +40,9 @@ class TrainState:
     key: Key
 
     def __attrs_post_init__(self) -> None:
+        are_trees = type(self.params) is type(self.layer_state) is type(self.opt_state) is Tree
+        if are_trees and type(self.step) is int and 0 <= self.step <= MOST_STEPS and type(self.key) is Key:
+            return  # every step passes here: the usual case is told fast
         expect_tree("params", self.params)
         expect_tree("layer_state", self.layer_state)
         expect_tree("opt_state", self.opt_state)
@@ -97,9 +100,10 @@ def gradient(model: Layer, loss: Loss) -> GradientFn:
     expect_loss("loss", loss)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
-        expect_values("params", params)
-        expect_values("state", state)
-        expect_key("key", key)
+        if not (type(params) is type(state) is Tree and type(key) is Key):
+            expect_values("params", params)
+            expect_values("state", state)
+            expect_key("key", key)
         x, targets = inputs_and_targets(batch)
         out = model.apply(params, state, x, train=True, key=key)
         value, dy = loss_of(loss, out.y, targets)
@@ -128,7 +132,8 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
     held = tuple(path for path, layer in layers_of(model) if layer.held)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Record]:
-        instance("state", state, TrainState, "a training state, as fcnn.init_state makes")
+        if type(state) is not TrainState:
+            instance("state", state, TrainState, "a training state, as fcnn.init_state makes")
         x = inputs_of(batch)
         _check_dtype(state.params, x)
         batch = batch if x is batch[0] else (x, *batch[1:])
@@ -149,6 +154,8 @@ def expect_gradient_fn(name: str, value: object) -> GradientFn:
 def gradient_of(gradient_fn: GradientFn, params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
     """What anybody's gradient function gives, if it is a gradient."""
     found = gradient_fn(params, state, key, batch)
+    if type(found) is Gradient:
+        return found
     return instance("what gradient_fn gives", found, Gradient, "a Gradient, as fcnn.gradient(…) gives it")
 
 
@@ -294,9 +301,8 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 def _check_dtype(params: Tree, x: Array) -> None:
     for path, leaf in leaves(params):
-        if leaf.dtype not in _DTYPES:
-            _dtype_of(params)
         if leaf.dtype != x.dtype:
+            _dtype_of(params)
             raise ValueError(
                 f"train_step expects one dtype: {path} is {leaf.dtype}, the batch's x is {x.dtype}; "
                 f"cast x with x.astype({leaf.dtype}), or make the state with init_state(..., dtype={x.dtype})"

@@ -1,6 +1,6 @@
 """The contract of optimizers and of what they are made of: a pure transform of updates, with a state of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, ParamSpec
 
 import attrs
@@ -12,6 +12,8 @@ from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.tree import Tree, expect_tree
 
 P = ParamSpec("P")
+
+_MANY = 1 << 62  # steps, more than anybody takes
 
 
 class Updated(NamedTuple):
@@ -53,6 +55,8 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
     """A function called as `body` is; its transform prints as the call that made it, and looks at what it is given."""
 
     def record(kind: str, config: Config, make: object, transform: Transform) -> Transform:
+        of = transform.update
+
         def init(params: Tree) -> Tree:
             for path, leaf in tree.leaves(expect_tree("params", params)):
                 if leaf.dtype not in (np.float32, np.float64):
@@ -63,10 +67,12 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
             return transform.init(params)
 
         def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-            expect_tree("updates", updates)
-            expect_tree("state", state)
-            expect_tree("params", params)
-            return transform.update(updates, state, params, count_of_steps("step", step))
+            if not (type(updates) is type(state) is type(params) is Tree and type(step) is int and 0 <= step < _MANY):
+                expect_tree("updates", updates)
+                expect_tree("state", state)
+                expect_tree("params", params)
+                step = count_of_steps("step", step)
+            return of(updates, state, params, step)
 
         return attrs.evolve(transform, init=init, update=update, text=as_call(kind, config))
 
@@ -76,15 +82,17 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
 def updated(transform: Transform, updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
     """What anybody's transform gives, if it is two trees."""
     found = transform.update(updates, state, params, step)
+    if type(found) is Updated and type(found[0]) is type(found[1]) is Tree:
+        return found  # every step passes here several times: the usual case is told fast
     if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, Tree) for part in found):
         raise TypeError(f"a transform's update gives two trees (updates, state), {transform} gave {told(found)}")
     return Updated(*found)
 
 
-def expect_state(state: Tree, *names: str, all_of_them: bool = False) -> None:
+def expect_state(state: Tree, names: Mapping[str, None], *, all_of_them: bool = False) -> None:
     """Raise ValueError if the state has other names, and so is another optimizer's."""
-    if any(name not in names for name in state) or (all_of_them and len(state) != len(names)):
-        ours = f"{'keeps' if all_of_them else 'is made of'} {', '.join(dict.fromkeys(names)) or 'nothing'}"
+    if not state.keys() <= names.keys() or (all_of_them and len(state) != len(names)):
+        ours = f"{'keeps' if all_of_them else 'is made of'} {', '.join(names) or 'nothing'}"
         raise ValueError(
             f"the state is another optimizer's: it has {', '.join(state) or 'nothing'}, this one {ours}; "
             "optimizer.init(params) makes a new one"
