@@ -5,8 +5,10 @@ Something of another type raises TypeError, a number out of range or another sha
 numbers. What came is told in a few words however large it is.
 """
 
+import math
 import reprlib
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -16,8 +18,11 @@ from fcnn.values.arrays import Array
 Pair: TypeAlias = int | tuple[int, int]
 Kind = TypeVar("Kind")
 
-_FLOATS = (np.float32, np.float64)
+FLOATS = (np.float32, np.float64)
+_FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
 _MOST_CHARACTERS = 80
+_MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
+_MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
 def integer(name: str, value: object, *, least: int) -> int:
@@ -48,22 +53,28 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
         raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:
         raise ValueError(f"{expected}, got {told(value)}")
+    if max(both) > _MOST_PIXELS:
+        raise ValueError(f"{name} is at most {_MOST_PIXELS:,} pixels, got {told(value)}")
     return int(both[0]), int(both[1])
 
 
-def lengths(name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)") -> tuple[int, ...]:
-    """`value` as the shape of an array: integers of at least 1, in a tuple or a list.
+def lengths(
+    name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)", *, least: int = 1
+) -> tuple[int, ...]:
+    """`value` as the shape of an array: integers of at least `least`, in a tuple or a list.
 
     >>> lengths("in_shape", 28)
     Traceback (most recent call last):
     ...
     TypeError: in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got 28
     """
-    expected = f"{name} is {expected}, each at least 1"
+    expected = f"{name} is {expected}, each at least {least}"
     if not isinstance(value, (tuple, list)) or not all(map(_is_integer, value)):
         raise TypeError(f"{expected}, got {told(value)}")
-    if not value or min(value) < 1:
+    if not value or min(value) < least:
         raise ValueError(f"{expected}, got {told(value)}")
+    if math.prod(map(int, value)) > _MOST_NUMBERS:
+        raise ValueError(f"{name} is of more numbers than an array can have, got {told(value)}")
     return tuple(map(int, value))
 
 
@@ -162,8 +173,11 @@ def floats(name: str, value: object) -> Array:
     ...
     TypeError: relu's x is an array of float32 or float64, got int64 (2,); .astype(np.float32) makes one of it
     """
-    if isinstance(value, np.ndarray) and value.dtype.type in _FLOATS and not isinstance(value, np.ma.MaskedArray):
-        return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64):
+        return value  # every call of every layer passes here: the usual case is told fast
+    if isinstance(value, np.ndarray) and value.dtype.type in FLOATS and not isinstance(value, np.ma.MaskedArray):
+        plain = np.asarray(value)  # a matrix, say, would go on computing in its own way
+        return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
     raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{_how_to_make_floats(value)}")
 
 
@@ -181,6 +195,45 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     return array
 
 
+def float_dtype(name: str, value: object) -> np.dtype[Any]:
+    """`value` as the dtype float32 or float64, in the machine's byte order.
+
+    >>> float_dtype("dtype", "float32")
+    dtype('float32')
+    >>> float_dtype("dtype", np.float16)
+    Traceback (most recent call last):
+    ...
+    TypeError: dtype is np.float32 or np.float64, got np.float16
+    """
+    try:
+        dtype = None if value is None else np.dtype(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):  # what NumPy knows no dtype for
+        dtype = None
+    if dtype is None or dtype.type not in FLOATS:
+        raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
+    return dtype.newbyteorder("=")
+
+
+def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
+    """`cache`, if it is of the kind that the forward function `name` gives to its backward function.
+
+    >>> cached("dense", None, dict)
+    Traceback (most recent call last):
+    ...
+    TypeError: dense_backward's cache is the one that dense gave, got None
+    """
+    if not isinstance(cache, kind):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
+def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
+    """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
+    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def told(value: object) -> str:
     """What came, in a few words: of an array its dtype and shape, of another large thing its beginning.
 
@@ -190,17 +243,23 @@ def told(value: object) -> str:
     if isinstance(value, np.ndarray):
         prefix = "" if type(value) is np.ndarray else f"{type(value).__name__} of "
         return f"{prefix}{value.dtype} {value.shape}"
+    if isinstance(value, FunctionType):
+        return f"the function {value.__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}" if value.__module__ != "numpy" else f"np.{value.__name__}"
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in tuple("aeiou") else "a"
     try:
         text = repr(value)
-    except Exception:  # anybody's class
-        return f"a {type(value).__name__}"
-    if len(text) <= _MOST_CHARACTERS and "\n" not in text:
+    except Exception:  # anybody's class, a list of itself a thousand times, an int of more digits than Python prints
+        return f"{article} {kind}"
+    if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
     if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"{article} {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
-    return f"a {type(value).__name__}"
+    return f"{article} {kind}"
 
 
 def _how_to_make_floats(value: object) -> str:
