@@ -22,6 +22,7 @@ from fcnn.ops.window import Pads, pad_block
 Array = np.ndarray
 IMAGES = st.tuples(st.integers(0, 3), small, st.integers(1, 7), st.integers(1, 7))  # batches of none and of one too
 PIXELS = st.tuples(st.integers(0, 3), small, st.integers(1, 5), st.integers(1, 5))
+FILTERS = st.sampled_from([1, 2, 3, 4, 5, 6, 9, 16])  # few and many: thin layers are worked on several rows at a time
 FEATURES = st.tuples(st.integers(0, 4), st.integers(1, 6))
 EITHER = st.one_of(IMAGES, FEATURES)
 
@@ -40,8 +41,8 @@ def inner_product(a: Array, b: Array) -> float:
 # Convolution.
 
 
-@given(st.data(), IMAGES, small, FLOATS)
-@examples(80)
+@given(st.data(), IMAGES, FILTERS, FLOATS)
+@examples(200)
 def test_conv2d_and_its_gradients_are_the_loops(data: Any, shape: Any, filters: int, dtype: Any) -> None:
     draw = data.draw
     window = draw(windows(shape))
@@ -56,8 +57,8 @@ def test_conv2d_and_its_gradients_are_the_loops(data: Any, shape: Any, filters: 
         same(found, expected, dtype)
 
 
-@given(st.data(), IMAGES, small)
-@examples(30)
+@given(st.data(), IMAGES, FILTERS)
+@examples(80)
 def test_conv2d_rounds_no_more_than_sums_of_products_do(data: Any, shape: Any, filters: int) -> None:
     draw = data.draw
     window = draw(windows(shape))
@@ -75,8 +76,8 @@ def test_conv2d_rounds_no_more_than_sums_of_products_do(data: Any, shape: Any, f
         assert (np.abs(one - other) <= 2 * (count + 1) * 2.0**-53 * sum_of_sizes).all()
 
 
-@given(st.data(), IMAGES, small, FLOATS)
-@examples(40)
+@given(st.data(), IMAGES, FILTERS, FLOATS)
+@examples(100)
 def test_the_gradients_of_conv2d_are_its_adjoints(data: Any, shape: Any, filters: int, dtype: Any) -> None:
     """<conv(x, w), dy> = <x, dx> = <w, dw>, and in b: <1 b, dy> = <b, db>; so conv2d is linear in each."""
     draw = data.draw
@@ -94,8 +95,8 @@ def test_the_gradients_of_conv2d_are_its_adjoints(data: Any, shape: Any, filters
     same(ops.conv2d(x, 3 * w, 3 * b, **options)[0], 3 * y, dtype)
 
 
-@given(st.data(), IMAGES, small)
-@examples(40)
+@given(st.data(), IMAGES, FILTERS)
+@examples(100)
 def test_windows_see_their_pixels_only(data: Any, shape: Any, filters: int) -> None:
     """An image that begins k steps later gives the windows from the k-th on; images and channels don't mix."""
     draw = data.draw
@@ -125,7 +126,7 @@ def _window_functions(w: Array, kernel: Any, stride: Any) -> list[Any]:
 
 
 @given(st.data(), IMAGES, FLOATS)
-@examples(40)
+@examples(100)
 def test_im2col_and_col2im_are_the_loops_and_adjoint(data: Any, shape: Any, dtype: Any) -> None:
     draw = data.draw
     window = draw(windows(shape))
@@ -164,7 +165,7 @@ def by(kernel: Any, x: Array, w: Array, dy: Array, pads: Pads) -> tuple[Array, A
 
 
 @given(st.data(), st.tuples(small, st.integers(1, 5), st.integers(1, 7), st.integers(1, 7)), small, PADS, FLOATS)
-@examples(40)
+@examples(100)
 def test_both_kernels_are_the_loops_for_any_padding(
     data: Any, shape: Any, filters: int, pads: Pads, dtype: Any
 ) -> None:
@@ -183,7 +184,7 @@ def test_both_kernels_are_the_loops_for_any_padding(
 
 
 @given(st.data(), st.sampled_from([(128, 2, 2, 64), (64, 2, 7, 64), (96, 5, 4, 64)]), FLOATS, st.integers(0, 1))
-@examples(4)
+@examples(6)
 def test_wide_layers_are_the_loops_too(data: Any, size: Any, dtype: Any, padding: int) -> None:
     """`conv2d` takes Winograd's kernel for them, and says nothing of it."""
     channels, height, width, n = size
@@ -208,7 +209,7 @@ def test_wide_layers_are_the_loops_too(data: Any, size: Any, dtype: Any, padding
 
 
 @given(st.data(), PIXELS, FLOATS)
-@examples(60)
+@examples(150)
 def test_pools_are_the_loops_and_their_gradients_adjoint(data: Any, shape: Any, dtype: Any) -> None:
     draw = data.draw
     window = draw(windows(shape, pool=True))
@@ -236,7 +237,7 @@ def test_pools_are_the_loops_and_their_gradients_adjoint(data: Any, shape: Any, 
 
 
 @given(st.data(), PIXELS)
-@examples(30)
+@examples(80)
 def test_a_pool_moves_as_its_gradient_says(data: Any, shape: Any) -> None:
     """Of distinct whole numbers, moved by less than a half, the maxima stay where they are."""
     draw = data.draw
@@ -252,7 +253,7 @@ def test_a_pool_moves_as_its_gradient_says(data: Any, shape: Any) -> None:
 
 
 @given(st.data(), PIXELS, st.sampled_from([-np.inf, np.inf]))
-@examples(30)
+@examples(80)
 def test_infinite_pixels_win_or_lose_as_others_do(data: Any, shape: Any, infinity: float) -> None:
     """An image of nothing but -inf too: its border of padding never wins."""
     draw = data.draw
@@ -268,7 +269,7 @@ def test_infinite_pixels_win_or_lose_as_others_do(data: Any, shape: Any, infinit
 
 
 @given(st.data(), IMAGES)
-@examples(20)
+@examples(50)
 def test_global_avg_pool_is_the_loop_and_adjoint(data: Any, shape: Any) -> None:
     x, dy = data.draw(arrays(shape)), data.draw(arrays(shape[:2]))
     y, cache = ops.global_avg_pool2d(x)
@@ -283,7 +284,7 @@ def test_global_avg_pool_is_the_loop_and_adjoint(data: Any, shape: Any) -> None:
 
 
 @given(st.data(), FEATURES, small, FLOATS)
-@examples(30)
+@examples(80)
 def test_dense_is_the_loop_and_adjoint(data: Any, shape: Any, units: int, dtype: Any) -> None:
     x, w, b, dy = (data.draw(arrays(s, dtype, True)) for s in (shape, (units, shape[1]), (units,), (shape[0], units)))
     y, cache = ops.dense(x, w, b)
@@ -295,7 +296,7 @@ def test_dense_is_the_loop_and_adjoint(data: Any, shape: Any, units: int, dtype:
 
 
 @given(st.data(), IMAGES, FLOATS)
-@examples(20)
+@examples(50)
 def test_flatten_is_the_loop_and_undone_by_its_gradient(data: Any, shape: Any, dtype: Any) -> None:
     x = data.draw(arrays(shape, dtype))
     y, cache = ops.flatten(x)
@@ -304,7 +305,7 @@ def test_flatten_is_the_loop_and_undone_by_its_gradient(data: Any, shape: Any, d
 
 
 @given(st.data(), EITHER, st.floats(0, 0.9), FLOATS)
-@examples(30)
+@examples(80)
 def test_dropout_is_the_loop_given_its_mask(data: Any, shape: Any, rate: float, dtype: Any) -> None:
     x, dy = data.draw(arrays(shape, dtype)), data.draw(arrays(shape, dtype))
     key = fcnn.key(data.draw(st.integers(0, 999)))
@@ -319,7 +320,7 @@ def test_dropout_is_the_loop_given_its_mask(data: Any, shape: Any, rate: float, 
 
 
 @given(st.data(), EITHER)
-@examples(30)
+@examples(80)
 def test_softmax_is_the_loop_and_its_gradient_the_whole_jacobian(data: Any, shape: Any) -> None:
     x, dy = data.draw(arrays(shape)), data.draw(arrays(shape))
     y, cache = ops.softmax(x)
@@ -355,7 +356,7 @@ NORM = {"rtol": 1e-10, "atol": 1e-10}
 
 
 @given(st.data(), st.booleans())
-@examples(60)
+@examples(150)
 def test_batch_norm_and_its_gradients_are_the_loops(data: Any, train: bool) -> None:
     it = data.draw(normed(train))
     forward = {name: it[name] for name in ("x", "gamma", "beta", "mean", "var", "decay", "eps")}
@@ -371,7 +372,7 @@ def test_batch_norm_and_its_gradients_are_the_loops(data: Any, train: bool) -> N
 
 
 @given(st.data(), st.sampled_from([-2.0, 0.5, 4.0]), st.floats(-3, 3))
-@examples(30)
+@examples(80)
 def test_batch_norm_takes_out_shift_and_scale(data: Any, scale: float, shift: float) -> None:
     it = data.draw(normed(True))
     one, zero = np.ones(len(it["gamma"])), np.zeros(len(it["gamma"]))
@@ -396,7 +397,7 @@ def test_batch_norm_takes_out_shift_and_scale(data: Any, scale: float, shift: fl
 
 
 @given(st.data(), EITHER)
-@examples(20)
+@examples(50)
 def test_normalize_is_the_loop_and_adjoint(data: Any, shape: Any) -> None:
     count = data.draw(st.sampled_from([1, shape[1]]))
     x, dy, mean = (data.draw(arrays(s)) for s in (shape, shape, (count,)))
@@ -416,7 +417,7 @@ SMOOTH = [
 
 
 @given(st.sampled_from(SMOOTH), FEATURES, st.booleans(), st.integers(0, 10**6))
-@examples(40)
+@examples(100)
 def test_secants_agree_with_gradients(make: Any, shape: Any, train: bool, seed: int) -> None:
     layer, batch = make(), max(shape[0], 2)
     assert fcnn.gradcheck(layer, shape[1:], train=train, batch=batch, key=fcnn.key(seed)).ok
