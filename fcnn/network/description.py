@@ -9,13 +9,14 @@ import attrs
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.initializers import Initializer, constant, he, kaiming_uniform, lecun, xavier, zeros
-from fcnn.network.layer import Init, Layer, LayerError, Shape
+from fcnn.network.layer import MOST_DEPTH, Init, Layer, LayerError, Shape, expect_layer
 from fcnn.network.rewriting import leaves, rewrite
+from fcnn.values.checks import lengths, told
 from fcnn.values.keys import Key, key
 from fcnn.values.tree import size
 
 _FLOAT32 = 4  # bytes
-_MOST_LAYERS, _MOST_DEPTH = 10_000, 100  # of a description
+_MOST_LAYERS = 10_000  # of a description
 _CONSTRUCTORS = (*(getattr(layers, name) for name in layers.__all__), serial, residual, branch)
 _INITIALIZERS = {make.__name__: make for make in (he, xavier, lecun, kaiming_uniform, zeros, constant)}
 
@@ -30,6 +31,7 @@ def describe(layer: Layer) -> dict[str, Any]:
             return [plain(v) for v in value]
         return value if value is None or isinstance(value, (bool, int, float, str)) else {"repr": repr(value)}
 
+    expect_layer("describe's layer", layer)
     return {
         "kind": layer.kind,
         "config": {name: plain(value) for name, value in layer.config.items()},
@@ -54,14 +56,14 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
     >>> build(describe(serial(conv1=conv2d(6, 5), relu1=relu())))
     serial(conv1=conv2d(6, 5), relu1=relu())
     """
-    known = {make.__name__: make for make in (*_CONSTRUCTORS, *layers)}
+    known = {make.__name__: make for make in (*_CONSTRUCTORS, *_own(layers))}
     left = _MOST_LAYERS
 
     def made(node: Any, path: str, depth: int) -> Layer:
         nonlocal left
         left -= 1
-        if left < 0 or depth > _MOST_DEPTH:
-            limit = f"{_MOST_LAYERS:,} layers" if left < 0 else f"{_MOST_DEPTH} layers one within the other"
+        if left < 0 or depth > MOST_DEPTH:
+            limit = f"{_MOST_LAYERS:,} layers" if left < 0 else f"{MOST_DEPTH} layers one within the other"
             raise LayerError(f"a description has at most {limit}", path)
         kind, config, children = _parts(node, path)
         if kind not in known:
@@ -85,11 +87,24 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
         raise LayerError("a description's values are not lists within lists within lists") from None
 
 
+def _own(layers: object) -> list[Any]:
+    """The constructors of a user's own."""
+    expected = "a constructor of layers or initializers, such as layer_constructor makes of a function"
+    if not isinstance(layers, Iterable) or isinstance(layers, (str, Mapping)):
+        raise TypeError(f"layers is a list of constructors, got {told(layers)}")
+    found = list(layers)
+    for make in found:
+        if not callable(make) or not hasattr(make, "__name__"):
+            raise TypeError(f"each of layers is {expected}, got {told(make)}")
+    return found
+
+
 def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
     """The kind, config and children of a layer's description."""
     expected = {"kind": str, "config": Mapping, "children": Mapping}
     if not isinstance(node, Mapping) or node.keys() != expected.keys():
-        raise LayerError("a layer is described by kind, config and children", path)
+        came = ", ".join(str(name)[:20] for name in [*node][:5]) if isinstance(node, Mapping) else type(node).__name__
+        raise LayerError(f"a layer is described by kind, config and children, got {came or 'nothing'}", path)
     for name, kind in expected.items():
         if not isinstance(node[name], kind):
             raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {str(node[name])[:80]}", path)
@@ -125,6 +140,8 @@ def summary(layer: Layer, in_shape: Shape) -> str:
 
     Raises LayerError, with the path, where the shapes don't fit.
     """
+    expect_layer("summary's layer", layer)
+    in_shape = lengths("in_shape", in_shape)
     found = inits(layer, in_shape)
     made, rows = found[""], [(path, one, found[path]) for path, one in leaves(layer) if path in found]
     table = [["path", "layer", "output", "parameters", "multiply-adds", "activations"]]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import cached, floats, number, output_gradient
+from fcnn.values.checks import cached, cached_array, floats, number, output_gradient
 
 
 def relu(x: Array) -> tuple[Array, Array]:
@@ -29,7 +29,7 @@ def relu(x: Array) -> tuple[Array, Array]:
 
 def relu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy where y > 0, else 0."""
-    y = cached("relu", cache, np.ndarray)
+    y = cached_array("relu", cache)
     return frozen(output_gradient("relu_backward", dy, y.shape) * (y > 0))
 
 
@@ -73,7 +73,7 @@ def sigmoid(x: Array) -> tuple[Array, Array]:
 
 def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * y * (1 - y)."""
-    y = cached("sigmoid", cache, np.ndarray)
+    y = cached_array("sigmoid", cache)
     return frozen(output_gradient("sigmoid_backward", dy, y.shape) * y * (1 - y))
 
 
@@ -89,7 +89,7 @@ def tanh(x: Array) -> tuple[Array, Array]:
 
 def tanh_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (1 - y²)."""
-    y = cached("tanh", cache, np.ndarray)
+    y = cached_array("tanh", cache)
     return frozen(output_gradient("tanh_backward", dy, y.shape) * (1 - y * y))
 
 
@@ -107,7 +107,7 @@ def gelu(x: Array) -> tuple[Array, Array]:
 
 def gelu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)) with phi the standard normal density."""
-    x = cached("gelu", cache, np.ndarray)
+    x = cached_array("gelu", cache)
     dy = output_gradient("gelu_backward", dy, x.shape)
     near = np.clip(x, -40, 40)  # beyond, the density is 0 in float64, and x² may overflow
     density = np.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
@@ -131,7 +131,7 @@ def softmax(x: Array) -> tuple[Array, Array]:
 
 def softmax_backward(dy: Array, cache: Array) -> Array:
     """The whole Jacobian, whatever the loss: dx = y * (dy - sum(dy * y) over axis 1)."""
-    y = cached("softmax", cache, np.ndarray)
+    y = cached_array("softmax", cache)
     dy = output_gradient("softmax_backward", dy, y.shape)
     return frozen(y * (dy - (dy * y).sum(axis=1, keepdims=True)))
 

@@ -147,7 +147,9 @@ def pool_window(
     """A pool's padding and its output's (OH, OW). Raises ValueError where a window would hold no pixel."""
     pads = pads_of(in_size, window, stride, padding)
     if max(pads[0]) >= window[0] or max(pads[1]) >= window[1]:
-        raise ValueError(f"{name}: padding {told(padding)} leaves windows of {window[0]}x{window[1]} that hold no pixel")
+        raise ValueError(
+            f"{name}: padding {told(padding)} leaves windows of {window[0]}x{window[1]} that hold no pixel"
+        )
     return pads, out_size(in_size, window, stride, pads)
 
 

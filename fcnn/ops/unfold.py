@@ -40,9 +40,7 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair = 1, padding: Padding = 0) ->
     return frozen(np.array(windows.transpose(0, 1, 4, 5, 2, 3), order="C").reshape(n, c * size[0] * size[1], oh * ow))
 
 
-def col2im(
-    columns: Array, in_shape: tuple[int, ...], kernel: Pair, *, stride: Pair = 1, padding: Padding = 0
-) -> Array:
+def col2im(columns: Array, in_shape: tuple[int, ...], kernel: Pair, *, stride: Pair = 1, padding: Padding = 0) -> Array:
     """Add every column back to the pixels that it came from: the adjoint of `im2col`.
 
     For all x and c, `sum(im2col(x) * c) == sum(x * col2im(c))`; it is not an inverse, because windows overlap.

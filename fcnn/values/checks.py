@@ -7,7 +7,7 @@ numbers. What came is told in a few words however large it is.
 
 import math
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
@@ -25,18 +25,18 @@ _MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
 _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
-def integer(name: str, value: object, *, least: int) -> int:
-    """`value` as an int of at least `least`.
+def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """`value` as an int of at least `least`, and at most `most`.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
-    expected = f"{name} is an integer of at least {least}"
+    expected = f"{name} is an integer of at least {least}" + ("" if most is None else f" and at most {most:,}")
     if not _is_integer(value):
         raise TypeError(f"{expected}, got {told(value)}")
-    if value < least:
+    if value < least or (most is not None and value > most):
         raise ValueError(f"{expected}, got {told(value)}")
     return int(value)
 
@@ -47,6 +47,8 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
     """
+    if type(value) is tuple and [*map(type, value)] == [int, int] and least <= min(value) <= max(value) <= _MOST_PIXELS:
+        return value  # as layers give it to every call of an operation: told fast
     both = value if isinstance(value, (tuple, list)) else (value, value)
     expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
     if not all(map(_is_integer, both)):
@@ -108,7 +110,9 @@ def boolean(name: str, value: object) -> bool:
     ...
     TypeError: train is True or False, got 'no'
     """
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name} is True or False, got {told(value)}")
     return bool(value)
 
@@ -137,6 +141,13 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     TypeError: network is a layer, such as fcnn.serial(…), got 'lenet'
     """
     if not isinstance(value, kind):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    return value
+
+
+def mapping(name: str, value: object, expected: str) -> Mapping[Any, Any]:
+    """`value`, if it is a dict or another mapping, of what `expected` says."""
+    if not isinstance(value, Mapping):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
     return value
 
@@ -189,6 +200,8 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     ...
     ValueError: sigmoid_backward expects dy of the output's shape (4, 3), got (4, 1)
     """
+    if type(dy) is np.ndarray and dy.shape == shape and (dy.dtype is _FLOAT32 or dy.dtype is _FLOAT64):
+        return dy  # as in `floats`
     array = floats(f"{name}'s dy", dy)
     if array.shape != shape:
         raise ValueError(f"{name} expects dy of the output's shape {shape}, got {array.shape}")
@@ -206,12 +219,13 @@ def float_dtype(name: str, value: object) -> np.dtype[Any]:
     TypeError: dtype is np.float32 or np.float64, got np.float16
     """
     try:
-        dtype = None if value is None else np.dtype(value)  # type: ignore[call-overload]
+        kind = None if value is None else np.dtype(value).type  # type: ignore[call-overload]
     except (TypeError, ValueError):  # what NumPy knows no dtype for
-        dtype = None
-    if dtype is None or dtype.type not in FLOATS:
-        raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
-    return dtype.newbyteorder("=")
+        kind = None
+    for dtype in (_FLOAT32, _FLOAT64):
+        if kind is dtype.type:
+            return dtype
+    raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
 
 
 def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
@@ -227,9 +241,16 @@ def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
     return cache
 
 
+def cached_array(name: str, cache: object) -> Array:
+    """`cache`, if it is an array as the forward function `name` gives it to its backward function."""
+    if type(cache) is not np.ndarray or cache.dtype not in (_FLOAT32, _FLOAT64):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
     """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
-    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+    if type(cache) is not tuple or len(cache) not in dimensions or {*map(type, cache)} != {int}:
         raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
     return cache
 
@@ -255,8 +276,8 @@ def told(value: object) -> str:
         return f"{article} {kind}"
     if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
-    if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"{article} {kind} of {len(value)}"
+    if isinstance(value, Sized) and type(value) in (list, tuple, dict, set, frozenset):
+        return f"a {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
     return f"{article} {kind}"
@@ -268,11 +289,11 @@ def _how_to_make_floats(value: object) -> str:
         return "; value.filled(0) makes an array of it, with 0 where it is masked"
     if isinstance(value, np.ndarray):
         return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
-    if hasattr(value, "__array__"):  # a tensor, a data frame
-        return "; np.asarray(value, np.float32) makes one of it"
+    if isinstance(value, np.generic) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        return ""
     try:
-        is_numeric = isinstance(value, (list, tuple, float, int)) and np.asarray(value).dtype.kind in "iufb"
-    except (ValueError, TypeError, OverflowError):
+        is_numeric = np.asarray(value).dtype.kind in "iufb"
+    except Exception:  # lists of several lengths, a tensor on another device, one that wants its gradient: anything
         return ""
     return "; np.asarray(value, np.float32) makes one of it" if is_numeric else ""
 

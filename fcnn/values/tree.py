@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import float_dtype, instance, told
+from fcnn.values.checks import float_dtype, instance, mapping, told
 from fcnn.values.checks import function as expect_function
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
@@ -21,6 +21,7 @@ Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings
 Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NUMBERS = "biufc"  # the kinds of dtypes: truth values, integers with and without a sign, floats, complex numbers
 _MOST_DEPTH = 200  # of what is frozen: a network's hundred levels, and what an optimizer and a file put around them
 
 
@@ -122,7 +123,7 @@ def freeze(nested: Nested) -> Tree:
     ...
     ValueError: assignment destination is read-only
     """
-    return _freeze(instance("freeze's argument", nested, Mapping, "a mapping of names to arrays or mappings"), "", 0)
+    return _freeze(mapping("freeze's argument", nested, "a mapping of names to arrays or mappings"), "", 0)
 
 
 def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
@@ -133,9 +134,11 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
     items: dict[str, Array | Tree] = {}
     for name, value in nested.items():
         if not isinstance(name, str) or not _is_name(name):
-            check_name(name, f"{parents}{name}")
+            check_name(name, parents + (name if isinstance(name, str) else told(name)))
         if isinstance(value, Tree):
             items[name] = value
+        elif type(value) is np.ndarray and value.dtype.kind in _NUMBERS:
+            items[name] = keep(value)  # the usual case, told fast
         elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
             items[name] = _freeze(value, f"{parents}{name}/", depth + 1)
         else:
@@ -146,7 +149,7 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
 def _leaf(value: object, path: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
         raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it")
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _NUMBERS:
         return keep(np.asarray(value))
     came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
     raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
@@ -165,8 +168,9 @@ def _is_name(name: str) -> bool:
 def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
     if not isinstance(name, str) or not _is_name(name):
+        where = path or (name if isinstance(name, str) else told(name))
         raise TreeError(
-            f"{name if path is None else path}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
+            f"{where}{': ' if where else ''}the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
 
@@ -219,10 +223,8 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
 def _result(value: Any, path: str) -> Array:
     """What a user's function gave for the leaf at `path`, if it is an array or a number."""
     try:
-        return _leaf(value if isinstance(value, np.ndarray) else np.asarray(value), path)
+        return _leaf(np.asanyarray(value), path)
     except (TreeError, ValueError) as error:  # ValueError: lists of several lengths
-        if isinstance(value, np.ma.MaskedArray):
-            raise
         raise TreeError(f"{path}: the function gives an array or a number, got {told(value)}") from error
 
 
@@ -339,7 +341,7 @@ def unflatten(leaves: Mapping[str, Array]) -> Tree:
     Raises TreeError if one path is both an array and the beginning of another path.
     """
     nested: dict[str, Any] = {}
-    for path, leaf in instance("unflatten's leaves", leaves, Mapping, "a mapping of paths to arrays").items():
+    for path, leaf in mapping("unflatten's leaves", leaves, "a mapping of paths to arrays").items():
         instance("unflatten's path", path, str, 'text, such as "conv1/w"')
         *parents, name = path.split("/")
         here = nested
@@ -375,7 +377,7 @@ def _set_at(tree: Tree, name: str, rest: str, value: Array | Nested, path: str) 
         head, _, tail = rest.partition("/")
         new: Array | Tree = _set_at(old, head, tail, value, path)
     else:
-        new = freeze({name: value})._items[name]
+        new = _freeze({name: value}, path[: len(path) - len(name)], 0)._items[name]
     return _tree({**tree._items, name: new})
 
 
@@ -391,7 +393,7 @@ def size(tree: Tree) -> int:
 def astype(tree: Tree, dtype: Any) -> Tree:
     """The same tree with every leaf cast to `dtype`, float32 or float64."""
     to = float_dtype("astype's dtype", dtype)
-    return map(lambda leaf: leaf.astype(to, copy=False), tree)
+    return map(lambda leaf: leaf.astype(to, copy=False), expect_tree("tree", tree))
 
 
 def _same_bits(a: Array, b: Array) -> bool:
