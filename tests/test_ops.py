@@ -1,7 +1,6 @@
 """The array-level pairs of `fcnn.ops`: examples, accuracy and refusals. `test_kernels.py` compares them with loops."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
