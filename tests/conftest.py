@@ -1,7 +1,7 @@
 """How many examples hypothesis draws, and which.
 
-By default few, and the same ones each time. `FCNN_PROFILE=long` draws many more, from a seed that is printed in the
-head of the report; `--hypothesis-seed=SEED` draws the same ones again.
+By default few, and the same ones each time. `FCNN_PROFILE=long` draws twenty times as many (`FCNN_EXAMPLES=50`: fifty
+times), from a seed that is printed at the end; `--hypothesis-seed=SEED` draws the same ones again.
 """
 
 import os
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("FCNN_PROFILE") == "long"
 # No database and no deadline: whether a test passes depends on neither earlier runs nor the machine's speed.
-# Networks are filtered and slow to draw at times, which is no fault of theirs.
+# Networks are slow to draw at times, which is no fault of theirs.
 common = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -27,5 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = secrets.randbelow(2**32)
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    return [f"FCNN_PROFILE=long --hypothesis-seed={config.getoption('hypothesis_seed')}"] if LONG else []
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if LONG:
+        terminalreporter.write_line(f"FCNN_PROFILE=long --hypothesis-seed={config.getoption('hypothesis_seed')}")
