@@ -110,18 +110,27 @@ def _out(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Grower:
-    """Draws layers that fit onto a shape; `sure` leaves out what draws random numbers or averages over the batch."""
+    """Draws layers that fit onto a shape.
 
-    def __init__(self, draw: st.DrawFn, sure: bool) -> None:
+    `sure` leaves out what draws random numbers or averages over the batch, `linear` all that isn't linear in x.
+    """
+
+    def __init__(self, draw: st.DrawFn, sure: bool, linear: bool) -> None:
         self.draw = draw
         self.sure = sure
+        self.linear = linear
 
     def one_of(self, *options: Any) -> Any:
         return self.draw(st.sampled_from(options))()
 
+    def pool(self) -> Any:
+        return fcnn.avg_pool2d if self.linear else self.draw(st.sampled_from([fcnn.max_pool2d, fcnn.avg_pool2d]))
+
     def elementwise(self, shape: tuple[int, ...]) -> Layer:
         """A layer that keeps the shape and has no window."""
         draw = self.draw
+        if self.linear:
+            return self.one_of(fcnn.identity, lambda: fcnn.normalize(0.0, 2.0), lambda: fcnn.dropout(0.5))
         options = [
             fcnn.relu, fcnn.sigmoid, fcnn.tanh, fcnn.gelu, fcnn.softmax, fcnn.identity,
             lambda: fcnn.leaky_relu(draw(st.sampled_from([0.01, 0.2, 1.0]))),
@@ -137,7 +146,7 @@ class Grower:
     def into(self, shape: tuple[int, ...], channels: int) -> Layer:
         """A layer from the shape to one of so many channels or features, with the same image size."""
         weights = self.draw(st.sampled_from([fcnn.he(), fcnn.xavier("uniform"), fcnn.lecun(), fcnn.kaiming_uniform()]))
-        bias = self.draw(st.booleans())
+        bias = not self.linear and self.draw(st.booleans())
         if len(shape) == 1:
             return fcnn.dense(channels, bias=bias, weights=weights, biases=fcnn.constant(0.1))
         kernel = self.draw(pairs)
@@ -147,8 +156,7 @@ class Grower:
         """A network that keeps the shape."""
         options = [lambda: self.elementwise(shape), lambda: self.into(shape, shape[0])]
         if len(shape) == 3:
-            options.append(lambda: fcnn.max_pool2d(self.draw(pairs), stride=1, padding="same"))
-            options.append(lambda: fcnn.avg_pool2d(self.draw(pairs), stride=1, padding="same"))
+            options.append(lambda: self.pool()(self.draw(pairs), stride=1, padding="same"))
         if depth:
             options.append(lambda: fcnn.residual(self.keeping(shape, depth - 1)))
             options.append(lambda: fcnn.serial(*(self.keeping(shape, depth - 1) for _ in range(self.draw(small)))))
@@ -161,9 +169,8 @@ class Grower:
         window = self.draw(windows((1, *shape), pool=True))
         kernel = window.pop("kernel")
         return self.one_of(
-            lambda: fcnn.conv2d(self.draw(small), kernel, **window),
-            lambda: fcnn.max_pool2d(kernel, **window),
-            lambda: fcnn.avg_pool2d(kernel, **window),
+            lambda: fcnn.conv2d(self.draw(small), kernel, **window, bias=not self.linear),
+            lambda: self.pool()(kernel, **window),
             fcnn.global_avg_pool2d,
             fcnn.flatten,
         )
@@ -206,10 +213,10 @@ IN_SHAPES = st.one_of(
 
 
 @st.composite
-def networks(draw: st.DrawFn, sure: bool = False) -> tuple[Layer, tuple[int, ...]]:
-    """A network of networks with its input's shape; `sure`: none of its layers draws or averages over the batch."""
+def networks(draw: st.DrawFn, sure: bool = False, linear: bool = False) -> tuple[Layer, tuple[int, ...]]:
+    """A network of networks with its input's shape; `sure` and `linear` as in `Grower`."""
     shape = draw(IN_SHAPES)
-    grower = Grower(draw, sure)
+    grower = Grower(draw, sure, linear)
     parts = {"a": grower.network(shape, draw(st.integers(1, 3)))}
     parts["b"] = grower.network(_out(parts["a"], shape), draw(st.integers(0, 2)))
     return fcnn.serial(**parts), shape
