@@ -1,7 +1,6 @@
 """The machine that something is measured on: processor, memory, versions. Nothing names a host or a folder."""
 
 import contextlib
-import multiprocessing
 import os
 import platform
 import sys
@@ -64,7 +63,7 @@ def peak_memory_mib() -> float:
     """The greatest resident size of this process so far, and of each that it forked, added up; NaN on Windows."""
     with contextlib.suppress(OSError, IndexError):
         # Not ru_maxrss: on Linux that begins with what the parent process had.
-        pids = ["self", *(child.pid for child in multiprocessing.active_children())]
+        pids = ["self", *forked()]
         status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
         return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 2**10
     try:
@@ -73,6 +72,17 @@ def peak_memory_mib() -> float:
         return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def forked() -> list[int]:
+    """The living processes that this one forked, without another program in them, where Linux tells of them."""
+    found = []
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if Path(f"/proc/{pid}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
 
 
 def _memory_gib() -> float | None:

@@ -15,6 +15,10 @@ network's inputs are 1x28x28, and as for cifar10 where they are 3x32x32.
 A picture that can't be read is reported, the others are still predicted, and the exit code is 1.
 """
 
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
 import argparse
 import json
 import re
@@ -24,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from console import Stop, load_data
+from console import Stop, load_data, program
 from machine import cores
 from options import MODELS, whole
 
@@ -59,12 +63,14 @@ def main(argv: list[str] | None = None) -> int:
             print(as_table(found, arguments.top))
             if arguments.save_prepared:
                 print(f"what the network saw is in {printable(arguments.save_prepared)}")
+    except BrokenPipeError:
+        raise  # nobody reads the output any more, and nobody is told
     except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
         complain(str(error))
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
+        return stopping.code_of(interrupt)
     return 1 if len(readable) < len(arguments.images) else 0
 
 
@@ -247,4 +253,4 @@ def printable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -44,6 +44,7 @@ class Ranks:
 
     comm: Any = attrs.field(factory=Alone)
     timeout: float = math.inf  # seconds that they wait for one another
+    way_on: Callable[[], str] = lambda: ""  # what else to say when trouble has ended the run
 
     @property
     def size(self) -> int:
@@ -62,7 +63,7 @@ class Ranks:
         try:
             result = action(*arguments)
         except (Stop, *TROUBLE) as error:
-            message = explain(error)
+            message = self.explain(error)
             trouble[self.comm.rank] = 1
         failed = np.flatnonzero(self._sum(trouble))
         if len(failed):
@@ -77,9 +78,11 @@ class Ranks:
         """What `action` gives on rank 0, on every rank."""
         return self.comm.bcast(self.first_does(action, *arguments))  # type: ignore[no-any-return]
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up on any rank."""
-        return bool(self._sum(np.array([flag], np.int64))[0])
+    def greatest(self, value: int) -> int:
+        """The greatest of all ranks' values, each at least 0."""
+        values = np.zeros(self.size, np.int64)
+        values[self.comm.rank] = value
+        return int(self._sum(values).max())
 
     def gradient(self, gradient_fn: GradientFn) -> GradientFn:
         """The gradient of the whole batch, each rank computing its share."""
@@ -117,17 +120,15 @@ class Ranks:
             end_job(self.comm, f"\nrank {self.comm.rank}: {message}", code)
         return code
 
+    def explain(self, error: BaseException) -> str:
+        """What the user reads of a Stop or of trouble."""
+        if isinstance(error, Stop):
+            return str(error)
+        outside = isinstance(error, (OSError, parallel.WorkerError))
+        return f"error: {error}{self.way_on() if outside else ''}"
+
     def _sum(self, values: Any) -> Any:
         return parallel.sum_over_ranks(values, self.comm, timeout=self.timeout) if self.size > 1 else values
-
-
-def explain(error: Exception) -> str:
-    """What the user reads of a Stop or of trouble."""
-    if isinstance(error, Stop):
-        return str(error)
-    if isinstance(error, (OSError, parallel.WorkerError)):
-        return f"error: {error}; checkpoints written before are whole, --resume goes on from them"
-    return f"error: {error}"
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """What a run of scripts/train.py depends on, and what that makes: data, network, loss, optimizer, first state."""
 
 import argparse
+import contextlib
+import itertools
 import math
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,16 @@ from options import INITIALIZERS, MODELS
 import fcnn
 from fcnn.training import runs
 from fcnn.training.checkpoint import network_meta
+from fcnn.values.checks import integer, number, one_of
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
+_NAMES = {  # what settings can be: one of these,
+    "dataset": fcnn.data.DATASETS, "model": MODELS, "init": INITIALIZERS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES
+}  # fmt: skip
+_WHOLE = {  # or a whole number of at least
+    "train_size": 0, "validation": 0, "epochs": 1, "batch_size": 1, "seed": 0, "ranks": 1, "shard_size": 0
+}  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +39,7 @@ class Settings:
     validation: int = 0
     epochs: int = 5
     batch_size: int = 128
+    drop_last: bool = False
     optimizer: str = "adam"
     lr: float = 1e-3
     momentum: float = 0.9
@@ -44,6 +55,15 @@ class Settings:
     def _whole_batches_for_batch_norm(self) -> int:
         return 0 if self.model.endswith("_bn") else 64
 
+    def __attrs_post_init__(self) -> None:
+        """Raise TypeError or ValueError for what no command line can say; a checkpoint may have been changed."""
+        for name, names in _NAMES.items():
+            one_of(name, getattr(self, name), tuple(names))
+        for name, least in _WHOLE.items():
+            integer(name, getattr(self, name), least=least)
+        for name in ("lr", "momentum", "weight_decay", "clip", "label_smoothing"):
+            number(name, getattr(self, name), "[0, inf)")
+
     @property
     def validation_name(self) -> str:
         """What the validation curve shows."""
@@ -54,14 +74,11 @@ class Settings:
         command = f"python scripts/train.py --resume {folder}"
         return f"mpiexec -n {self.ranks} {command} --mpi" if self.ranks > 1 else command
 
-    def free_folder(self) -> Path:
-        """runs/<dataset>-<model>-seed<seed>, or the first of …-2, …-3 that isn't there."""
+    def folders(self) -> Iterator[Path]:
+        """runs/<dataset>-<model>-seed<seed>, and then …-2, …-3."""
         base = Path("runs") / f"{self.dataset}-{self.model}-seed{self.seed}"
-        folder, number = base, 1
-        while folder.exists():
-            number += 1
-            folder = base.with_name(f"{base.name}-{number}")
-        return folder
+        yield base
+        yield from (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -71,26 +88,52 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: options[name] for name in names if options.get(name) is not None}
 
 
-def choose(arguments: argparse.Namespace, rank_count: int) -> tuple[Path, Settings, Path | None]:
-    """Which run it is: its folder and settings, and the checkpoint from which it goes on."""
+def choose(
+    arguments: argparse.Namespace, rank_count: int, held: contextlib.ExitStack
+) -> tuple[Path, Settings, Path | None]:
+    """Which run it is: its folder and settings, and the checkpoint from which it goes on.
+
+    The folder is claimed while the stack is open: before anything is loaded, so that no other run takes it meanwhile.
+    """
     if not arguments.resume:
         named = given(arguments)
         if arguments.shards:
             named["shard_size"] = math.ceil(Settings(**named).batch_size / arguments.shards)
         settings = Settings(**named, ranks=rank_count)
-        return Path(arguments.out) if arguments.out else settings.free_folder(), settings, None
-    folder = Path(arguments.resume)
+        for folder in [Path(arguments.out)] if arguments.out else settings.folders():
+            try:
+                return held.enter_context(_claimed(folder, resume=False)), settings, None
+            except runs.TakenError:
+                if arguments.out:
+                    raise
+    folder = held.enter_context(_claimed(Path(arguments.resume), resume=True))
     path, meta = runs.furthest(folder)
-    try:
-        settings = Settings(**meta["settings"])
-    except (KeyError, TypeError) as error:
-        raise Stop(f"error: the checkpoints in {folder} were not written by this script ({error})") from None
+    settings = settings_of(path, meta)
     if settings.ranks != rank_count:
         raise Stop(
             f"error: the run in {folder} has {settings.ranks} rank(s), on which its bits depend, and this is "
             f"{rank_count}; go on with: {settings.resume_command(folder)}"
         )
     return folder, attrs.evolve(settings, epochs=arguments.epochs or settings.epochs), path
+
+
+def settings_of(path: Path, meta: Mapping[str, Any]) -> Settings:
+    """The settings in a checkpoint's meta."""
+    named = meta.get("settings")
+    if not isinstance(named, dict):
+        raise Stop(f"error: {path} was not written by this script: it has no settings")
+    unknown = named.keys() - {field.name for field in attrs.fields(Settings)}
+    try:
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        return Settings(**named)
+    except (TypeError, ValueError) as error:
+        raise Stop(f"error: {path}: its settings are not as this script writes them ({error})") from None
+
+
+def _claimed(folder: Path, resume: bool) -> contextlib.AbstractContextManager[Path]:
+    way_on = f"go on with --resume {folder}"
+    return runs.claimed(folder, resume=resume, go_on=way_on, choose="choose another with --out")
 
 
 @attrs.frozen
@@ -134,7 +177,7 @@ def prepare(settings: Settings, root: str | None) -> Setup:
         train, validation = train.hold_out(settings.validation)
     weights, biases = INITIALIZERS[settings.init]
     network = MODELS[settings.model](train.in_shape, len(data.classes), weights=weights, biases=biases)
-    optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size))
+    optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size, settings.drop_last))
     start = fcnn.init_state(network, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), train.in_shape)
     loss = fcnn.softmax_cross_entropy(settings.label_smoothing)
     return Setup(train, validation, data.test, data.classes, network, loss, optimizer, start)

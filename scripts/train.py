@@ -9,6 +9,10 @@
 A run's folder holds a checkpoint an epoch (epoch-01.npz, …), history.json and curves.png.
 """
 
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
 import argparse
 import contextlib
 import sys
@@ -17,10 +21,10 @@ from typing import NoReturn
 
 import attrs
 import numpy as np
-from console import Stop
+from console import UNREAD, Stop, program
 from options import INITIALIZERS, MODELS, number, whole
-from ranks import TROUBLE, Ranks, explain, joined
-from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, longer, prepare
+from ranks import TROUBLE, Ranks, joined
+from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, longer, prepare, settings_of
 
 import fcnn
 from fcnn import parallel
@@ -43,13 +47,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
     """Do what the options say; the exit code."""
+    folder, settings = None, Settings()
+
+    def way_on() -> str:
+        """How the run goes on, where there is something to go on from."""
+        if folder is None or not runs.has_checkpoint(folder):
+            return ""
+        return f"; the checkpoints in {folder} are whole\ngo on with: {settings.resume_command(folder)}"
+
     try:
         with contextlib.ExitStack() as stack:
-            folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size)
-            # Before anything is loaded, so that no other run can take the folder meanwhile.
-            advice = f"go on with --resume {folder}, or choose another with --out"
-            claim = runs.claimed(folder, resume=checkpoint is not None, advice=advice)
-            ranks.first_does(stack.enter_context, claim)
+            folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size, stack)
+            ranks = attrs.evolve(ranks, way_on=way_on)
             first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
             setup = ranks.all_do(lambda: first or prepare(settings, arguments.data))
             # Not where MPI runs: a fork of a process that talks to others is a risk.
@@ -59,11 +68,14 @@ def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
             train(setup, settings, folder, checkpoint, concurrent, ranks, arguments.check_finite)
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr)
-        return 1
+        return stop.code
+    except BrokenPipeError:
+        return ranks.fail(f"nobody reads the output any more{way_on()}", UNREAD)
     except TROUBLE as error:
-        return ranks.fail(explain(error))
-    except KeyboardInterrupt:
-        return ranks.fail("interrupted before training began", 130)
+        return ranks.fail(ranks.explain(error))
+    except KeyboardInterrupt as interrupt:
+        told = f"{stopping.word_for(interrupt)}{way_on() or ' before the first checkpoint; nothing is kept'}"
+        return ranks.fail(told, stopping.code_of(interrupt))
     return 0
 
 
@@ -87,6 +99,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = add_how.add_argument
     add("--epochs", type=whole(1), help="passes over the training images (default 5)")
     add("--batch-size", type=whole(1), help="images a step (default 128)")
+    add(
+        "--drop-last",
+        action="store_true",
+        default=None,
+        help="leave out an epoch's last batch where it is smaller: batch norm can't learn from one image "
+        "(default: it is learnt from)",
+    )
     add("--optimizer", choices=OPTIMIZERS, help="default adam")
     add("--lr", type=number, help="learning rate, or its peak (default 0.001)")
     add("--momentum", type=number, help="of sgd (default 0.9)")
@@ -155,19 +174,22 @@ def train(
     check_finite: bool,
 ) -> None:
     """Take the epochs that are left from their stream, and keep each."""
-    at, steps = Progress(setup.start), fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size)
+    at = Progress(setup.start)
+    steps = fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size, settings.drop_last)
     if checkpoint is not None:
-        meta = ranks.all_do(lambda: fcnn.load_meta(checkpoint))
+        meta = ranks.all_do(runs.meta_of, checkpoint)
         at = ranks.all_do(lambda: runs.progress_of(checkpoint, meta, setup.start))
-        longer(Settings(**meta["settings"]), settings.epochs, at.state.step, steps)
+        longer(settings_of(checkpoint, meta), settings.epochs, at.state.step, steps)
         print(f"going on from {checkpoint}, step {at.state.step} of {settings.epochs * steps}")
     print(setup.announcement(settings, folder))
     kept = RunFolder(folder, setup.meta(settings))
+    if at.history:  # a run that was killed may have left them an epoch short
+        ranks.first_does(kept.write_history, at.history)
+        ranks.first_does(draw_curves, folder, settings, at.history)
     network = fcnn.checked(setup.network) if check_finite else setup.network
     # An overflow shows in the loss, which is checked at every step.
     with (
         concurrent as map_fn,
-        interruptible() as is_interrupted,
         display(len(setup.train), wanted=ranks.first) as shown,
         np.errstate(over="ignore", invalid="ignore"),
     ):
@@ -179,31 +201,38 @@ def train(
         if settings.shard_size:
             gradient = parallel.sharded(gradient, settings.shard_size, map_fn)
         step = fcnn.train_step(setup.network, setup.loss, setup.optimizer, ranks.gradient(gradient))
-        stream = epoch_stream(
-            step,
-            at.state,
-            setup.train,
-            fcnn.fold_in(fcnn.key(settings.seed), "batches"),
-            count=settings.epochs,
-            batch_size=settings.batch_size,
-            totals=at.totals,
-            validate=validate,
-            stop=lambda: ranks.any(is_interrupted()),
-            display=shown,
-        )
         try:
-            for epoch in stream:
-                at = at.after(epoch)
-                if epoch.item is None:
-                    stopped(ranks.first_does(kept.save_interrupted, at), at, settings, folder)
-                ranks.check_equal(at.state.params, at.state.step)
-                path = ranks.first_does(kept.save_epoch, at)
-                ranks.first_does(draw_curves, folder, settings, at.history)
-                print(epoch_line(epoch.item, settings.epochs, settings.validation_name), flush=True)
-                if epoch.number < settings.epochs and ranks.any(is_interrupted()):
-                    stopped(path, at, settings, folder)
+            with interruptible() as which_signal:
+                stream = epoch_stream(
+                    step,
+                    at.state,
+                    setup.train,
+                    fcnn.fold_in(fcnn.key(settings.seed), "batches"),
+                    count=settings.epochs,
+                    batch_size=settings.batch_size,
+                    drop_last=settings.drop_last,
+                    totals=at.totals,
+                    validate=validate,
+                    stop=lambda: ranks.greatest(which_signal()),
+                    display=shown,
+                )
+                for epoch in stream:
+                    at = at.after(epoch)
+                    if epoch.item is None:
+                        path = ranks.first_does(kept.save_interrupted, at)
+                        stopped(path, at, settings, folder, ranks.greatest(which_signal()))
+                    ranks.check_equal(at.state.params, at.state.step)
+                    path = ranks.first_does(kept.save_epoch, at)
+                    ranks.first_does(draw_curves, folder, settings, at.history)
+                    print(epoch_line(epoch.item, settings.epochs, settings.validation_name), flush=True)
+                    if number := ranks.greatest(which_signal()):
+                        stopped(path, at, settings, folder, number)
         except fcnn.DivergedError as error:
             diverged(folder, error)
+        except fcnn.LayerError as error:
+            if "drop_last" not in error.message:
+                raise
+            raise fcnn.LayerError(f"{error.message}; here that is --drop-last", error.path) from None
         report(setup, settings, folder, at, validate(at.state, setup.test))
 
 
@@ -217,11 +246,13 @@ def draw_curves(folder: Path, settings: Settings, history: History) -> None:
         figure.savefig(file, format="png")
 
 
-def stopped(path: Path | None, at: Progress, settings: Settings, folder: Path) -> NoReturn:
-    """End a run that was interrupted; nothing is lost."""
+def stopped(path: Path | None, at: Progress, settings: Settings, folder: Path, number: int) -> NoReturn:
+    """End a run that was interrupted by a signal; nothing is lost."""
+    stopping.ending()
     raise Stop(
         f"interrupted after step {at.state.step}; everything is in {path}\n"
-        f"go on with: {settings.resume_command(folder)}"
+        f"go on with: {settings.resume_command(folder)}",
+        128 + number,
     )
 
 
@@ -244,4 +275,4 @@ def report(setup: Setup, settings: Settings, folder: Path, at: Progress, result:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -115,13 +115,17 @@ def pixels(
 def max_pool2d(
     x: Array, dy: Array, window: tuple[int, int], stride: tuple[int, int], padding: Any
 ) -> tuple[Array, Array]:
-    """y[n, c, i, j] = max over the window's pixels of x; dx gets dy at the first pixel that is the maximum."""
+    """y[n, c, i, j] = max over the window's pixels of x; dx gets dy at the first pixel that is the maximum.
+
+    NaN counts as greater than all numbers, as for `np.argmax`.
+    """
     y, dx = np.zeros(dy.shape), np.zeros(x.shape)
     for i, j, inside in pixels(x.shape, window, stride, padding):
         for n, c in np.ndindex(x.shape[:2]):
             best = inside[0]
             for pixel in inside[1:]:
-                if x[n, c, *pixel] > x[n, c, *best]:
+                value, most = x[n, c, *pixel], x[n, c, *best]
+                if value > most or (np.isnan(value) and not np.isnan(most)):
                     best = pixel
             y[n, c, i, j] = x[n, c, *best]
             dx[n, c, *best] += dy[n, c, i, j]

@@ -27,19 +27,21 @@ ROOMS = {
 }
 LIBRARY = {"fcnn", *ROOMS}
 SCRIPT_ROOMS = {
-    "study.experiment": {"machine", "options", *LIBRARY},
+    "study.experiment": {"machine", "options", "stopping", *LIBRARY},
     "study.findings": {"study.experiment", "options", *LIBRARY},
     "study.figures": {"study.findings", "study.experiment", *LIBRARY},
     "study.page": {"machine", "study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "study": {"machine", "options", "study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "bench": {"machine", "options", *LIBRARY},
+    "study": {"console", "machine", "options", "stopping"}
+    | {"study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
+    "bench": {"console", "machine", "options", "stopping", *LIBRARY},
     "machine": {"fcnn"},
     "options": {"fcnn"},
-    "console": {"fcnn"},
+    "console": {"stopping", "fcnn"},
+    "stopping": set(),
     "ranks": {"console", *LIBRARY},
     "settings": {"console", "options", *LIBRARY},
-    "train": {"settings", "ranks", "options", "console", *LIBRARY},
-    "predict": {"machine", "options", "console", *LIBRARY},
+    "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
+    "predict": {"machine", "options", "console", "stopping", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}

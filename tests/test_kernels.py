@@ -252,15 +252,15 @@ def test_a_pool_moves_as_its_gradient_says(data: Any, shape: Any) -> None:
     assert inner_product(moved - y, dy) == inner_product(u, ops.max_pool2d_backward(dy, cache))
 
 
-@given(st.data(), PIXELS, st.sampled_from([-np.inf, np.inf]))
+@given(st.data(), PIXELS, st.sampled_from([-np.inf, np.inf, np.nan]))
 @examples(80)
-def test_infinite_pixels_win_or_lose_as_others_do(data: Any, shape: Any, infinity: float) -> None:
-    """An image of nothing but -inf too: its border of padding never wins."""
+def test_infinite_pixels_win_or_lose_as_others_do(data: Any, shape: Any, special: float) -> None:
+    """An image of nothing but -inf or NaN too: its border of padding never wins."""
     draw = data.draw
     window = draw(windows(shape, pool=True))
     kernel, options = window.pop("kernel"), window
     x = np.array(draw(arrays(shape, whole=True)))
-    x[x > draw(st.integers(-5, 4))] = infinity
+    x[x > draw(st.integers(-5, 4))] = special
     y, cache = ops.max_pool2d(x, kernel, **options)
     dy = draw(arrays(y.shape, whole=True))
     expected = loops.max_pool2d(x, dy, kernel, **options)

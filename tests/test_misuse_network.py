@@ -16,6 +16,7 @@ from fcnn.values.tree import EMPTY
 KEY = fcnn.key(0)
 NET = fcnn.serial(fc=fcnn.dense(2), act=fcnn.relu())
 RES = fcnn.residual(fcnn.tanh())
+WIDE = fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
 DROP = fcnn.dropout(0.5)
 MADE = NET.init(KEY, (3,))
 PARAMS = MADE.params
@@ -647,8 +648,7 @@ MISUSES = [
            lambda: fcnn.serial(bn=fcnn.batch_norm()).apply(BN.params, BN.state, Z(1, 3), train=True),
            LayerError, "bn: batch_norm needs at least two numbers a channel in training, got x (1, 3); use larger "
                        "batches, and drop_last=True in fcnn.batches where the last one is smaller"),
-    Misuse("apply of a sum of several widths",
-           lambda: fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d()).apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
+    Misuse("apply of a sum of several widths", lambda: WIDE.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
            LayerError, "branch expects children of the same shape, got a (2, 3, 4, 4), b (2, 3)"),
     Misuse("apply of a layer of one's own that gives nothing",
            lambda: fcnn.serial(mine=mine()).apply(EMPTY, EMPTY, Z(2, 3), train=False),

@@ -255,7 +255,7 @@ def test_a_signal_to_one_rank_stops_all_after_one_step_and_resume_gives_the_same
     stop = (
         f"\ninterrupted after step {STEPS + 3}; everything is in {folder / 'interrupted.npz'}\ngo on with: {command}\n"
     )
-    assert (code, err.startswith(stop), err.count("interrupted")) == (1, True, 2)
+    assert (code, err.startswith(stop), err.count("interrupted")) == (143, True, 2)
     assert sorted(path.name for path in folder.iterdir()) == ["epoch-01.npz", "history.json", "interrupted.npz"]
 
     code, _, err = train(1, "--resume", folder)
@@ -282,7 +282,7 @@ def test_ctrl_c_reaches_the_ranks_and_leaves_a_checkpoint(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
-    assert (code, err.count("interrupted after step"), err.count("go on with: mpiexec -n 2")) == (1, 1, 1)
+    assert (code, err.count("interrupted after step"), err.count("go on with: mpiexec -n 2")) == (130, 1, 1)
     assert Path(re.search(r"everything is in (\S+)", err)[1]).exists()
 
 
@@ -294,7 +294,8 @@ def test_a_run_whose_rank_does_not_go_on_ends_and_keeps_its_checkpoints(tmp_path
     assert time.monotonic() - began < TIMEOUT + AT_ONCE
     assert (f"rank 0 waited {TIMEOUT} s for the other 1 rank(s)" in err) == (fault == "hang")
     assert ("ZeroDivisionError: one of many" in err) == (fault == "raise")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["epoch-01.npz", "history.json"]
+    left = {path.name for path in (tmp_path / "a").iterdir()} - {".lock"}  # which stays where MPI ends the process
+    assert left == {"epoch-01.npz", "history.json"}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_what_all_ranks_know_of_is_said_once_and_ends_all(tmp_path, fault, messa
     ("options", "code", "message"),
     [
         (["--dataset", "mnist", "--data", "{}/nowhere"], 1, "nowhere: no such folder"),
-        (["--out", "{}"], 1, "is not empty; go on with --resume"),
+        (["--out", "{}"], 1, "is not empty, and holds no checkpoint of a run; choose another with --out"),
         (["--validation", "160"], 1, "--validation 160 leaves no image of 160 to train on"),
         (["--lr", "-1"], 2, "expected a finite number of at least 0, got -1"),
     ],

@@ -31,6 +31,20 @@ def test_padding_never_wins_a_max_pool() -> None:
     assert ops.max_pool2d_backward(np.ones(y.shape), cache).sum() == y.size  # no gradient is lost in the border
 
 
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_the_border_of_a_max_pool_takes_no_gradient_whatever_the_pixels_are(value: float) -> None:
+    x = np.full((1, 1, 2, 2), value)
+    _, cache = ops.max_pool2d(x, 3, stride=1, padding=1)
+    np.testing.assert_array_equal(ops.max_pool2d_backward(np.ones((1, 1, 2, 2)), cache)[0, 0], [[4, 0], [0, 0]])
+
+
+def test_nan_is_the_maximum_of_a_max_pool_as_for_argmax() -> None:
+    x = np.array([[[[1.0, np.nan, 9.0, 2.0]]]])
+    y, cache = ops.max_pool2d(x, (1, 4))
+    assert np.isnan(y).all()
+    np.testing.assert_array_equal(ops.max_pool2d_backward(np.ones((1, 1, 1, 1)), cache)[0, 0, 0], [0, 1, 0, 0])
+
+
 def test_max_pool_tie_goes_to_the_first_in_reading_order() -> None:
     x = np.array([[[[1.0, 2.0, 2.0], [2.0, 2.0, 2.0]]]])
     _, cache = ops.max_pool2d(x, (2, 3))
@@ -129,6 +143,27 @@ def test_softmax_is_stable(dtype: type) -> None:
     x = np.random.default_rng(0).standard_normal((2, 5, 3, 2)).astype(dtype)
     np.testing.assert_allclose(ops.softmax(x)[0], np.exp(x) / np.exp(x).sum(axis=1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(ops.softmax(x + 1)[0], ops.softmax(x)[0], rtol=1e-5)
+
+
+def test_columns_of_no_images() -> None:
+    columns = ops.im2col(np.zeros((0, 2, 5, 4)), 3)
+    assert columns.shape == (0, 18, 6)
+    assert ops.col2im(columns, (0, 2, 5, 4), 3).shape == (0, 2, 5, 4)
+
+
+def test_images_without_pixels_go_through_what_is_elementwise() -> None:
+    for op in (ops.relu, ops.tanh, ops.sigmoid, ops.gelu, ops.leaky_relu, ops.flatten, ops.softmax):
+        assert op(np.zeros((2, 3, 0, 4)))[0].size == 0
+
+
+def test_the_widest_dtype_is_that_of_the_result() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    wide = ops.batch_norm(x, *np.ones((4, 3)), train=True)
+    exact = ops.batch_norm(x.astype(np.float64), *np.ones((4, 3)), train=True)
+    assert [array.tobytes() for array in wide[:3]] == [array.tobytes() for array in exact[:3]]
+    both = fcnn.residual(fcnn.identity(), fcnn.dense(3))
+    params = fcnn.tree.astype(both.init(fcnn.key(0), (3,)).params, np.float64)
+    assert both.apply(params, fcnn.freeze({}), x, train=False).y.dtype == np.float64
 
 
 def test_a_list_is_as_good_as_a_pair_and_true_is_no_number():

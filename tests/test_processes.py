@@ -1,6 +1,5 @@
 """Mapping over forked processes: the same results as `map`, whatever happens to a worker."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from machine import forked
 from threadpoolctl import threadpool_info
 
 import fcnn
@@ -34,7 +34,7 @@ def batch(seed, n=22):
 @pytest.fixture(autouse=True)
 def _leaves_no_process_behind():
     yield
-    assert multiprocessing.active_children() == []
+    assert forked() == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -50,9 +50,9 @@ def test_maps_like_map(count):
 def test_forks_no_more_than_there_are_items():
     with processes(8) as map_fn:
         map_fn(abs, range(3))
-        assert len(multiprocessing.active_children()) == 2
+        assert len(forked()) == 2
         map_fn(abs, range(4))
-        assert len(multiprocessing.active_children()) == 3
+        assert len(forked()) == 3
 
 
 def test_works_in_several_processes_and_keeps_them_for_the_same_function():

@@ -149,7 +149,7 @@ def interrupted_after(step):
     @contextlib.contextmanager
     def interruptible():
         asked = iter(range(1, 1000))
-        yield lambda: next(asked) == step
+        yield lambda: signal.SIGINT if next(asked) >= step else 0
 
     return interruptible
 
@@ -169,7 +169,7 @@ def test_interrupted_after_any_step_a_run_goes_on_to_the_same_bits(run, monkeypa
             code, _, err = run(*options, "--out", folder)
         if code:  # stopping after the very last step may as well finish the run
             assert f"interrupted after step {step}" in err
-            assert f"--resume {folder}" in err
+            assert (code, f"--resume {folder}" in err) == (130, True)
             code, _, err = run("--resume", folder)
         assert (code, err) == (0, "")
         assert_same_bits(f"{folder}/epoch-03.npz", "whole/epoch-03.npz")
@@ -205,7 +205,7 @@ def test_a_run_that_was_stopped_from_outside_goes_on_to_the_same_bits(run, tmp_p
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
-        assert (process.returncode, "interrupted.npz" in left) == (1, True)
+        assert (process.returncode, "interrupted.npz" in left) == (130, True)
         assert f"go on with: python scripts/train.py --resume {tmp_path / 'stopped'}" in err
     code, out, _ = run("--resume", "stopped")
     assert code == 0
@@ -275,8 +275,11 @@ def test_a_folder_with_something_in_it_is_never_written_to(run):
     Path("a").mkdir()
     Path("a/mine.txt").write_text("mine")
     code, _, err = run(*TINY, "--out", "a")
-    assert (code, "a is not empty; go on with --resume a, or choose another with --out" in err) == (1, True)
+    assert (code, "a is not empty, and holds no checkpoint of a run; choose another with --out" in err) == (1, True)
     assert [path.name for path in Path("a").iterdir()] == ["mine.txt"]
+    run(*TINY, "--epochs", "1", "--out", "b")
+    code, _, err = run(*TINY, "--out", "b")
+    assert (code, "b is not empty; go on with --resume b, or choose another with --out" in err) == (1, True)
 
 
 def test_a_folder_that_cannot_be_made_is_said_at_once(run):
@@ -305,6 +308,17 @@ def test_resuming_with_other_settings_is_refused(run):
     ):
         code, _, err = run("--resume", "a", *options)
         assert (code, f"leave out {options[0]}" in err) == (2, True), options
+
+
+def test_a_last_batch_of_one_image_and_batch_norm(run):
+    options = ["--dataset", "digits", "--model", "lenet5_bn", "--train-size", "33", "--batch-size", "32"]
+    code, _, err = run(*options, "--epochs", "1", "--out", "a")
+    assert (code, "drop_last" in err, "here that is --drop-last" in err) == (1, True, True)
+    run(*options, "--epochs", "1", "--drop-last", "--out", "b")
+    code, out, _ = run("--resume", "b", "--epochs", "2")
+    assert (code, "going on from b/epoch-01.npz, step 1 of 2" in out) == (0, True)
+    run(*options, "--epochs", "2", "--drop-last", "--out", "whole")
+    assert_same_bits("b/epoch-02.npz", "whole/epoch-02.npz")
 
 
 def test_a_finished_run_goes_on_for_more_epochs(run):
@@ -361,7 +375,7 @@ def test_resuming_what_is_no_run(run, tmp_path):
         assert (code, f"{folder} holds no checkpoint (epoch-01.npz, …) to go on from" in err) == (1, True)
     fcnn.save("epoch-01.npz", fcnn.freeze({"w": np.ones(1)}))
     code, _, err = run("--resume", ".")
-    assert (code, "were not written by a run (no 'history')" in err) == (1, True)
+    assert (code, "epoch-01.npz was not written by a run: it has no history" in err) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from fcnn.network.layer import MOST_DEPTH, Init, Layer, LayerError, Shape, expec
 from fcnn.network.rewriting import leaves, rewrite
 from fcnn.values.checks import lengths, told
 from fcnn.values.keys import Key, key
+from fcnn.values.text import printable
 from fcnn.values.tree import size
 
 _FLOAT32 = 4  # bytes
@@ -67,24 +68,28 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
             raise LayerError(f"a description has at most {limit}", path)
         kind, config, children = _parts(node, path)
         if kind not in known:
-            raise LayerError(f"no constructor of layers is called {kind[:80]!r}; name your own in layers=", path)
+            raise LayerError(f"no constructor of layers is called {told(kind)}; name your own in layers=", path)
         arguments = {name: _plain_value(value, path, known) for name, value in config.items()}
         parts = {
-            name: made(child, f"{path}/{name[:80]}" if path else name[:80], depth + 1)
+            name: made(child, f"{path}/{_short(name)}" if path else _short(name), depth + 1)
             for name, child in children.items()
         }
         try:
             layer = known[kind](**arguments, **parts)
         except (TypeError, ValueError, ArithmeticError) as error:
-            raise LayerError(f"{kind}: {str(error)[:400]}", path) from error
+            raise LayerError(f"{kind}: {printable(str(error), 400)}", path) from error
         if not isinstance(layer, Layer) or layer.children.keys() != parts.keys():
-            raise LayerError(f"{kind} is not made of {', '.join(parts)[:200] or 'nothing'}", path)
+            raise LayerError(f"{kind} is not made of {printable(', '.join(parts), 200) or 'nothing'}", path)
         return layer
 
     try:
         return made(description, "", 0)
     except RecursionError:
         raise LayerError("a description's values are not lists within lists within lists") from None
+
+
+def _short(name: str) -> str:
+    return printable(name, 80)
 
 
 def _own(layers: object) -> list[Any]:
@@ -107,10 +112,10 @@ def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, A
         raise LayerError(f"a layer is described by kind, config and children, got {came or 'nothing'}", path)
     for name, kind in expected.items():
         if not isinstance(node[name], kind):
-            raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {str(node[name])[:80]}", path)
+            raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {told(node[name])}", path)
     for name in (*node["config"], *node["children"]):
         if not isinstance(name, str):
-            raise LayerError(f"names are text, got {str(name)[:80]}", path)
+            raise LayerError(f"names are text, got {told(name)}", path)
     return node["kind"], node["config"], node["children"]
 
 
@@ -128,8 +133,8 @@ def _plain_value(value: Any, path: str, known: Mapping[str, Any], depth: int = 0
                     **{str(name): _plain_value(one, path, known, depth + 1) for name, one in value["config"].items()}
                 )
             except (TypeError, ValueError, ArithmeticError) as error:
-                raise LayerError(f"{value['kind']}: {str(error)[:400]}", path) from error
-    raise LayerError(f"arguments are plain values, got {str(value)[:80]}", path)
+                raise LayerError(f"{value['kind']}: {printable(str(error), 400)}", path) from error
+    raise LayerError(f"arguments are plain values, got {told(value)}", path)
 
 
 def summary(layer: Layer, in_shape: Shape) -> str:

@@ -83,6 +83,8 @@ def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
 def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, PoolPlan]:
     """The mean of each window; padded zeros count, as in PyTorch's default. Arguments and shapes as `max_pool2d`.
 
+    It is infinite where the sum of a window is beyond the dtype's numbers.
+
     >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """

@@ -117,7 +117,7 @@ def epoch_stream(
     transform: BatchTransform | None = None,
     validate: Callable[[TrainState], Evaluation] | None = None,
     totals: EpochTotals = EpochTotals(),
-    stop: Callable[[], bool] | None = None,
+    stop: Callable[[], int] | None = None,
     display: Display | None = None,
 ) -> Iterator[Epoch]:
     """Fold a step over the epochs that are left until `count`, handing out the state after each.
@@ -163,29 +163,39 @@ def epoch_stream(
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], int]]:
     """Let Ctrl-C (or a scheduler's SIGTERM) wait for the end of the step; a second one stops at once.
 
     So that what is kept is always the state after a whole step, with the numbers that belong to it. Gives a function
-    that says whether it came. In another thread than the main one, where Python hands out no signals, it never does.
+    that says which signal came, 0 while none has; if the block ends as if none had, the signal comes after it. In
+    another thread than the main one, where Python hands out no signals, none ever does.
     """
-    received = False
+    received = 0
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: Any) -> None:
         nonlocal received
         if received:
-            raise KeyboardInterrupt
-        received = True
+            at_once = before.get(number)
+            if not callable(at_once):
+                raise KeyboardInterrupt
+            at_once(number, frame)  # as it would have been without this
+            return
+        received = number
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: 0
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in before:
+            signal.signal(number, handle)
         yield lambda: received
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that wasn't set by Python
+                signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received)
 
 
 def epoch_line(item: Item, of: int | None = None, validation_name: str = "validation") -> str:

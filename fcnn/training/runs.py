@@ -1,30 +1,43 @@
 """What a run keeps in its folder, and where one that was stopped goes on.
 
 A checkpoint after each epoch (epoch-01.npz, …), one more where it was interrupted within an epoch (interrupted.npz),
-and history.json. A checkpoint says by itself all that is needed to go on from it. A folder belongs to one run at a
-time: who works in it holds a lock, which the system lets go of when the process ends, however it ends.
+and history.json. A checkpoint says by itself all that is needed to go on from it.
+
+A folder belongs to one run at a time. Who works in it holds a lock on a file in it, .lock, which the system lets go of
+when the process ends, however it ends. Where files can't be locked, that the file is there is the claim.
 """
 
 import contextlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
-from fcnn.training.checkpoint import load, load_meta, save
+from fcnn.training.checkpoint import CheckpointError, load, load_meta, save
 from fcnn.training.epochs import Epoch, EpochTotals, History, Item
 from fcnn.training.step import TrainState
 from fcnn.values.files import replacing
 
 INTERRUPTED = "interrupted.npz"
+_LOCK = ".lock"
+T = TypeVar("T")
+# What a process that was killed left half written of these.
+_LITTER = re.compile(r"\.(epoch-[0-9]+\.npz|interrupted\.npz|history\.json|curves\.png)\.[^.]+\.tmp")
+_TEMPORARY: int = getattr(os, "O_TEMPORARY", 0)  # Windows removes such a file when its process ends, however it ends
+_HELD: set[int] = set()  # the handles of the locks that this process has
 
 
 class RunError(ValueError):
     """A folder is not the run that was asked for, or belongs to another; the message says what to do."""
+
+
+class TakenError(RunError):
+    """A folder belongs to another run, or holds something."""
 
 
 @attrs.frozen
@@ -73,12 +86,23 @@ class RunFolder:
     def write_history(self, history: Sequence[Item]) -> None:
         """Write history.json, in one step."""
         text = json.dumps({**self.meta, "epochs": list(history)}, indent=1)
-        with replacing(self.path / "history.json") as file:
+        with self._still_there(), replacing(self.path / "history.json") as file:
             file.write(text.encode())
 
     def _save(self, path: Path, progress: Progress) -> None:
         seen = attrs.asdict(progress.totals)
-        save(path, progress.state, meta={**self.meta, "history": list(progress.history), "seen": seen})
+        with self._still_there():
+            save(path, progress.state, meta={**self.meta, "history": list(progress.history), "seen": seen})
+
+    @contextlib.contextmanager
+    def _still_there(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            if self.path.is_dir():
+                raise
+            message = f"{self.path} was removed or renamed while the run went on, and what it had written with it"
+            raise RunError(message) from None
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -97,72 +121,189 @@ def has_checkpoint(folder: Path) -> bool:
 def furthest(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The checkpoint of a run that is furthest on, and what it says beside the training state.
 
-    Raises RunError where there is none; CheckpointError where one that may be it is damaged.
+    Raises RunError where there is none; CheckpointError where one that may be it is damaged, with the way on.
     """
-    found = [*checkpoints(folder)[-1:], *folder.glob(INTERRUPTED)]
+    found = [*folder.glob(INTERRUPTED), *checkpoints(folder)[-1:]]
     if not found:
         raise RunError(f"{folder} holds no checkpoint (epoch-01.npz, …) to go on from; start a run without resume")
-    metas = {path: load_meta(path) for path in found}
-    try:
-        path = max(found, key=lambda path: (len(metas[path]["history"]), metas[path]["seen"]["images"]))
-    except (KeyError, TypeError) as error:
-        raise RunError(f"the checkpoints in {folder} were not written by a run (no {error})") from None
+    metas = {path: _with_way_on(path, meta_of) for path in found}
+    path = max(found, key=lambda path: (len(metas[path]["history"]), metas[path]["seen"]["images"]))
     return path, metas[path]
 
 
+def meta_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint of a run says beside the training state.
+
+    Raises CheckpointError where it is damaged, of something else than a run, or was changed.
+    """
+    meta = load_meta(path)
+    if "history" not in meta or "seen" not in meta:
+        raise CheckpointError(f"{path} was not written by a run: it has no history")
+    history = meta["history"]
+    if not (isinstance(history, list) and all(map(_is_item, history)) and _are_totals(meta["seen"])):
+        raise CheckpointError(f"{path}: its history is not as a run writes it; use an earlier checkpoint")
+    return meta
+
+
 def progress_of(path: Path, meta: Mapping[str, Any], like: TrainState) -> Progress:
-    """How far a run had come at a checkpoint; `like` is the state at its start."""
-    return Progress(load(path, like=like), tuple(meta["history"]), EpochTotals(**meta["seen"]))
+    """How far a run had come at a checkpoint, of which the meta is known; `like` is the state at its start.
+
+    Raises CheckpointError where it is damaged, with the way on.
+    """
+
+    def read(path: Path) -> TrainState:
+        meta_of(path)
+        return load(path, like=like)
+
+    return Progress(_with_way_on(path, read), tuple(meta["history"]), EpochTotals(**meta["seen"]))
+
+
+def _with_way_on(path: Path, read: Callable[[Path], T]) -> T:
+    """What `read` makes of a checkpoint; where it is damaged, the error also says which others can be read."""
+    try:
+        return read(path)
+    except CheckpointError as error:
+        bad = [path.name]
+        for other in [*path.parent.glob(INTERRUPTED), *reversed(checkpoints(path.parent))]:
+            if other != path:
+                try:
+                    read(other)
+                except (CheckpointError, OSError):
+                    bad.append(other.name)
+                else:
+                    # Not to delete it: a disk that fails for a moment looks like a damaged file.
+                    advice = f"rename {' and '.join(bad)}, and the run goes on from {other.name}"
+                    raise CheckpointError(f"{error}: {advice}") from error
+        raise
+
+
+def _is_item(item: Any) -> bool:
+    """Whether it is an epoch's item of a history, with all that is read of one later."""
+    if not isinstance(item, dict) or not isinstance(item.get("epoch"), int):
+        return False
+    metrics = item.get("metrics", {})
+    known = [item.get(name) for name in ("train_loss", "seconds", "images_per_second")]
+    perhaps = [item.get(name, "") for name in ("train_accuracy", "validation_loss", "validation_accuracy")]
+    perhaps += metrics.values() if isinstance(metrics, dict) else [""]
+    return all(map(_is_number, known)) and all(value is None or _is_number(value) for value in perhaps)
+
+
+def _are_totals(seen: Any) -> bool:
+    if not isinstance(seen, dict) or seen.keys() != {field.name for field in attrs.fields(EpochTotals)}:
+        return False
+    values = [value for name, value in seen.items() if name != "correct" or value is not None]
+    return all(map(_is_number, values)) and min(seen["images"], seen["seconds"]) >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @contextlib.contextmanager
-def claimed(path: Path, *, resume: bool, advice: str = "go on with resume, or choose another folder") -> Iterator[Path]:
-    """Make or open a run's folder and hold it while the block runs.
+def claimed(
+    path: Path, *, resume: bool, go_on: str = "go on with resume", choose: str = "choose another folder"
+) -> Iterator[Path]:
+    """Make or open a run's folder and hold it while the block runs; what a killed run left half written is removed.
 
-    Raises RunError if another process holds it, or if it isn't empty and `resume` is false, as no run is overwritten;
-    then with the `advice`.
+    Raises TakenError if another run holds it, or if it isn't empty and `resume` is false, as no run is overwritten;
+    RunError if it can't be made or written. They end with `choose`, and with `go_on` where that can be done.
     """
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+
+    def refuse_if_used() -> None:
+        if not resume and path.is_dir() and any(one.name != _LOCK for one in path.iterdir()):
+            can_go_on = has_checkpoint(path)
+            way = f"; {go_on}, or {choose}" if can_go_on else f", and holds no checkpoint of a run; {choose}"
+            raise TakenError(f"{path} is not empty{way}")
+
+    if not (path / _LOCK).exists() and not any(map(_is_litter, path.glob(".*"))):
+        refuse_if_used()  # before anything is written to somebody's folder
+    new, handle = _locked(path, choose)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"can't make the folder {path} ({error.strerror}); choose another") from None
-    with _locked(path):
-        try:
-            if not resume and any(_others(path)):
-                raise RunError(f"{path} is not empty; {advice}")
-            yield path
-        finally:
+        for one in filter(_is_litter, path.glob(".*")):
+            one.unlink(missing_ok=True)
+        refuse_if_used()
+        yield path
+    finally:
+        if handle in _HELD:  # not in a process that was forked meanwhile
+            _HELD.remove(handle)
+            with contextlib.suppress(OSError):
+                if _is_at(handle, path / _LOCK):
+                    (path / _LOCK).unlink()  # before it is let go, so that it isn't the next one's
+            os.close(handle)
             with contextlib.suppress(OSError):
                 for folder in new:  # a run that came to nothing leaves nothing behind
                     folder.rmdir()
 
 
-def _others(path: Path) -> Iterator[Path]:
-    """What is in the folder, but for what a killed process may have left half written."""
-    return (one for one in path.iterdir() if not one.name.endswith(".tmp"))
+def _is_litter(path: Path) -> bool:
+    return _LITTER.fullmatch(path.name) is not None
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder, where the system has such."""
+def _locked(path: Path, choose: str) -> tuple[list[Path], int]:
+    """Make the folder and lock it: which folders are new, and the lock's handle."""
+    for _ in range(100):
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise TakenError(f"can't make the folder {path} (there is a file of that name); {choose}") from None
+        except OSError as error:
+            raise RunError(f"can't make the folder {path} ({error.strerror}); {choose}") from None
+        try:
+            handle = _lock(path / _LOCK, choose)
+        except FileNotFoundError:
+            continue  # the end of another run removed the folder meanwhile
+        except OSError as error:
+            raise RunError(f"can't write to the folder {path} ({error.strerror}); {choose}") from None
+        if handle is not None:
+            return new, handle
+    raise TakenError(f"{path} is made and removed by other runs all the time; {choose}")
+
+
+def _lock(file: Path, choose: str) -> int | None:
+    """The handle of a file that this process has locked; None if the end of another run removed it meanwhile."""
+    message = f"{file.parent} belongs to a run that is going on; {choose}, or wait for its end"
+    made = True
     try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | _TEMPORARY, 0o666)
+    except FileExistsError:
+        if _TEMPORARY:
+            raise TakenError(message) from None
+        made = False
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
+            import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            gone = not os.path.samestat(os.fstat(handle), os.stat(path))  # another run's end removed it meanwhile
-        except (BlockingIOError, FileNotFoundError):
-            gone = True
-        except OSError:  # some network file systems have no locks
-            gone = False
-        if gone:
-            message = f"{path} belongs to a run that is going on; choose another folder, or wait for its end"
-            raise RunError(message)
-        yield
-    finally:
+        except BlockingIOError:
+            raise TakenError(message) from None
+        except (ImportError, OSError):  # Windows, and file systems that have no locks
+            if not made:
+                raise TakenError(f"{message}; if a run was killed and none is going on, delete {file}") from None
+        if not _is_at(handle, file):
+            os.close(handle)
+            return None
+    except BaseException:
         os.close(handle)
+        raise
+    _HELD.add(handle)
+    return handle
+
+
+def _is_at(handle: int, file: Path) -> bool:
+    """Whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _let_go() -> None:
+    """Close a forked process's copies of locks, which would outlive the run that holds them."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -3,14 +3,20 @@
 A forked worker is a copy of this process, so it knows the function to map, with everything that the function closed
 over, without its being sent. Only arguments and results travel: arrays through memory that both processes see, the
 rest through a pipe. That is possible because what is mapped is pure: a copy of the function is as good as the function.
+
+Whatever ends a call before every worker has answered ends its workers, too: the next call begins with new ones, and
+never with half of an old message. A worker whose parent is gone ends by itself.
 """
 
+import contextlib
 import copyreg
 import mmap
 import os
 import pickle
 import select
 import signal
+import sys
+import threading
 import time
 import traceback
 import warnings
@@ -33,6 +39,11 @@ _ROOM = 1 << 26  # bytes for the arrays of one message, taken only as they are u
 _ALIGNED = 64
 # A worker that waits looks for its next task so many seconds before it sleeps: to be woken takes the time of a layer.
 _AWAKE = 0.005
+_SIGNALS = [  # for which programs have handlers that raise
+    int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]  # fmt: skip
+_LOOKS = 0.5  # seconds between two looks whether the other process is still there; most often the pipe tells sooner
 
 
 class WorkerError(RuntimeError):
@@ -49,9 +60,13 @@ def processes(count: int) -> Iterator[MapFn]:
     milliseconds. The function must be pure: what it closes over is what it was at that moment. Arguments and results
     must be picklable, the function needn't.
 
+    Ctrl-C and SIGTERM are this process's to handle. A call that one of them ends, or anything else, takes its workers
+    with it; they also end when this process is killed. A mapped function that maps itself runs in one process.
+
     Needs a system with `os.fork`. On macOS, whose own BLAS may not be used after a fork, take `threads`.
 
-    Raises WorkerError if a worker dies, and whatever the function raises. The next call then starts anew.
+    Raises WorkerError if a worker dies, and whatever the function raises, of several errors that of the first item. The
+    next call then works.
 
     >>> with processes(2) as map_fn:
     ...     list(map_fn(lambda x, y: x + y, [1, 2, 3], [10, 20, 30]))
@@ -67,23 +82,22 @@ def processes(count: int) -> Iterator[MapFn]:
             yield map
             return
         crew: _Crew | None = None
+        turn, owner = threading.RLock(), os.getpid()
 
         def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
             nonlocal crew
             items = list(zip(*arguments, strict=False))  # as `map`: the shortest ends it
-            if len(items) < 2:
+            if len(items) < 2 or os.getpid() != owner:  # the workers are their parent's, not a fork's
                 return [function(*item) for item in items]
-            size = min(count, len(items))
-            if crew is None or crew.function is not function or crew.size < size:
-                if crew is not None:
-                    crew.close()
-                crew = _Crew(function, size)
-            try:
+            with turn:  # another thread waits for its turn
+                if crew is not None and crew.at_work:
+                    return [function(*item) for item in items]
+                size = min(count, len(items))
+                if crew is None or not (crew.ready and crew.function is function and crew.size >= size):
+                    if crew is not None:
+                        crew.close()
+                    crew = _Crew(function, size)
                 return crew.run(items)
-            except WorkerError:
-                crew.close()
-                crew = None
-                raise
 
         try:
             yield map_fn
@@ -93,133 +107,241 @@ def processes(count: int) -> Iterator[MapFn]:
 
 
 class _Crew:
-    """This process and the workers that know one function."""
+    """This process and the workers that know one function.
+
+    ready: whether all workers wait for a message, and so whether there may be another.
+    at_work: whether this process is computing its share.
+    """
 
     def __init__(self, function: Callable[..., Any], size: int) -> None:
         self.function = function
         self.size = size
-        self._number = 0  # of the request; a call that was interrupted leaves answers to an older one behind
+        self.ready, self.at_work = True, False
         self._workers: list[_Worker] = []
-        for _ in range(size - 1):
-            self._workers.append(_Worker(function))
 
     def run(self, items: list[tuple[Any, ...]]) -> list[Any]:
         """The function of each item, in order; item i is computed by process i modulo their number, 0 is this one."""
-        self._number += 1
+        try:
+            self.ready = False
+            while len(self._workers) < self.size - 1:
+                with _undisturbed():
+                    self._workers.append(_Worker(self.function))
+            results, errors = self._run(items)
+            self.ready = True
+        finally:
+            if not self.ready:
+                self.close()
+        if errors:
+            raise errors[min(errors)]
+        return results
+
+    def _run(self, items: list[tuple[Any, ...]]) -> tuple[list[Any], dict[int, BaseException]]:
+        """The results, and the errors by the index of the item."""
         every = self.size
         asked = [(at, worker) for at, worker in enumerate(self._workers, 1) if at < len(items)]
         for at, worker in asked:
-            worker.send(self._number, items[at::every])
+            worker.send(items[at::every])
         results: list[Any] = [None] * len(items)
-        results[::every] = [self.function(*item) for item in items[::every]]
-        errors = []
+        errors: dict[int, BaseException] = {}
+        try:
+            self.at_work = True
+            for index in range(0, len(items), every):
+                try:
+                    results[index] = self.function(*items[index])
+                except Exception as error:  # the workers' answers are waited for all the same
+                    errors[index] = error
+                    break
+        finally:
+            self.at_work = False
         for at, worker in asked:
-            found, error = worker.receive(self._number)
-            if error is None:
+            found, raised = worker.receive()
+            if raised is None:
                 results[at::every] = found
             else:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        return results
+                errors[at + every * len(found)] = raised
+        return results, errors
 
     def close(self) -> None:
-        """End the workers."""
-        for worker in self._workers:
-            worker.hang_up()
-        for worker in reversed(self._workers):  # the last one first: it holds copies of the others' pipes
-            worker.close()
+        """End the workers, at once: they have nothing left to do, or nothing that anybody waits for."""
+        self.ready = False
+        with _undisturbed():
+            for worker in self._workers:
+                worker.close()
 
 
 class _Worker:
-    """One forked process, as its parent sees it."""
+    """One forked process, as its parent sees it. What is done here is done undisturbed, but for `send` and `receive`.
+
+    Not a `multiprocessing.Process`: that is not allowed within a worker of a pool, and is waited for at exit.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._requests, self._replies = mmap.mmap(-1, _ROOM), mmap.mmap(-1, _ROOM)
-        import multiprocessing.util  # here, because it costs start-up time
+        from multiprocessing import Pipe  # here, because it costs start-up time
 
-        context = multiprocessing.get_context("fork")
-        self._pipe, theirs = context.Pipe()
-        arguments = function, theirs, self._pipe, self._requests, self._replies
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forking where there are other threads. Theirs are BLAS's, which knows of forks.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._process.start()
+        self._pid, self._parent = 0, os.getpid()
+        self._status: int | None = None  # of the ended process; -1 where somebody else was told
+        _flush()  # else the worker would print it, too
+        # The worker has no handlers of its own yet, and its parent's would raise in the middle of a copy of everything.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self._requests, self._replies = mmap.mmap(-1, _ROOM), mmap.mmap(-1, _ROOM)
+            self._pipe, theirs = Pipe()
+            with warnings.catch_warnings():
+                # Python 3.12 warns of forking where there are other threads. Theirs are BLAS's, which knows of forks.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._pid = os.fork()
+            if not self._pid:
+                try:
+                    self._pipe.close()
+                    _serve(function, theirs, self._requests, self._replies, self._parent, mask)
+                finally:
+                    os._exit(1)
+        except OSError as error:
+            raise WorkerError(f"no worker process could be made ({error.strerror}); ask for fewer processes") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        # At the interpreter's exit too, before multiprocessing waits for its children.
-        multiprocessing.util.Finalize(self, self._pipe.close, exitpriority=10)
 
-    def send(self, number: int, items: list[tuple[Any, ...]]) -> None:
+    def send(self, items: list[tuple[Any, ...]]) -> None:
+        message = _dumps(items, self._requests)
         try:
-            self._pipe.send_bytes(_dumps((number, items), self._requests))
+            self._pipe.send_bytes(message)
         except OSError:
-            raise self._ended() from None
+            raise self._died() from None
 
-    def receive(self, number: int) -> tuple[Any, Exception | None]:
-        """The results, or the error, of the request of that number."""
+    def receive(self) -> tuple[list[Any], BaseException | None]:
+        """The results, and the error that ended them."""
         try:
-            while True:
-                answered, found, error = _loads(_receive(self._pipe), self._replies)
-                if answered == number:
-                    return found, error
+            message = _receive(self._pipe, self._ended)
         except (EOFError, OSError):
-            raise self._ended() from None
+            raise self._died() from None
+        answer: tuple[list[Any], BaseException | None] = _loads(message, self._replies)
+        return answer
 
-    def _ended(self) -> WorkerError:
-        self._process.join(1)
+    def _ended(self, options: int = os.WNOHANG) -> bool:
+        with _undisturbed():
+            if self._status is None:
+                try:
+                    pid, status = os.waitpid(self._pid, options)
+                    self._status = status if pid else None
+                except ChildProcessError:
+                    self._status = -1
+        return self._status is not None
+
+    def _died(self) -> WorkerError:
+        end = time.monotonic() + 1
+        while not self._ended() and time.monotonic() < end:
+            time.sleep(0.001)
+        known = self._status is not None and self._status >= 0
+        how = f" with exit code {os.waitstatus_to_exitcode(self._status or 0)}" if known else ""
         return WorkerError(
-            f"worker process {self._process.pid} ended with exit code {self._process.exitcode} before it gave its "
-            "result; nothing was changed, so the same call can be made again"
+            f"worker process {self._pid} ended{how} before it gave its result; nothing was changed, so the same call "
+            "can be made again"
         )
 
-    def hang_up(self) -> None:
-        self._pipe.close()  # at which the worker ends
-
     def close(self) -> None:
-        self._process.join(1)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._requests.close()
-        self._replies.close()
+        """End the process, unless it has ended, or this one is a copy of its parent."""
+        if self._pid:
+            if os.getpid() == self._parent and not self._ended():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGKILL)
+                self._ended(0)
+            for one in (self._pipe, self._requests, self._replies):
+                one.close()
+            self._pid = 0
+
+    def __del__(self) -> None:
+        self.close()  # where an interrupt came just before its crew's end
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait for the end of the block, in which an exception would lose a process.
+
+    Python runs its handlers in the main thread only, there between any two instructions.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    holding, came = True, []
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: Any) -> None:
+        if holding:
+            came.append(number)
+        else:  # another signal's handler raised before this one's was put back
+            signal.signal(number, before[number])
+            before[number](number, frame)
+
+    try:
+        for number in _SIGNALS:
+            if callable(handler := signal.getsignal(number)):
+                before[number] = handler
+                signal.signal(number, handle)
+        yield
+    finally:
+        holding = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _serve(
-    function: Callable[..., Any], pipe: "Connection", parents: "Connection", requests: mmap.mmap, replies: mmap.mmap
+    function: Callable[..., Any],
+    pipe: "Connection",
+    requests: mmap.mmap,
+    replies: mmap.mmap,
+    parent: int,
+    mask: Iterable[int],
 ) -> None:
     """What a worker does until its parent closes the pipe or dies."""
-    parents.close()  # else the pipe would stay open when the parent dies
     for sent in (signal.SIGINT, signal.SIGTERM):  # sent to all; it is for the parent to say what is to be done
         signal.signal(sent, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     while True:
         try:
             message = _receive(pipe)
         except (EOFError, OSError):
-            return
-        number = None
+            os._exit(0)
+        found: list[Any] = []
         try:
-            number, items = _loads(message, requests)
-            answer = _dumps((number, [function(*item) for item in items], None), replies)
-        except Exception as error:
-            error.add_note(f"in worker process {os.getpid()}:\n{traceback.format_exc().rstrip()}")
-            try:
-                answer = _dumps((number, None, error), replies)
-                pickle.loads(pickle.dumps(error))  # some can be written but not read
-            except Exception:
-                answer = _dumps((number, None, RuntimeError(f"{error!r}\n{traceback.format_exc()}")), replies)
+            for item in _loads(message, requests):
+                found.append(function(*item))  # noqa: PERF401 (an error's index is their number)
+            answer = _dumps((found, None), replies)
+        except BaseException as error:
+            answer = _dumps_error(found, error, replies)
+        _flush()
         try:
             pipe.send_bytes(answer)
         except OSError:
-            return
+            os._exit(0)
 
 
-def _receive(pipe: "Connection") -> bytes:
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended; in the middle of a computation, which the pipe doesn't."""
+    while os.getppid() == parent:
+        time.sleep(_LOOKS)
+    os._exit(1)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _receive(pipe: "Connection", ended: Callable[[], bool] | None = None) -> bytes:
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
     end = time.perf_counter() + _AWAKE
     while time.perf_counter() < end and not waiting.poll(0):
         os.sched_yield()
+    # A process that was forked elsewhere may hold the other end open, so that its closing isn't seen.
+    while ended is not None and not waiting.poll(1000 * _LOOKS):
+        if ended() and not waiting.poll(0):
+            raise EOFError
     return pipe.recv_bytes()
 
 
@@ -241,6 +363,17 @@ def _dumps(value: Any, memory: mmap.mmap) -> bytes:
     stream = BytesIO()
     _Pickler(stream, protocol=5, buffer_callback=place).dump(value)
     return pickle.dumps((places, stream.getvalue()))
+
+
+def _dumps_error(found: list[Any], error: BaseException, memory: mmap.mmap) -> bytes:
+    """An answer with the error that came at item `len(found)`; as text where it can't be pickled."""
+    told = traceback.format_exc().rstrip()
+    try:
+        error.add_note(f"in worker process {os.getpid()}:\n{told}")
+        pickle.loads(pickle.dumps(error))  # some can be written but not read
+    except Exception:
+        error = RuntimeError(f"{error!r}\n{told}")
+    return _dumps(([None] * len(found), error), memory)
 
 
 def _loads(message: bytes, memory: mmap.mmap) -> Any:

@@ -199,7 +199,7 @@ def _expect_trees(name: str, function: object, trees: tuple[object, ...]) -> Non
         expect_tree(f"every tree of {name}", tree)
 
 
-def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> Tree:
+def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str, of_one_shape: bool = False) -> Tree:
     first = trees[0]
     for other in trees[1:]:
         if other._items.keys() != first._items.keys():
@@ -208,14 +208,15 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
     items: dict[str, Array | Tree] = {}
     for name, value in first._items.items():
         here = f"{path}/{name}" if path else name
-        values = tuple(tree._items[name] for tree in trees)
+        values: tuple[Any, ...] = tuple(tree._items[name] for tree in trees)
+        if any(isinstance(v, Tree) is not isinstance(value, Tree) for v in values):
+            kinds = ("a subtree", "an array") if isinstance(value, Tree) else ("an array", "a subtree")
+            raise TreeError(f"{here}: the trees differ: {' in one, '.join(kinds)} in another")
         if isinstance(value, Tree):
-            if not all(isinstance(v, Tree) for v in values):
-                raise TreeError(f"{here}: the trees differ: a subtree in one, an array in another")
-            items[name] = _map(function, values, here)  # type: ignore[arg-type]
+            items[name] = _map(function, values, here, of_one_shape)
+        elif of_one_shape and len({v.shape for v in values}) > 1:  # NumPy would broadcast them, or fail
+            raise TreeError(f"{here}: the trees differ: {' and '.join(str(v.shape) for v in values)}")
         else:
-            if any(isinstance(v, Tree) for v in values):
-                raise TreeError(f"{here}: the trees differ: an array in one, a subtree in another")
             items[name] = _result(function(*values), here)
     return _tree(items)
 
@@ -237,7 +238,7 @@ def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> 
     _expect_trees("map_elementwise", function, (tree, *rest))
     (flat, layout), *others = (_ravelled(each) for each in (tree, *rest))
     if flat is None or any(other is None or theirs != layout for other, theirs in others):
-        return map(function, tree, *rest)
+        return _map(function, (tree, *rest), "", of_one_shape=True)
     made = _result(function(flat, *(other for other, _ in others)), "all leaves")
     if made.shape != flat.shape:
         raise TreeError(f"map_elementwise expects a function that keeps the shape {flat.shape}, it gave {made.shape}")

@@ -10,12 +10,17 @@ turns in rounds (A B C A B C …), so that a machine whose speed drifts slows al
 scripts/bench/results, in a folder for each processor: one machine's never replace another's.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 # However this folder was started: scripts import one another by their places in the folder above.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
+import argparse
 
 # What imports fcnn is imported in functions: a worker may run this file, too, and fcnn is not for every program.
 from machine import cores
@@ -52,9 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error}; choose another --out, or for the inputs another TMPDIR", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the finished cases are in {arguments.out / 'results.json'}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        kept = f"the finished cases are in {arguments.out / 'results.json'}"
+        print(f"\n{stopping.word_for(interrupt)}; {kept}", file=sys.stderr)
+        return stopping.code_of(interrupt)
     return 0
 
 
@@ -90,4 +96,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from console import program
+
+    sys.exit(program(main))

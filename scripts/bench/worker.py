@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import math
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stopping
 from machine import peak_memory_mib
 
 from bench.cases import Case
@@ -39,8 +39,10 @@ class Worker:
         """Call a method of the worker's `Server`. Raises WorkerError."""
         if self._process is None:
             self._connection, theirs = _SPAWN.Pipe()
-            self._process = _SPAWN.Process(target=serve, args=(theirs, *self._arguments))  # no daemon: fcnn forks
-            self._process.start()
+            with stopping.sparing_children():
+                process = _SPAWN.Process(target=serve, args=(theirs, *self._arguments))  # no daemon: fcnn forks
+                process.start()
+                self._process = process
             theirs.close()
         try:
             self._connection.send((method, arguments))
@@ -54,11 +56,11 @@ class Worker:
         return value
 
     def close(self) -> None:
-        """End the process: by the end of its input, or if it doesn't listen, by force."""
+        """End the process, and what it forked with it. It has nothing to clear up."""
         if self._process is not None:
             self._connection.close()
-            self._process.join(10)
             self._process.kill()
+            self._process.join()
             self._process = None
 
 
@@ -118,7 +120,7 @@ def how_many(seconds: float, budget: float) -> tuple[int, int]:
 
 def serve(connection: Connection, program: Program, threads: int) -> None:
     """Answer until the parent closes its end. The program's packages are imported here and nowhere else."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    stopping.as_child()
     if program.keeps_memory:
         # What importing fcnn does, as fcnn.values.allocation explains; no other program's process may import fcnn.
         np.empty(31 << 20, np.uint8)

@@ -9,21 +9,28 @@ Writes a folder with report.html, report.md, results.json and the figures. Inter
 PyTorch's half needs PyTorch (`pip install torch==2.13.0`); without it the rest runs, and the page says so.
 """
 
-import argparse
-import contextlib
-import importlib.util
-import json
-import os
-import subprocess
 import sys
-import time
-from concurrent.futures import Executor
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 # However this folder was started: scripts import one another by their places in the folder above.
 sys.path.insert(0, str(SCRIPTS))
 
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import time
+from concurrent.futures import Executor
+
+from console import program
 from machine import cores
 from options import whole
 
@@ -52,9 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"\nerror: {error}; finished cells are kept, and {goes_on}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; finished cells are in {folder}, and {goes_on}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(
+            f"\n{stopping.word_for(interrupt)}; finished cells are in {folder}, and {goes_on}",
+            file=sys.stderr,
+        )
+        return stopping.code_of(interrupt)
     return 0
 
 
@@ -104,6 +114,8 @@ def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) ->
     from study.page.report import write_report
 
     began = time.monotonic()
+    if arguments.data and not Path(arguments.data).is_dir():
+        raise StudyError(f"error: --data {arguments.data}: no such folder; name the one with the data sets")
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,7 +134,7 @@ def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) ->
     entries = run_all(cells, store, arguments.workers, pool)
 
     spent = folder / "cells" / "seconds.json"
-    seconds = time.monotonic() - began + (json.loads(spent.read_text()) if spent.exists() else 0.0)
+    seconds = time.monotonic() - began + seconds_before(spent)
     with replacing(spent) as file:
         file.write(json.dumps(seconds).encode())
     arrays = {entry["key"]: store.arrays(entry["key"]) for entry in entries if entry["config"].get("detail")}
@@ -146,6 +158,15 @@ def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) ->
     print(f"the page: {folder / 'report.html'} (and report.md, results.json, figures/)")
 
 
+def seconds_before(path: Path) -> float:
+    """How long the study has taken in earlier calls, as far as is known."""
+    try:
+        seconds = float(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):  # none, or damaged: it is told on the page, and nothing depends on it
+        return 0.0
+    return seconds if 0 <= seconds < math.inf else 0.0
+
+
 def without_torch(left_out: bool) -> list[str]:
     """Why PyTorch's half of the study is missing, if it is, as the page says it."""
     if left_out:
@@ -166,4 +187,4 @@ def commit() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -19,7 +19,7 @@ from fcnn.network.layer import (
 )
 from fcnn.network.layers.common import without_weights
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import boolean, number, told
+from fcnn.values.checks import boolean, number, single, told
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -35,7 +35,7 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         eps: added to the variance.
     """
     number("batch_norm's decay", decay, "[0, 1]")
-    number("batch_norm's eps", eps, "(0, inf)")
+    single("batch_norm's eps", eps, "(0, inf)")
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         if len(in_shape) not in (1, 3):
@@ -91,4 +91,4 @@ def _per_channel(name: str, values: float | Sequence[float], interval: str) -> A
     several = values if isinstance(values, (tuple, list)) else (values,)
     if not several:
         raise ValueError(f"normalize's {name} is a number, or one for each channel, got {told(values)}")
-    return np.array([number(f"normalize's {name}", value, interval) for value in several])
+    return np.array([single(f"normalize's {name}", value, interval) for value in several])

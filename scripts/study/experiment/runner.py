@@ -2,12 +2,12 @@
 
 import functools
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from typing import Any
 
+import stopping
 from tqdm import tqdm
 
 from study.experiment.cells import Cell, Parting, Timing, Training
@@ -57,19 +57,19 @@ def _outcomes(
         workers,
         # A fresh interpreter for each process: threads of BLAS and PyTorch don't survive a fork.
         mp_context=multiprocessing.get_context("spawn"),
-        # Ctrl-C reaches the whole group; the default action ends a process without a traceback of its own.
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
+        initializer=stopping.as_child,
     )
     try:
-        futures = {pool.submit(run, cell): cell for cell in others}
+        with stopping.sparing_children():
+            futures = {pool.submit(run, cell): cell for cell in others}
         for future in as_completed(futures):
             bar.set_description_str(describe(futures[future])[:60])
             yield futures[future], _outcome(futures[future], future.result)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():  # none has work left unless this was cut short
-            child.terminate()
+        if pool is not executor:
+            for child in multiprocessing.active_children():  # none has work left unless this was cut short
+                child.kill()
 
 
 def _outcome(cell: Cell, result: Callable[[], Outcome]) -> Outcome:

@@ -9,7 +9,6 @@ import itertools
 import math
 import multiprocessing
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stopping
 from machine import peak_memory_mib
 
 import fcnn
@@ -49,8 +49,9 @@ def run_timing(cell: Timing) -> dict[str, Any]:
         workers: dict[Framework, dict[str, _Worker]] = {framework: {} for framework in cell.frameworks}
         for framework, variants in workers.items():
             for variant in VARIANTS[framework]:
-                variants[variant] = _Worker(cell, images, framework, variant)
-                stack.callback(variants[variant].close)
+                with stopping.sparing_children():
+                    variants[variant] = _Worker(cell, images, framework, variant)
+                    stack.callback(variants[variant].close)
         every = [worker for variants in workers.values() for worker in variants.values()]
         for worker in every:
             worker.steps(0, WARM_UP)
@@ -105,10 +106,10 @@ class _Worker:
         return seconds  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """End the process: by the end of its input, or if it doesn't listen, by force."""
+        """End the process, and what it forked with it. It has nothing to clear up."""
         self._connection.close()
-        self._process.join(10)
         self._process.kill()
+        self._process.join()
 
 
 def _median(worker: _Worker) -> float:
@@ -117,7 +118,7 @@ def _median(worker: _Worker) -> float:
 
 def _serve(connection: Connection, cell: Timing, images: Path, framework: Framework, variant: str) -> None:
     """What a process does: the steps that it is asked for, until the study closes its end."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: no traceback of its own
+    stopping.as_child()
     training = Training(framework=framework, batch_size=cell.batch_size)
     try:
         with np.load(images, allow_pickle=False) as archive:
