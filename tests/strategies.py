@@ -5,7 +5,7 @@ import string
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 import fcnn
@@ -15,9 +15,15 @@ MORE = int(os.environ.get("FCNN_EXAMPLES", "20")) if os.environ.get("FCNN_PROFIL
 FLOATS = st.sampled_from([np.float32, np.float64])
 
 
-def examples(number: int) -> settings:
-    """The settings of a property: so many examples, and `MORE` times as many in the long profile."""
-    return settings(max_examples=number * MORE)
+def examples(number: int, shrink: bool = True) -> settings:
+    """The settings of a property: so many examples, and `MORE` times as many in the long profile.
+
+    One that fails is made simpler if `shrink`, which takes minutes for whole networks.
+    """
+    phases = [
+        phase for phase in Phase if phase in (Phase.explicit, Phase.generate) or (shrink and phase == Phase.shrink)
+    ]
+    return settings(max_examples=number * MORE, phases=phases)
 
 
 # Arrays.

@@ -54,7 +54,7 @@ def differentiable(layer: Layer, shape: tuple[int, ...], train: bool, seed: int)
 
 
 @given(networks(), SEEDS)
-@examples(100)
+@examples(100, shrink=False)
 def test_the_whole_gradient_is_right_in_both_modes(network: Any, seed: int) -> None:
     layer, shape = network
     for train in (True, False):
@@ -62,7 +62,7 @@ def test_the_whole_gradient_is_right_in_both_modes(network: Any, seed: int) -> N
 
 
 @given(networks(linear=True), SEEDS, st.integers(0, 3))
-@examples(60)
+@examples(60, shrink=False)
 def test_networks_of_linear_layers_are_linear_and_their_gradients_adjoint(network: Any, seed: int, batch: int) -> None:
     """f(a x + u) = a f(x) + f(u) and <f(x), dy> = <x, dx>, for sums and concatenations of whatever is linear."""
     layer, shape = network
@@ -81,7 +81,7 @@ def test_networks_of_linear_layers_are_linear_and_their_gradients_adjoint(networ
 
 
 @given(networks(), SEEDS, st.integers(0, 3))
-@examples(60)
+@examples(60, shrink=False)
 def test_declared_shapes_are_those_that_come(network: Any, seed: int, batch: int) -> None:
     layer, shape = network
     made = values(layer, shape, seed)
@@ -102,7 +102,7 @@ def test_declared_shapes_are_those_that_come(network: Any, seed: int, batch: int
 
 
 @given(networks(), st.booleans(), SEEDS)
-@examples(60)
+@examples(60, shrink=False)
 def test_a_description_and_a_pickle_make_the_network_again(network: Any, train: bool, seed: int) -> None:
     layer, shape = network
     made, x = values(layer, shape, seed), normal(seed, (3, *shape))
@@ -119,7 +119,7 @@ def test_a_description_and_a_pickle_make_the_network_again(network: Any, train: 
 
 
 @given(networks(), st.booleans(), SEEDS)
-@examples(40)
+@examples(40, shrink=False)
 def test_changed_networks_compute_the_same(network: Any, train: bool, seed: int) -> None:
     layer, shape = network
     made, x = values(layer, shape, seed), normal(seed, (3, *shape))
@@ -142,7 +142,7 @@ def _in_evaluation(layer: Layer) -> Layer:
 
 
 @given(networks(), SEEDS, st.data())
-@examples(40)
+@examples(40, shrink=False)
 def test_held_layers_compute_as_in_evaluation_and_do_not_learn(network: Any, seed: int, data: Any) -> None:
     layer, shape = network
     held = data.draw(st.sets(st.sampled_from([path for path, _ in leaves(layer)]), min_size=1, max_size=3))
@@ -164,7 +164,7 @@ def test_held_layers_compute_as_in_evaluation_and_do_not_learn(network: Any, see
 
 
 @given(networks(sure=True), SEEDS, st.integers(1, 7), st.integers(1, 8), st.booleans())
-@examples(40)
+@examples(40, shrink=False)
 def test_the_gradient_of_shards_is_the_whole_batch_s(
     network: Any, seed: int, rows: int, shard: int, crossed: bool
 ) -> None:
@@ -187,7 +187,7 @@ def test_the_gradient_of_shards_is_the_whole_batch_s(
 
 
 @given(networks(), SEEDS, METAS, st.lists(st.text(), max_size=3), st.sampled_from([np.float32, np.float64]))
-@examples(40)
+@examples(40, shrink=False)
 def test_a_model_comes_back_from_its_file(
     network: Any, seed: int, meta: dict[str, Any], classes: list[str], dtype: Any
 ) -> None:

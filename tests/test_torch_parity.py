@@ -189,7 +189,7 @@ def test_losses(smoothing: float, shape: tuple[int, int], scale: float, dtype: t
 
 
 @given(networks(), st.booleans(), st.integers(0, 10**6))
-@examples(150)
+@examples(150, shrink=False)
 def test_random_networks(network: Any, train: bool, seed: int) -> None:
     """Outputs, all gradients and running statistics, in both modes."""
     layer, shape = network

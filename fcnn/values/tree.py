@@ -282,8 +282,7 @@ def _ravelled(tree: Tree) -> tuple[Array | None, Layout]:
         return tree._flat
     arrays = _leaves(tree)
     one = len({array.dtype for array in arrays}) == 1
-    # By itself NumPy would make numbers of the other byte order the machine's own.
-    return frozen(np.concatenate(arrays, axis=None, dtype=arrays[0].dtype)) if one else None, _layout(tree)
+    return frozen(np.concatenate(arrays, axis=None)) if one else None, _layout(tree)
 
 
 def _leaves(tree: Tree) -> list[Array]:
