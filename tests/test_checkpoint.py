@@ -8,11 +8,15 @@ import os
 import struct
 import tracemalloc
 import zipfile
+from tempfile import TemporaryDirectory
 
 import attrs
 import mutations
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import examples, trees
 
 import fcnn
 from fcnn import CheckpointError, Init, freeze, load, load_meta, save, tree
@@ -63,10 +67,41 @@ def test_parameters_with_state_come_back(path):
     assert load(path, like=template) == Init(state.params, state.layer_state, (3,), template.macs)
 
 
-def test_arrays_of_any_memory_order_come_back(path):
-    saved = freeze({"f": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "t": np.arange(24).reshape(2, 3, 4).T})
-    save(path, saved)
-    assert load(path, like=tree.map(np.ascontiguousarray, saved)) == saved
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+METAS = st.dictionaries(st.text().filter(lambda name: name != "format"), JSON, max_size=4)
+
+
+@given(trees(), METAS)
+@examples(120)
+def test_any_tree_and_any_meta_come_back(nested, meta):
+    """Of any dtypes, shapes, bits and memory orders."""
+    with TemporaryDirectory() as folder:
+        path = os.path.join(folder, "any name")
+        save(path, nested, meta=meta)
+        found = load(path, like=tree.map(np.zeros_like, nested))
+        assert found == nested
+        assert list(tree.flatten(found)) == list(tree.flatten(nested))
+        assert load_meta(path) == {**meta, "format": 1}
+        with np.load(path, allow_pickle=False) as archive:  # and NumPy alone reads it
+            others = {name.removeprefix("params/"): archive[name] for name in archive.files if name != "meta"}
+        assert tree.unflatten(others) == nested
+
+
+@given(trees(), trees(), trees(), st.integers(0, 2**63 - 1), st.integers(0, 2**128 - 1))
+@examples(60)
+def test_any_state_comes_back(params, layer_state, opt_state, step, key):
+    state = fcnn.TrainState(params, layer_state, opt_state, step, fcnn.Key(key))
+    blank = [tree.map(np.zeros_like, part) for part in (params, layer_state, opt_state)]
+    with TemporaryDirectory() as folder:
+        path = os.path.join(folder, "c.npz")
+        save(path, state)
+        assert load(path, like=fcnn.TrainState(*blank, 0, fcnn.key(0))) == state
+        assert load(path, like=Init(*blank[:2], (3,), 5)) == Init(params, layer_state, (3,), 5)
+        assert load(path, like=blank[0]) == params
 
 
 def test_a_part_loads_from_a_whole_checkpoint_but_not_the_other_way_round(path):

@@ -4,8 +4,9 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from fcnn.data import Batch, compose, random_affine, random_flip, random_shift
 from fcnn.ops.layout import block, unblock
@@ -52,7 +53,7 @@ def test_another_key_gives_another_batch(transform):
     assert not np.array_equal(transform(key(0), batch).x, transform(key(1), batch).x)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@examples(30)
 @given(st.integers(0, 4), st.sampled_from([("reflect", "reflect"), ("zero", "constant")]), st.integers(0, 99))
 def test_a_shift_is_a_crop_of_the_padded_image(pixels, modes, seed):
     mode, pad_mode = modes

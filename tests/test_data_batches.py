@@ -5,14 +5,14 @@ import itertools
 import data_files as files
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from fcnn.data import Batch, Split, as_batch, batches, steps_per_epoch
 from fcnn.values.keys import fold_in, generator, key
 
-settings.register_profile("data", deadline=None, derandomize=True, max_examples=50)
-DATA = settings.get_profile("data")
+DATA = examples(50)
 
 
 def numbered(n, shape=(1, 2, 3)):

@@ -8,10 +8,11 @@ import zlib
 import mutations
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from picture_files import FORMS, enlarged, negative, write_bad_pictures
 from PIL import Image
+from strategies import examples
 
 import fcnn
 from fcnn.data import pictures
@@ -285,7 +286,7 @@ def test_the_middle_square_takes_nothing_from_beside_it():
 
 
 @given(st.integers(1, 260), st.integers(1, 150), st.integers(0, 200), st.booleans())
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_a_figure_of_any_proportions_fits_into_its_box(height, width, paper, by_mass):
     box = 20 if by_mass else 28
     picture = figure(height, width, ink=255, paper=paper)

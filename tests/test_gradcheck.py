@@ -161,6 +161,16 @@ def test_points_near_kinks_pass(distance: float) -> None:
         gradcheck(broken(relu(), of_x(lambda dx: 1.01 * dx)), (4,), train=True, x=x)
 
 
+@pytest.mark.parametrize("distance", [5e-5, 2e-5])
+def test_a_slight_kink_near_the_point_is_no_bug(distance: float) -> None:
+    """One that is too slight to be told from curvature, and still more than the tolerance."""
+    bent = fcnn.branch(merge="sum", a=fcnn.identity(), b=serial(fcnn.normalize(0.0, 5e3), relu()))
+    x = np.array([[distance, 1.0, -distance, -1.0]])
+    assert gradcheck(bent, (4,), train=True, x=x).ok
+    with pytest.raises(GradientError, match=r"^x"):
+        gradcheck(broken(bent, of_x(lambda dx: 1.0001 * dx)), (4,), train=True, x=x)
+
+
 def test_gradients_that_are_zero_pass_and_must_be_zero() -> None:
     layer = serial(conv=conv2d(2, 3), bn=batch_norm())  # the mean takes out any bias
     assert gradcheck(layer, (1, 5, 5), train=True).ok

@@ -7,21 +7,12 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
+from strategies import DTYPES, examples, leaves, trees
 
 from fcnn import TreeError, freeze, tree
-
-NAMES = st.sampled_from(["a", "b", "w", "conv1", "fc_2"])
-ARRAYS = st.builds(
-    lambda shape, dtype, seed: np.random.default_rng(seed).normal(size=shape).astype(dtype),
-    st.lists(st.integers(0, 3), max_size=3),
-    st.sampled_from([np.float32, np.float64, np.int64]),
-    st.integers(0, 1000),
-)
-LEAVES_OR_TREES = st.recursive(ARRAYS, lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=3))
-TREES = st.dictionaries(NAMES, LEAVES_OR_TREES, max_size=4).map(freeze)
 
 
 @pytest.fixture
@@ -146,25 +137,114 @@ def test_is_a_mapping(params):
     assert repr(params["conv1"]) == "{w: float64[2, 3], b: float64[2]}"
 
 
-@given(TREES)
+# Laws, for trees of any dtypes, shapes, bits and memory orders.
+
+
+def get(nested, path):
+    for name in path.split("/"):
+        nested = nested[name]
+    return nested
+
+
+@given(trees())
+@examples(150)
 def test_unflatten_inverts_flatten(nested):
     leaves = tree.flatten(nested)
     again = tree.unflatten(leaves)
     assert again == nested
     assert list(tree.flatten(again)) == list(leaves)
+    assert all(get(nested, path) is leaf for path, leaf in leaves.items())
     assert tree.size(nested) == sum(leaf.size for leaf in leaves.values())
+    backwards = tree.unflatten(dict(reversed(leaves.items())))
+    assert backwards == nested, "a tree is a mapping, whose order is no part of its value"
 
 
-@given(TREES)
-def test_map_with_the_identity_changes_nothing(nested):
+@given(trees())
+@examples(100)
+def test_map_of_the_identity_and_of_a_composition(nested):
     assert tree.map(lambda leaf: leaf, nested) == nested
+    assert tree.map_elementwise(lambda leaf: leaf, nested) == nested
+
+    def swap(leaf):
+        return leaf.byteswap()
+
+    def reverse(leaf):
+        return leaf[::-1] if leaf.ndim else leaf
+
+    assert tree.map(lambda leaf: reverse(swap(leaf)), nested) == tree.map(reverse, tree.map(swap, nested))
+    assert tree.map(swap, tree.map(swap, nested)) == nested
+    assert tree.map(lambda one, other: other, nested, tree.map(swap, nested)) == tree.map(swap, nested)
+    assert tree.map_elementwise(swap, nested) == tree.map(swap, nested)
 
 
-@given(TREES)
+@given(trees(min_size=1), st.data())
+@examples(100)
+def test_set_at_and_get_are_lenses(nested, data):
+    paths = list(tree.flatten(nested))
+    assume(paths)
+    one, other = data.draw(st.sampled_from(paths)), data.draw(st.sampled_from(paths))
+    first, second = data.draw(leaves()), data.draw(leaves())
+    assert tree.set_at(nested, one, get(nested, one)) == nested
+    changed = tree.set_at(nested, one, first)
+    assert freeze({"leaf": get(changed, one)}) == freeze({"leaf": first})
+    assert tree.set_at(changed, one, second) == tree.set_at(nested, one, second)
+    assert all(get(changed, path) is leaf for path, leaf in tree.flatten(nested).items() if path != one)
+    if one != other:
+        swapped = tree.set_at(tree.set_at(nested, other, second), one, first)
+        assert tree.set_at(changed, other, second) == swapped
+
+
+@given(st.data(), st.sampled_from(DTYPES))
+@examples(100)
+def test_unravel_inverts_ravel(data, dtype):
+    nested = data.draw(trees(leaves(st.just(dtype)), min_size=1))
+    assume(tree.flatten(nested))
+    flat = tree.ravel(nested)
+    assert flat.dtype == np.dtype(dtype).newbyteorder("=")  # trees are in the machine's byte order
+    assert flat.tobytes() == b"".join(leaf.tobytes() for leaf in tree.flatten(nested).values())
+    again = tree.unravel(flat, nested)
+    assert tree.ravel(again).tobytes() == flat.tobytes()
+    assert again == nested
+
+
+@given(trees(leaves(st.just("<f4"))))
+@examples(50)
+def test_astype_and_back_keeps_every_bit(nested):
+    nested = tree.map(lambda leaf: np.where(np.isnan(leaf), np.float32(np.nan), leaf), nested)  # others lose a bit
+    wide = tree.astype(nested, np.float64)
+    assert {leaf.dtype for leaf in tree.flatten(wide).values()} <= {np.dtype(np.float64)}
+    assert tree.astype(wide, np.float32) == nested
+    same = tree.astype(nested, np.float32)
+    assert all(get(same, path) is leaf for path, leaf in tree.flatten(nested).items())
+
+
+@given(trees())
+@examples(100)
 def test_pickle_and_deepcopy_keep_every_bit_and_stay_immutable(nested):
-    for again in (pickle.loads(pickle.dumps(nested)), copy.deepcopy(nested)):
+    ravelled = tree.map_elementwise(lambda leaf: leaf, nested)
+    for again in (pickle.loads(pickle.dumps(nested)), pickle.loads(pickle.dumps(ravelled)), copy.deepcopy(nested)):
         assert again == nested
+        assert list(tree.flatten(again)) == list(tree.flatten(nested))
         assert all(not leaf.flags.writeable for leaf in tree.flatten(again).values())
+
+
+@given(trees(min_size=1), st.data())
+@examples(100)
+def test_a_tree_with_one_other_bit_is_another(nested, data):
+    assert tree.map(lambda leaf: np.array(leaf, order="C"), nested) == nested
+    paths = [path for path, leaf in tree.flatten(nested).items() if leaf.nbytes]
+    assume(paths)
+    path = data.draw(st.sampled_from(paths))
+    leaf = get(nested, path)
+    raw = bytearray(leaf.tobytes())
+    position = data.draw(st.integers(0, len(raw) - 1))
+    raw[position] ^= 1
+    other = np.frombuffer(bytes(raw), leaf.dtype).reshape(leaf.shape)
+    assert tree.set_at(nested, path, other) != nested
+    assert tree.set_at(nested, path, leaf[None]) != nested
+    if leaf.itemsize <= 8:
+        kind = "u" if leaf.dtype.kind == "i" else "i"
+        assert tree.set_at(nested, path, leaf.view(f"{kind}{leaf.itemsize}")) != nested
 
 
 def test_trees_travel_to_other_processes(params):

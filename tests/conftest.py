@@ -1,0 +1,32 @@
+"""How many examples hypothesis draws, and which.
+
+By default few, and the same ones each time. `FCNN_PROFILE=long` draws twenty times as many (`FCNN_EXAMPLES=50`: fifty
+times), from a seed that is printed at the end; `--hypothesis-seed=SEED` draws the same ones again.
+"""
+
+import os
+import secrets
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+LONG = os.environ.get("FCNN_PROFILE") == "long"
+# No database and no deadline: whether a test passes depends on neither earlier runs nor the machine's speed.
+# Networks are slow to draw at times, which is no fault of theirs.
+common = settings(
+    deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.register_profile("short", common, derandomize=True)
+settings.register_profile("long", common, derandomize=False)
+settings.load_profile("long" if LONG else "short")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if LONG and config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = secrets.randbelow(2**32)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if LONG:
+        terminalreporter.write_line(f"FCNN_PROFILE=long --hypothesis-seed={config.getoption('hypothesis_seed')}")

@@ -1,0 +1,173 @@
+"""PyTorch beside fcnn: the same numbers in both, and a network of fcnn run by PyTorch's functions."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from fcnn import Key, Layer, Tree, fold_in, ops
+from fcnn.values.tree import flatten
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two libraries with a thread pool each get in each other's way; these arrays are small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(threads)
+
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
+
+
+def draw(*shape: int, dtype: type = np.float64, seed: int = 0) -> np.ndarray:
+    array = np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+    array.flags.writeable = False
+    return array
+
+
+def tensor(array: np.ndarray, grad: bool = False) -> Any:
+    return torch.tensor(np.array(array), requires_grad=grad)
+
+
+def assert_close(found: np.ndarray, expected: Any, unit: float | None = None) -> None:
+    """Equal but for the rounding of sums, which goes with the array's greatest number.
+
+    Sums here have at most some hundred numbers around 1, whose order differs: 100 times half a unit in the last place,
+    1.1e-16 or 6e-8, is 1e-14 or 6e-6.
+    """
+    expected = expected.detach().numpy() if isinstance(expected, torch.Tensor) else np.asarray(expected)
+    assert found.dtype == expected.dtype
+    if unit is None:
+        unit = 1e-5 if found.dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(found, expected, rtol=0, atol=unit * max(1, np.abs(expected).max(initial=0)))
+
+
+def compare(
+    forward: Callable[..., tuple[np.ndarray, Any]],
+    backward: Callable[..., Any],
+    reference: Callable[..., Any],
+    *inputs: np.ndarray,
+) -> None:
+    """Values, and gradients of all inputs under a random dy."""
+    y, cache = forward(*inputs)
+    tensors = [tensor(array, grad=True) for array in inputs]
+    expected = reference(*tensors)
+    assert_close(y, expected)
+    dy = draw(*y.shape, dtype=y.dtype, seed=9)
+    expected.backward(tensor(dy))
+    grads = backward(dy, cache)
+    for found, one in zip(grads if isinstance(grads, tuple) else (grads,), tensors, strict=True):
+        assert_close(found, one.grad)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def around(x: Any, kernel: Any, stride: Any, padding: Any, value: float) -> Any:
+    """x with the padding around it; PyTorch's own functions know "same" at stride 1 and in convolutions only."""
+    if padding == "same":
+        totals = [
+            max((math.ceil(n / s) - 1) * s + k - n, 0)
+            for n, k, s in zip(x.shape[2:], pair(kernel), pair(stride), strict=True)
+        ]
+        (top, left), (bottom, right) = (t // 2 for t in totals), (t - t // 2 for t in totals)
+    else:
+        (top, left) = (bottom, right) = pair(padding)
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+def conv2d(x: Any, w: Any, b: Any, stride: Any, padding: Any) -> Any:
+    if pair(stride) == (1, 1) or padding != "same":
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths")  # it makes a copy
+            return F.conv2d(x, w, b, stride=stride, padding=padding)
+    return F.conv2d(around(x, w.shape[2:], stride, padding, 0), w, b, stride=stride)
+
+
+def max_pool2d(x: Any, window: Any, stride: Any, padding: Any) -> Any:
+    if padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True)):
+        return F.max_pool2d(x, window, stride, padding)
+    stride = window if stride is None else stride
+    return F.max_pool2d(around(x, window, stride, padding, -math.inf), window, stride)
+
+
+def avg_pool2d(x: Any, window: Any, stride: Any, padding: Any) -> Any:
+    if padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True)):
+        return F.avg_pool2d(x, window, stride, padding)
+    stride = window if stride is None else stride
+    return F.avg_pool2d(around(x, window, stride, padding, 0), window, stride)
+
+
+def tensors(*trees: Tree, grad: bool = False) -> dict[str, Any]:
+    """Leaves by path, as tensors."""
+    return {path: tensor(leaf, grad) for one in trees for path, leaf in flatten(one).items()}
+
+
+def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Key | None = None, path: str = "") -> Any:
+    """The output of a network by PyTorch's functions, of parameters and running statistics by path.
+
+    Running statistics are changed in place, as PyTorch does. Dropout takes the mask that fcnn draws with the key.
+    """
+
+    def child(name: str, x: Any) -> Any:
+        below = f"{path}/{name}" if path else name
+        key_below = None if key is None else fold_in(key, name)
+        return run(layer.children[name], values, x, train=train, key=key_below, path=below)
+
+    def value(name: str) -> Any:
+        return values.get(f"{path}/{name}" if path else name)
+
+    config = layer.config
+    match layer.kind:
+        case "serial":
+            for name in layer.children:
+                x = child(name, x)
+            return x
+        case "residual":
+            return child("body", x) + child("shortcut", x)
+        case "branch":
+            parts = [child(name, x) for name in layer.children]
+            return torch.cat(parts, dim=1) if config["merge"] == "concat" else sum(parts[1:], parts[0])
+        case "conv2d":
+            return conv2d(x, value("w"), value("b"), config["stride"], config["padding"])
+        case "dense":
+            return F.linear(x, value("w"), value("b"))
+        case "batch_norm":
+            momentum, eps = 1 - config["decay"], config["eps"]
+            return F.batch_norm(x, value("mean"), value("var"), value("gamma"), value("beta"), train, momentum, eps)
+        case "normalize":
+            wide = (1, -1, *[1] * (x.ndim - 2))
+            mean, std = (torch.tensor(config[name], dtype=x.dtype).reshape(wide) for name in ("mean", "std"))
+            return (x - mean) / std
+        case "dropout":
+            if not train:
+                return x
+            ones = np.ones(x.shape, x.detach().numpy().dtype)
+            return x * tensor(ops.dropout(ones, config["rate"], train=True, key=key)[0])
+        case "max_pool2d" | "avg_pool2d":
+            function = max_pool2d if layer.kind == "max_pool2d" else avg_pool2d
+            return function(x, config["window"], config["stride"], config["padding"])
+        case "global_avg_pool2d":
+            return x.mean(dim=(2, 3))
+        case "flatten":
+            return x.flatten(1)
+        case "identity":
+            return x
+        case "leaky_relu":
+            return F.leaky_relu(x, config["slope"])
+        case "softmax":
+            return F.softmax(x, dim=1)
+        case "relu" | "sigmoid" | "tanh" | "gelu":
+            return getattr(F, layer.kind)(x)
+    raise AssertionError(f"PyTorch has no {layer.kind}, or this table lacks it")

@@ -1,0 +1,232 @@
+"""What hypothesis draws for the tests of properties: arrays in any memory order, windows that fit, trees, networks."""
+
+import os
+import string
+from typing import Any
+
+import numpy as np
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+
+import fcnn
+from fcnn import Layer, freeze
+
+MORE = int(os.environ.get("FCNN_EXAMPLES", "20")) if os.environ.get("FCNN_PROFILE") == "long" else 1
+FLOATS = st.sampled_from([np.float32, np.float64])
+
+
+def examples(number: int, shrink: bool = True) -> settings:
+    """The settings of a property: so many examples, and `MORE` times as many in the long profile.
+
+    One that fails is made simpler if `shrink`, which takes minutes for whole networks.
+    """
+    phases = [
+        phase for phase in Phase if phase in (Phase.explicit, Phase.generate) or (shrink and phase == Phase.shrink)
+    ]
+    return settings(max_examples=number * MORE, phases=phases)
+
+
+# Arrays.
+
+
+@st.composite
+def arrays(draw: st.DrawFn, shape: tuple[int, ...], dtype: Any = np.float64, whole: bool = False) -> np.ndarray:
+    """Numbers from -4 to 4 if `whole`, whose sums and products have no rounding, else normal ones; in any order."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = rng.integers(-4, 5, shape) if whole else rng.standard_normal(shape)
+    return draw(in_any_order(values.astype(dtype)))
+
+
+@st.composite
+def in_any_order(draw: st.DrawFn, values: np.ndarray) -> np.ndarray:
+    """The same array with its axes in any order in memory, forwards or backwards, with or without gaps."""
+    axes = range(values.ndim)
+    order = draw(st.permutations(axes))
+    steps = [draw(st.sampled_from([1, 1, -1, 2])) for _ in axes]
+    room = np.empty([values.shape[axis] * abs(steps[axis]) for axis in order], values.dtype)
+    there = room.transpose(np.argsort(order))[(*(slice(None, None, step) for step in steps), ...)]
+    there[...] = values
+    there.flags.writeable = draw(st.booleans())
+    return there
+
+
+# Windows.
+
+small = st.integers(1, 3)
+pairs = st.tuples(small, small)
+
+
+@st.composite
+def windows(draw: st.DrawFn, shape: tuple[int, ...], pool: bool = False) -> dict[str, Any]:
+    """A kernel of at most 4x4, its stride and its padding (an int, a pair or "same") that fit images (N, C, H, W).
+
+    A pool's padding is less than its window, so that every window holds a pixel.
+    """
+    sizes = st.tuples(*(st.integers(1, min(4, size + 2)) for size in shape[2:]))
+    kernel, stride = draw(sizes), draw(pairs)
+    least = [max(0, -(-(k - n) // 2)) for k, n in zip(kernel, shape[2:], strict=True)]
+    most = [max(low, k - 1 if pool else 2) for low, k in zip(least, kernel, strict=True)]
+    either = [st.just("same"), st.tuples(*(st.integers(low, high) for low, high in zip(least, most, strict=True)))]
+    if max(least) <= min(most):
+        either.append(st.integers(max(least), min(most)))
+    return {"kernel": kernel, "stride": stride, "padding": draw(st.one_of(either))}
+
+
+# Trees.
+
+NAMES = st.one_of(
+    st.sampled_from(["a", "b", "w", "conv1", "fc_2"]),
+    st.text(string.ascii_lowercase + string.digits + "_", max_size=5).map(lambda text: f"k{text}"),
+)
+DTYPES = [f"{order}{kind}" for order in "<>" for kind in ("f2", "f4", "f8", "c8", "c16", "i2", "i4", "i8", "u4", "u8")]
+SHAPES = st.lists(st.integers(0, 3), max_size=4).map(tuple)
+
+
+@st.composite
+def leaves(draw: st.DrawFn, dtypes: Any = None) -> np.ndarray:
+    """Arrays of any dtype, shape (0-d and empty too), order, and bits: NaNs of every kind, -0.0 and denormals."""
+    dtype, shape = (
+        np.dtype(draw(st.sampled_from([*DTYPES, "i1", "u1", "?"]) if dtypes is None else dtypes)),
+        draw(SHAPES),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = int(np.prod(shape))
+    if dtype.kind == "b":
+        values = rng.integers(0, 2, count).astype(bool)
+    else:
+        values = np.frombuffer(rng.bytes(count * dtype.itemsize), dtype).copy()
+        if dtype.kind in "fc" and count:
+            values[0] = draw(st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, float(values[0].real)]))
+    return draw(in_any_order(values.reshape(shape)))
+
+
+def trees(leaf: Any = None, min_size: int = 0) -> Any:
+    """Trees of such leaves, of any depth, with empty subtrees too."""
+    inner = st.recursive(
+        leaves() if leaf is None else leaf, lambda one: st.dictionaries(NAMES, one, max_size=3), max_leaves=8
+    )
+    return st.dictionaries(NAMES, inner, min_size=min_size, max_size=4).map(freeze)
+
+
+# Networks.
+
+
+def _out(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return layer.init(fcnn.key(0), shape).out_shape
+
+
+class Grower:
+    """Draws layers that fit onto a shape.
+
+    `sure` leaves out what draws random numbers or averages over the batch, `linear` all that isn't linear in x.
+    """
+
+    def __init__(self, draw: st.DrawFn, sure: bool, linear: bool) -> None:
+        self.draw = draw
+        self.sure = sure
+        self.linear = linear
+
+    def one_of(self, *options: Any) -> Any:
+        return self.draw(st.sampled_from(options))()
+
+    def pool(self) -> Any:
+        return fcnn.avg_pool2d if self.linear else self.draw(st.sampled_from([fcnn.max_pool2d, fcnn.avg_pool2d]))
+
+    def elementwise(self, shape: tuple[int, ...]) -> Layer:
+        """A layer that keeps the shape and has no window."""
+        draw = self.draw
+        if self.linear:
+            return self.one_of(fcnn.identity, lambda: fcnn.normalize(0.0, 2.0), lambda: fcnn.dropout(0.5))
+        options = [
+            fcnn.relu, fcnn.sigmoid, fcnn.tanh, fcnn.gelu, fcnn.softmax, fcnn.identity,
+            lambda: fcnn.leaky_relu(draw(st.sampled_from([0.01, 0.2, 1.0]))),
+            lambda: fcnn.normalize(draw(st.sampled_from([0.5, (0.1,) * shape[0]])), 0.5),
+        ]  # fmt: skip
+        if not self.sure:
+            options += [
+                lambda: fcnn.batch_norm(decay=draw(st.sampled_from([0.0, 0.5, 0.9])), eps=0.1),
+                lambda: fcnn.dropout(draw(st.sampled_from([0.0, 0.3, 0.5]))),
+            ]
+        return self.one_of(*options)
+
+    def into(self, shape: tuple[int, ...], channels: int) -> Layer:
+        """A layer from the shape to one of so many channels or features, with the same image size."""
+        weights = self.draw(st.sampled_from([fcnn.he(), fcnn.xavier("uniform"), fcnn.lecun(), fcnn.kaiming_uniform()]))
+        bias = not self.linear and self.draw(st.booleans())
+        if len(shape) == 1:
+            return fcnn.dense(channels, bias=bias, weights=weights, biases=fcnn.constant(0.1))
+        kernel = self.draw(pairs)
+        return fcnn.conv2d(channels, kernel, padding="same", bias=bias, weights=weights)
+
+    def keeping(self, shape: tuple[int, ...], depth: int) -> Layer:
+        """A network that keeps the shape."""
+        options = [lambda: self.elementwise(shape), lambda: self.into(shape, shape[0])]
+        if len(shape) == 3:
+            options.append(lambda: self.pool()(self.draw(pairs), stride=1, padding="same"))
+        if depth:
+            options.append(lambda: fcnn.residual(self.keeping(shape, depth - 1)))
+            options.append(lambda: fcnn.serial(*(self.keeping(shape, depth - 1) for _ in range(self.draw(small)))))
+        return self.one_of(*options)
+
+    def changing(self, shape: tuple[int, ...]) -> Layer:
+        """A layer that may change the shape."""
+        if len(shape) == 1:
+            return self.one_of(lambda: self.into(shape, self.draw(st.integers(1, 5))), fcnn.flatten)
+        window = self.draw(windows((1, *shape), pool=True))
+        kernel = window.pop("kernel")
+        return self.one_of(
+            lambda: fcnn.conv2d(self.draw(small), kernel, **window, bias=not self.linear),
+            lambda: self.pool()(kernel, **window),
+            fcnn.global_avg_pool2d,
+            fcnn.flatten,
+        )
+
+    def network(self, shape: tuple[int, ...], depth: int) -> Layer:
+        """Anything that fits onto the shape, combinators within combinators `depth` deep."""
+        if not depth:
+            return self.one_of(lambda: self.changing(shape), lambda: self.elementwise(shape))
+
+        def serial() -> Layer:
+            made, here = [], shape
+            for _ in range(self.draw(st.integers(1, 4))):
+                made.append(self.network(here, depth - 1))
+                here = _out(made[-1], here)
+            return fcnn.serial(*made)
+
+        def residual() -> Layer:
+            channels = self.draw(small)
+            return fcnn.residual(
+                fcnn.serial(self.into(shape, channels), self.keeping((channels, *shape[1:]), depth - 1)),
+                self.into(shape, channels),
+            )
+
+        def total() -> Layer:
+            return fcnn.branch(*(self.keeping(shape, depth - 1) for _ in range(self.draw(small))), merge="sum")
+
+        def beside() -> Layer:
+            parts = [
+                fcnn.serial(self.keeping(shape, depth - 1), into=self.into(shape, self.draw(small)))
+                for _ in range(self.draw(small))
+            ]
+            return fcnn.branch(*parts, merge="concat", whole=self.keeping(shape, depth - 1))
+
+        return self.one_of(serial, residual, total, beside)
+
+
+IN_SHAPES = st.one_of(
+    st.tuples(small, st.integers(1, 5), st.integers(1, 5)), st.tuples(small, st.just(4), st.just(4)), st.tuples(small)
+)
+
+
+@st.composite
+def networks(draw: st.DrawFn, sure: bool = False, linear: bool = False) -> tuple[Layer, tuple[int, ...]]:
+    """A network of networks with its input's shape; `sure` and `linear` as in `Grower`."""
+    shape = draw(IN_SHAPES)
+    grower = Grower(draw, sure, linear)
+    parts = {"a": grower.network(shape, draw(st.integers(1, 3)))}
+    parts["b"] = grower.network(_out(parts["a"], shape), draw(st.integers(0, 2)))
+    return fcnn.serial(**parts), shape
+
+
+def normal(seed: int, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
