@@ -9,6 +9,8 @@ import struct
 import tracemalloc
 import zipfile
 
+import attrs
+import mutations
 import numpy as np
 import pytest
 
@@ -435,3 +437,144 @@ def test_meta_that_is_none(path, meta, message):
 def test_what_is_no_zip_is_refused(path, content):
     path.write_bytes(content)
     refused(path, r"not a whole \.npz file")
+
+
+def wrapped(members, **options):
+    return mutations.zip_file([mutations.Member(name.encode(), data) for name, data in members.items()], **options)
+
+
+MEMBERS = [mutations.Member(name.encode(), data) for name, data in GOOD.items()]
+
+
+@pytest.mark.parametrize("method", [12, 14], ids=["bzip2", "lzma"])
+@pytest.mark.parametrize("member", GOOD)
+def test_what_is_compressed_in_ways_that_take_any_memory_is_refused(path, method, member):
+    """A kilobyte of them may ask for gigabytes, whatever is asked of them."""
+    bomb = mutations.Member(member.encode(), bytes(1 << 27), method)
+    path.write_bytes(mutations.zip_file([bomb, *(one for one in MEMBERS if one.name != bomb.name)]))
+    assert path.stat().st_size < 100_000
+    refused(path, rf"{member.removesuffix('.npy')} is compressed in the way {method}, which \.npz files are not")
+
+
+def spoilt(**changes):
+    """The good file with its members' fields changed, in their headers and in the directory."""
+    return mutations.zip_file([attrs.evolve(member, central=changes, local=changes) for member in MEMBERS])
+
+
+ALL = {"here": 0xFFFF, "entries": 0xFFFF, "size": 0xFFFFFFFF, "offset": 0xFFFFFFFF}
+BAD_ZIPS = {
+    "the directory before the beginning": wrapped(GOOD, end={"offset": 0xFFFFFF00}),
+    "the directory beyond the end": wrapped(GOOD, end={"size": 0x7FFFFFFF}),
+    "the directory somewhere": wrapped(GOOD, end={"offset": 7}),
+    "zip64 beyond int": wrapped(GOOD, end=ALL, zip64={"offset": (1 << 64) - 1}),
+    "zip64 of no size": wrapped(GOOD, end=ALL, zip64={"size": (1 << 63) - 1}),
+    "bad UTF-8": mutations.zip_file([attrs.evolve(MEMBERS[0], name=b"\xff\xfe", central={"flags": 0x800})]),
+    "encrypted": spoilt(flags=1),
+    "strongly encrypted": spoilt(flags=0x40),
+    "patched": spoilt(flags=0x20),
+    "a wrong checksum": spoilt(crc=1),
+    "a version to come": spoilt(version=255),
+    "members before the beginning": spoilt(offset=0xFFFFFFFF),
+    "a name cut short": spoilt(name=3),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ZIPS)
+def test_a_damaged_zip_is_told_in_a_sentence(path, name):
+    path.write_bytes(BAD_ZIPS[name])
+    with pytest.raises(CheckpointError) as caught:
+        load(path, like=SMALL)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not a whole .npz file (")
+    assert message.endswith("; use an earlier checkpoint")
+    assert len(message) < len(str(path)) + 250
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("params\\w.npy", "missing: params/w"),
+        ("C:\\params\\w.npy", "missing: params/w"),
+        ("/params/w.npy", "missing: params/w"),
+        ("../params/w.npy", "missing: params/w"),
+        ("params/../w.npy", r"missing: params/w\n  unexpected: params/\.\./w"),
+        ("params/\x1b[31m.npy", r"unexpected: params/\\x1b\[31m"),
+        ("params/" + "x" * 60_000, r"unexpected: params/x+…x+$"),
+    ],
+    ids=["Windows", "a drive", "absolute", "above", "aside", "a terminal's", "long"],
+)
+def test_members_go_by_their_names_alone(path, name, told):
+    members = {name if member == "params/w.npy" else member: data for member, data in GOOD.items()}
+    path.write_bytes(wrapped(members))
+    with pytest.raises(CheckpointError, match=told) as caught:
+        load(path, like=SMALL)
+    assert max(map(len, str(caught.value).splitlines())) < 250
+    assert load_meta(path) == {"format": 1}
+
+
+def test_huge_counts_of_members(path):
+    many = {f"params/{i}.npy": b"" for i in range(40_000)}
+    path.write_bytes(wrapped({**GOOD, **many}))
+    with pytest.raises(CheckpointError, match=r"40000 difference\(s\) from the template.*(?s:.*)\n  and 39,000 more$"):
+        load(path, like=SMALL)
+    path.write_bytes(wrapped(GOOD, end=ALL, zip64={"size": 7_000_000}) + bytes(8_000_000))
+    refused(path)
+    path.write_bytes(mutations.zip_file(MEMBERS * 60_000))
+    refused(path, "its directory is [0-9,]+ bytes; at most 6,000,000 are read; use an earlier checkpoint")
+
+
+def test_what_lies_before_and_behind_a_zip_makes_no_difference(path):
+    for options in ({"prefix": b"#!/bin/sh\n"}, {"suffix": b"some bytes"}, {"end": ALL, "zip64": {}}):
+        path.write_bytes(wrapped(GOOD, **options))
+        assert load(path, like=SMALL) == SMALL
+
+
+def test_an_npz_of_numpys_own_with_objects_is_refused(path):
+    np.savez(path, **{"params/w": np.array([1, None], object), "meta": np.array('{"format": 1}')})
+    refused(path, "not a plain array: params/w")
+
+
+@pytest.mark.parametrize("descr", ["<U5000", "<f4"])
+def test_shapes_of_thousands_of_digits_are_told_in_short(path, descr):
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (0x{'f' * 9000},), }}\n"
+    write_zip(path, {**GOOD, "params/w.npy": npy_with_header(header)})
+    refused(path, r"(?s)^.{0,400}: params/w$")
+    write_zip(path, {**GOOD, "meta.npy": npy_with_header(header)})
+    refused(path, "`meta` is not a JSON object")
+
+
+@pytest.mark.parametrize("code", [0xFFFFFFFF, 0x110000, 0xD800])
+def test_numbers_of_no_character_are_no_meta(path, code):
+    text = mutations.npy_text('{"format": 1}')
+    write_zip(path, {**GOOD, "meta.npy": text[:-8] + struct.pack("<I", code) + text[-4:]})
+    refused(path, "`meta` is not a JSON object; use an earlier checkpoint")
+
+
+def test_a_format_of_any_kind_is_told_in_short(path):
+    write_zip(path, {**GOOD, "meta.npy": npy(np.array(json.dumps({"format": "x" * 9000})))})
+    refused(path, r"^.{0,300}, this fcnn reads 1; use the fcnn that wrote it$")
+
+
+def test_a_step_below_zero_is_refused(path):
+    save(path, attrs.evolve(TEMPLATE, step=-1))
+    with pytest.raises(CheckpointError, match=r"wrong value \(-1, expected a count from 0 on\): step$"):
+        load(path, like=TEMPLATE)
+
+
+@pytest.mark.parametrize("part", ["[]", "{}", '"ab"', "0.5", '{"a":1}'])
+def test_meta_of_more_values_than_there_is_memory_for_is_refused(path, part):
+    """Some kilobytes of them, compressed, would take gigabytes."""
+    text = '{"format": 1, "a": [' + ",".join([part] * 600_000) + "]}"
+    path.write_bytes(wrapped({**GOOD, "meta.npy": mutations.npy_text(text[:9_000_000])}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"c\.npz: its `meta` is (of more than 500,000 values|not a JSON object)"
+        ):
+            load_meta(path)
+        assert tracemalloc.get_traced_memory()[1] < 150_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ValueError, match="meta is of at most 500,000 values, got more; write it to a file of its own"):
+        save(path, PARAMS, meta={"a": [json.loads(part)] * 600_000})

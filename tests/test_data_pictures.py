@@ -1,8 +1,11 @@
 """Pictures to images: what is decoded and what refused, and that images come out as those of the data sets are."""
 
+import io
 import os
 import sys
+import zlib
 
+import mutations
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,6 +78,37 @@ def test_what_is_no_picture_is_refused_in_a_sentence(tmp_path, monkeypatch, name
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_is_read_only_with_one_header_and_all_its_pixels(tmp_path, mode, interlaced):
+    """Pillow would believe the last header, and make black rows of missing pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 11, 4), np.uint8)
+    picture = Image.fromarray(pixels).convert("L" if mode == "I;16" else "RGB" if mode == "P" else mode)
+    picture = {"P": lambda: picture.quantize(7), "I;16": lambda: Image.fromarray(pixels[..., 0] * np.uint16(257))}.get(
+        mode, lambda: picture
+    )()
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    chunks = mutations.png_chunks(stream.getvalue())
+    first = [kind for kind, _ in chunks].index(b"IDAT")
+    raw = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
+    if interlaced:  # by Adam7 it has other rows; how many bytes follows from the specification's table
+        bits = {"1": 1, "L": 8, "LA": 16, "P": chunks[0][1][8], "RGB": 24, "RGBA": 32, "I;16": 16}[mode]
+        passes = [(2, 2), (1, 2), (3, 2), (3, 4), (6, 3), (5, 7), (11, 6)]  # columns and rows of 11 x 13
+        raw = b"".join((b"\0" + bytes((columns * bits + 7) // 8)) * rows for columns, rows in passes)
+        chunks[0] = b"IHDR", chunks[0][1][:-1] + b"\1"
+
+    def opened(raw, header=()):
+        made = [*chunks[:1], *header, *chunks[1:first], (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+        (tmp_path / "a.png").write_bytes(mutations.png_file(made))
+        return pictures.open_picture(tmp_path / "a.png")
+
+    assert opened(raw).size == (11, 13)
+    for damaged in (lambda: opened(raw[:-1]), lambda: opened(raw[:9]), lambda: opened(raw, header=[chunks[0]])):
+        with pytest.raises(pictures.PictureError, match=r"^a damaged picture \(expected .*, got .*\)$"):
+            damaged()
+
+
 def test_a_file_that_cannot_be_read_raises_what_open_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         pictures.open_picture(tmp_path / "missing.png")
@@ -88,7 +122,7 @@ def test_a_file_that_cannot_be_read_raises_what_open_raises(tmp_path):
         ("text.png", "not a picture, or a damaged one"),
         ("blank.png", "nothing is on it; it is all of one colour"),
         ("folder.png", "a folder, not a file"),
-        ("pipe.png", "not a file"),
+        ("pipe.png", "a pipe, not a file"),
         ("missing.png", "no such file"),
         ("a" * 5000, r"it can't be read \(File name too long\)"),
         ("a\0b", "no such file"),

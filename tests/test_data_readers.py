@@ -5,8 +5,10 @@ import os
 import pickle
 import struct
 import tracemalloc
+import zlib
 
 import data_files as files
+import mutations
 import numpy as np
 import pytest
 
@@ -58,6 +60,18 @@ def test_cifar_forms_agree(read, data):
 IDX = files.idx(GREY)
 PICKLE = files.cifar_pickle(X, Y)
 PNG = files.cifar_png(X)
+CHUNKS = mutations.png_chunks(PNG)
+PIXELS = b"".join(content for kind, content in CHUNKS if kind == b"IDAT")
+RAW = zlib.decompress(PIXELS)
+remade = mutations.png_file
+
+
+def header(rows):
+    return struct.pack(">IIBBBBB", 1024, rows, 8, 2, 0, 0, 0)
+
+
+def pixels(raw):
+    return b"IDAT", zlib.compress(raw, 1)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +83,9 @@ PNG = files.cifar_png(X)
         (read_idx_images, IDX[:-1], r"expected 60 bytes for the shape \(5, 4, 3\) in its header, got 59 bytes"),
         (read_idx_images, IDX + b"x", "got 61 bytes"),
         (read_idx_images, IDX[:4] + b"\xff" * 12 + IDX[16:], "in its header, got 60 bytes"),
+        (read_idx_images, IDX[:4] + bytes(4) + b"\xff" * 8, r"without a zero in its header, got \(0, 4294967295, 429"),
+        (read_idx_images, IDX[:4] + b"\xff" * 8 + bytes(4), "without a zero in its header"),
+        (read_idx_labels, files.idx(files.labels(0)), "without a zero in its header"),
         (read_idx_labels, IDX, "with 1 axes"),
         (read_cifar_binary, b"\1" * 3072, "3073 bytes, got 3072 bytes"),
         (read_cifar_binary, files.cifar_binary(X, Y + 90), "expected labels 0 to 9, got 95"),
@@ -82,7 +99,21 @@ PNG = files.cifar_png(X)
         (read_label_json, b"[1.5]", "expected labels 0 to 9"),
         (read_cifar_png, PNG[:10], "expected a PNG file, got 10 bytes"),
         (read_cifar_png, b"GIF89a" + PNG[6:], "a file that starts with b'GIF89a"),
-        (read_cifar_png, PNG[: len(PNG) // 2], "does not decode"),
+        (read_cifar_png, PNG[: len(PNG) // 2], r"does not decode \(it is cut short\)"),
+        (read_cifar_png, PNG[:50] + bytes([PNG[50] ^ 1]) + PNG[51:], "a wrong checksum of its chunk b'IDAT'"),
+        (read_cifar_png, remade([*CHUNKS[:1], *CHUNKS]), "expected the chunks IHDR PLTE IDAT… IEND, got 'IHDR IHDR"),
+        (read_cifar_png, remade([CHUNKS[0], (b"IHDR", header(9)), *CHUNKS[1:]]), "got 'IHDR IHDR IDAT"),
+        (read_cifar_png, remade([*CHUNKS[:-1], (b"IHDR", header(9)), CHUNKS[-1]]), "got 'IHDR IDAT IHDR IEND'"),
+        (read_cifar_png, remade([CHUNKS[0], CHUNKS[-1]]), "got 'IHDR IEND'"),
+        (read_cifar_png, remade([CHUNKS[0], (b"IDAT", PIXELS[:-9]), CHUNKS[-1]]), "cut short"),
+        (
+            read_cifar_png,
+            remade([CHUNKS[0], pixels(RAW[:-3073]), CHUNKS[-1]]),
+            "expected 18,438 bytes of pixels, got 15,365",
+        ),
+        (read_cifar_png, remade([CHUNKS[0], pixels(RAW + bytes(1)), CHUNKS[-1]]), "18,438 bytes of pixels, got more"),
+        (read_cifar_png, remade([CHUNKS[0], pixels(bytes(1 << 28)), CHUNKS[-1]]), "18,438 bytes of pixels, got more"),
+        (read_cifar_png, remade([CHUNKS[0], (b"IDAT", b"no zlib"), CHUNKS[-1]]), "its pixels don't inflate"),
         (read_cifar_png, files.cifar_png(X, "L"), "8 bits, colour type 0"),
         (read_cifar_png, PNG[:16] + struct.pack(">2I", 1024, 2**31 - 1) + PNG[24:], "got 1024 x 2147483647"),
         (read_cifar_pickle, b"", "expected a pickle"),
@@ -95,12 +126,40 @@ PNG = files.cifar_png(X)
         (read_cifar_pickle, files.cifar_pickle(X, Y, shape=(2**31 - 1, 3072)), "as 2147483647 x 3072"),
         (read_cifar_pickle, files.cifar_pickle(X, Y, shape=(12, 1536)), "expected rows of 3072 pixels"),
         (read_cifar_pickle, files.cifar_pickle(X, Y, dtype=b"O8"), "numpy dtype called with"),
+        (read_cifar_pickle, b"\x80\x02}(N" + b"\x85" * 99_000 + b"Nu.", "a key that is no text"),
+        (read_cifar_pickle, b"\x80\x02N" + b"\x85" * 3_000_000 + b".", "a pickle of at most 100,000 opcodes, got more"),
+        (read_cifar_pickle, b"\x80\x02N" + b"\x85" * 90_000 + b"\x85R.", "does not evaluate"),
+        (read_cifar_pickle, b"\x80\x02" + b"}" * 3_000_000 + b".", "a pickle of at most 100,000 opcodes, got more"),
+        (read_cifar_pickle, b"\x80\x02]q\x00" + b"h\x00" * 9 + b".", "the opcode BINGET"),
+        (read_cifar_pickle, b"\x80\x02c" + b"x" * 9000 + b"\ny\n.", "one that calls 'x{100}'"),
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else getattr(value, "__name__", str(value)),
 )
 def test_refuses_what_is_not_its_format(read, data, message):
     with pytest.raises(DataError, match=f"^some/file: .*{message}.*; get the file anew"):
         read(data, "some/file")
+
+
+def test_what_a_png_may_also_have_changes_no_image():
+    """Transparency, an animation's frames, a profile: only the header, and the pixels in any parts, make the image."""
+    parts = [(b"IDAT", PIXELS[i : i + 5000]) for i in range(0, len(PIXELS), 5000)]
+    frame = struct.pack(">IIIIIHHBB", 0, 512, 2, 1, 1, 1, 1, 0, 0)
+    more = [
+        (b"tRNS", bytes(6)),
+        (b"acTL", struct.pack(">II", 2, 0)),
+        (b"fcTL", frame),
+        (b"gAMA", bytes(4)),
+        (b"tEXt", b"a"),
+    ]
+    np.testing.assert_array_equal(read_cifar_png(remade([CHUNKS[0], *more, *parts, CHUNKS[-1]]), "f"), X)
+
+
+def test_gunzip_believes_no_content_without_its_checksum():
+    whole = files.gz(b"abc")
+    for damaged in (whole[:-1], whole[:-8], whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]):
+        with pytest.raises(DataError, match=r"^f\.gz: expected .*(cut short|incorrect data check)"):
+            gunzip(damaged, 3, "f.gz")
+    assert gunzip(whole + b"what lies behind it", 3, "f.gz") == b"abc"
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

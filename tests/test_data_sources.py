@@ -39,9 +39,9 @@ PNGS["test_lables.json"] = files.label_json([0, 1])
 
 
 def form_of(contents, real):
-    return Form(
-        tuple(File(name, len(data), files.sha256(data)) for name, data in contents.items()), real.read, real.gzipped
-    )
+    also = {file.name: file.also for file in real.files}
+    made = (File(name, len(data), files.sha256(data), also[name]) for name, data in contents.items())
+    return Form(tuple(made), real.read, real.gzipped)
 
 
 def file_of(name, data):
@@ -72,10 +72,14 @@ class Web:
 
 @pytest.fixture(autouse=True)
 def web(monkeypatch, tmp_path):
+    return small_sets(monkeypatch, tmp_path)
+
+
+def small_sets(monkeypatch, tmp_path):
     """Small data sets, an empty cache, a web and a PATH with nothing in them."""
     web = Web()
     monkeypatch.setattr(urllib.request, "urlopen", web)
-    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin").mkdir(exist_ok=True)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("FCNN_DATA", raising=False)
@@ -130,7 +134,50 @@ def test_a_root_with_idx_files(tmp_path, web, folder, contents):
     assert not web.asked
 
 
-@pytest.mark.parametrize("folder", ["FashionMNIST/raw", "fashion_mnist", "fashion-mnist", "."])
+DOTTED = {name.replace("-idx", ".idx"): data for name, data in IDX.items()}
+
+
+@pytest.mark.parametrize("contents", [DOTTED, zipped(DOTTED)], ids=["plain", "gz"])
+@pytest.mark.parametrize("folder", [".", "MNIST/raw", "MNIST", "raw"])
+def test_the_names_that_archives_give_the_files(tmp_path, folder, contents):
+    put(tmp_path / folder, contents)
+    check_mnist(load("mnist", tmp_path))
+
+
+@pytest.mark.parametrize("inner", [lambda name: name, lambda name: name.replace("-idx", ".idx")], ids=["same", "dot"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_folder_for_each_file_as_some_unpackers_leave_it(tmp_path, inner, ending):
+    for name, data in (zipped(IDX) if ending else IDX).items():
+        put(tmp_path / name.removesuffix(ending), {inner(name): data})
+    check_mnist(load("mnist", tmp_path))
+
+
+@pytest.mark.parametrize("root", ["MNIST", "MNIST/raw", "."])
+def test_any_folder_on_the_way_to_the_files_is_a_root(tmp_path, monkeypatch, root):
+    put(tmp_path / "MNIST/raw", IDX)
+    check_mnist(load("mnist", tmp_path / root))
+    monkeypatch.setenv("FCNN_DATA", str(tmp_path / root))
+    check_mnist(load("mnist"))
+
+
+@pytest.mark.parametrize("named", ["gone", "file", "~nobody-of-that-name/data"])
+def test_a_misspelt_fcnn_data_is_told_and_nothing_is_downloaded(tmp_path, monkeypatch, web, named):
+    serve(web)
+    put(tmp_path / "cache/fcnn/mnist", IDX)
+    (tmp_path / "file").write_text("no folder")
+    named = named if named.startswith("~") else str(tmp_path / named)
+    monkeypatch.setenv("FCNN_DATA", named)
+    with pytest.raises(
+        DataError, match=f"^FCNN_DATA names {named}: (no such folder|a file, not a folder); correct it, "
+    ):
+        load("mnist")
+    assert not web.asked
+    assert len(load("digits").test) > 0
+    monkeypatch.setenv("FCNN_DATA", "")  # as good as unset
+    check_mnist(load("mnist"))
+
+
+@pytest.mark.parametrize("folder", ["FashionMNIST/raw", "FashionMNIST", "fashion_mnist", "fashion-mnist", "."])
 def test_fashion_mnist_folders(tmp_path, monkeypatch, folder):
     real = SOURCES["fashion_mnist"]
     monkeypatch.setitem(SOURCES, "fashion_mnist", attrs.evolve(real, forms=SOURCES["mnist"].forms))
@@ -174,6 +221,7 @@ def test_fcnn_data_comes_before_the_cache_and_the_cache_before_the_web(tmp_path,
     put(tmp_path / "mine" / "MNIST/raw", IDX)
     broken = put(tmp_path / "cache/fcnn/mnist", {**IDX, "t10k-labels-idx1-ubyte": b"broken"})
     check_mnist(load("mnist"))
+    put(tmp_path / "holds nothing", {})
     monkeypatch.setenv("FCNN_DATA", str(tmp_path / "holds nothing"))
     with pytest.raises(DataError, match=f"{broken}.*cut short"):
         load("mnist")
@@ -241,14 +289,14 @@ def test_an_incomplete_set_names_what_is_missing(tmp_path):
 @pytest.mark.parametrize("method", ["open", "stat"])
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch, method):
     path = put(tmp_path / "root/mnist", IDX) / "train-images-idx3-ubyte"
-    real = getattr(Path, method)
+    real = getattr(os, method)
 
-    def refuse(self, *args, **options):
-        if self == path:
+    def refuse(asked, *args, **options):
+        if asked == path:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return real(self, *args, **options)
+        return real(asked, *args, **options)
 
-    monkeypatch.setattr(Path, method, refuse)
+    monkeypatch.setattr(os, method, refuse)
     with pytest.raises(DataError, match=f"{path}: cannot be read .Permission denied.; allow it or point elsewhere"):
         load("mnist", tmp_path / "root")
 
@@ -258,6 +306,9 @@ def test_unknown_names_get_a_suggestion():
         load("cifar")
     with pytest.raises(ValueError, match=r"There are mnist, fashion_mnist, cifar10, digits"):
         load("imagenet!")
+    for name, meant in {"MNIST": "mnist", "Fashion-MNIST": "fashion_mnist", "FashionMNIST": "fashion_mnist"}.items():
+        with pytest.raises(ValueError, match=f"unknown data set '{name}', did you mean '{meant}'"):
+            load(name)
     assert DATASETS == ("mnist", "fashion_mnist", "cifar10", "digits")
 
 
@@ -324,7 +375,7 @@ def test_a_host_that_never_answers_is_given_up(web, monkeypatch):
 
 
 def test_without_network_and_npm_the_error_names_every_way(tmp_path, monkeypatch):
-    monkeypatch.setenv("FCNN_DATA", str(tmp_path / "mine"))
+    monkeypatch.setenv("FCNN_DATA", str(put(tmp_path / "mine", {})))
     with pytest.raises(DataError) as error:
         load("mnist")
     lines = str(error.value).splitlines()
@@ -473,6 +524,98 @@ def test_downloads_at_the_same_time_all_end_well(tmp_path, web, monkeypatch):
     for data in results:
         check_mnist(data)
     assert [path.name for path in (tmp_path / "cache/fcnn").iterdir()] == ["mnist"]
+
+
+@pytest.mark.parametrize("other", ["files", "a file", "a link to nowhere"])
+def test_what_is_in_the_way_of_a_download_is_told_and_nothing_is_downloaded(tmp_path, web, other):
+    serve(web)
+    place = tmp_path / "cache/fcnn/mnist"
+    if other == "files":
+        put(place, {f"mine-{i}": b"x" for i in range(5)})
+        told = "a folder with mine-0, mine-1, mine-2 and 2 more"
+    else:
+        put(place.parent, {})
+        place.write_text("mine") if other == "a file" else place.symlink_to("nowhere")
+        told = "no folder"
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"^{place}: mnist belongs there, and it is {told}; move it away or delete"):
+            load("mnist")
+    assert not web.asked
+    assert os.path.lexists(place)
+
+
+def test_an_empty_folder_is_not_in_the_way(tmp_path, web):
+    serve(web)
+    put(tmp_path / "cache/fcnn/mnist", {})
+    check_mnist(load("mnist"))
+
+
+DOWNLOADER = """
+import io, sys
+from pathlib import Path
+import pytest, test_data_sources as tests
+from fcnn.data import load
+patch, folder = pytest.MonkeyPatch(), Path(sys.argv[1])
+(folder / "home").mkdir(exist_ok=True)
+web = tests.small_sets(patch, folder / "home")
+tests.serve(web)
+if sys.argv[2] == "hang":
+    real = tests.Web.__call__
+    def hang(self, request, timeout):
+        if len(self.asked) == 2:
+            print("ready", flush=True)
+            sys.stdin.read()
+        return real(self, request, timeout)
+    tests.Web.__call__ = hang
+else:
+    print("ready", flush=True)
+    sys.stdin.readline()
+tests.check_mnist(load("mnist"))
+"""
+
+
+def downloader(folder, how="at once"):
+    """A process that downloads; it is ready when it has said so."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", DOWNLOADER, str(folder), how],
+        cwd=Path(__file__).parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_processes_that_start_a_download_at_the_same_instant_all_end_well(tmp_path):
+    for attempt in range(3):
+        folder = put(tmp_path / str(attempt), {})
+        processes = [downloader(folder) for _ in range(3)]
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert [process.wait() for process in processes] == [0, 0, 0]
+        for process in processes:
+            process.communicate()
+        cache = folder / "home/cache/fcnn"
+        assert [path.name for path in cache.iterdir()] == ["mnist"]
+        assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(zipped(IDX))
+
+
+@posix
+def test_what_a_killed_download_left_goes_with_the_next_and_what_goes_on_stays(tmp_path):
+    killed, alive = downloader(tmp_path, "hang"), downloader(tmp_path, "hang")
+    cache = tmp_path / "home/cache/fcnn"
+    assert len(list(cache.iterdir())) == 2
+    killed.kill()
+    killed.communicate()
+    third = downloader(tmp_path)
+    third.communicate("\n")
+    assert third.returncode == 0
+    assert len(list(cache.iterdir())) == 2  # the data, and what goes on
+    alive.communicate("")
+    assert alive.returncode == 0
+    assert [path.name for path in cache.iterdir()] == ["mnist"]
 
 
 def test_importing_the_package_loads_nothing_slow():

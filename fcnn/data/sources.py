@@ -30,11 +30,12 @@ Opener: TypeAlias = Callable[[str], tuple[bytes, str]]
 
 @attrs.frozen
 class File:
-    """A file's name, its size in bytes, and its checksum, "sha256:..." or "md5:..."."""
+    """A file's name, its size in bytes, its checksum, "sha256:..." or "md5:...", and names that it also goes by."""
 
     name: str
     size: int
     checksum: str
+    also: tuple[str, ...] = ()
 
     def mistake(self, data: bytes) -> str | None:
         """What is wrong with `data` if it is not this file's content, else None."""
@@ -123,7 +124,10 @@ def _joined(splits: list[Split]) -> Split:
 def _idx(*checksums: str) -> Form:
     names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     sizes = [47_040_016, 60_008, 7_840_016, 10_008]
-    files = tuple(File(name, size, f"sha256:{sha}") for name, size, sha in zip(names, sizes, checksums, strict=True))
+    files = tuple(
+        File(name, size, f"sha256:{sha}", (name.replace("-idx", ".idx"),))
+        for name, size, sha in zip(names, sizes, checksums, strict=True)
+    )
     return Form(files, _read_idx, gzipped=True)
 
 
@@ -193,7 +197,7 @@ SOURCES = {
         Source(
             "mnist",
             classes=tuple("0123456789"),
-            folders=("MNIST/raw", "mnist", "."),
+            folders=("MNIST/raw", "MNIST", "mnist", "raw", "."),
             forms=(MNIST_IDX,),
             downloads=(
                 Mirror("https://ossci-datasets.s3.amazonaws.com/mnist/", MNIST_IDX),
@@ -224,7 +228,7 @@ SOURCES = {
                 "Bag",
                 "Ankle boot",
             ),
-            folders=("FashionMNIST/raw", "fashion_mnist", "fashion-mnist", "."),
+            folders=("FashionMNIST/raw", "FashionMNIST", "fashion_mnist", "fashion-mnist", "raw", "."),
             forms=(FASHION_IDX,),
             downloads=(
                 Mirror(

@@ -4,16 +4,30 @@ A child's name is its key in the parameters, the state and the gradients, and it
 inserting a layer changes nothing in the others. Children without parameters or state take no place in the trees.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import attrs
 import numpy as np
 
-from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, Shape, error_path
+from fcnn.network.layer import (
+    Functions,
+    Grads,
+    Init,
+    Layer,
+    LayerError,
+    Out,
+    Shape,
+    error_path,
+    expect_arguments,
+    expect_layer,
+    expect_values,
+)
 from fcnn.network.layers.shape import identity
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.keys import Key, fold_in
+from fcnn.values.checks import boolean, instance, lengths, one_of, output_gradient, told
+from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, check_name, freeze
 
 
@@ -35,14 +49,15 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     children = _named("serial", layers, named)
 
     def init(key: Key, in_shape: Shape) -> Init:
-        made, shape = {}, tuple(in_shape)
+        expect_key("key", key)
+        made, shape = {}, lengths("in_shape", in_shape)
         for name, child in children.items():
-            with error_path(name):
-                made[name] = child.init(fold_in(key, name), shape)
+            made[name] = _init(name, child, key, shape)
             shape = made[name].out_shape
         return _joined(made, shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_arguments(params, state, train, key)
         _only(params, children)
         states, caches = {}, {}
         for name, child in children.items():
@@ -50,8 +65,11 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
         return Out(x, _states(states), caches)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        expect_values("params", params)
+        _only(params, children)
+        _caches("serial", cache, children)
         # The first children's dx is wanted only for parameters before them, or by the caller.
-        wanted, needs, learns = need_dx, {}, {}
+        wanted, needs, learns = boolean("need_dx", need_dx), {}, {}
         for name, child in children.items():
             needs[name], learns[name] = wanted, _learns(child, params.get(name))
             wanted = wanted or learns[name]
@@ -60,8 +78,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
         for name, child in reversed(children.items()):
             if dx is None or not (needs[name] or learns[name]):
                 return Grads(None, _gradients(params, grads))
-            with error_path(name):
-                dx, grads[name] = child.backward(params.get(name, EMPTY), cache[name], dx, need_dx=needs[name])
+            dx, grads[name] = _backward(name, child, params, cache, dx, needs[name])
         return Grads(dx, _gradients(params, grads))
 
     return Layer("serial", {}, children, serial, init, apply, backward)
@@ -76,7 +93,7 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
     """
     children = {"body": body, "shortcut": identity() if shortcut is None else shortcut}
     for name, child in children.items():
-        _check_layer("residual", name, child)
+        expect_layer(f"residual's {name}", child)
     return Layer("residual", {}, children, residual, *_parallel("residual", children, "sum"))
 
 
@@ -87,59 +104,86 @@ def branch(*layers: Layer, merge: Literal["sum", "concat"], **named: Layer) -> L
     >>> branch(merge="concat", a=conv2d(2, 1), b=conv2d(3, 3, padding=1)).init(key(0), (4, 5, 5)).out_shape
     (5, 5, 5)
     """
-    if merge not in ("sum", "concat"):
-        raise ValueError(f'branch expects merge="sum" or merge="concat", got {merge!r}')
+    one_of("branch's merge", merge, ("sum", "concat"))
     children = _named("branch", layers, named)
     return Layer("branch", {"merge": merge}, children, branch, *_parallel("branch", children, merge))
 
 
+@attrs.frozen
+class MergedCache:
+    """What the backward pass of parallel layers needs: their caches, the output's shape, and each one's channels."""
+
+    caches: Mapping[str, Any]
+    shape: Shape
+    widths: Sequence[int]
+
+
 def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "concat"]) -> Functions:
     def init(key: Key, in_shape: Shape) -> Init:
-        made = {}
-        for name, child in children.items():
-            with error_path(name):
-                made[name] = child.init(fold_in(key, name), tuple(in_shape))
-        shapes = {name: one.out_shape for name, one in made.items()}
-        first = next(iter(shapes.values()))
-        free = 0 if merge == "sum" else 1  # the leading axes in which the children may differ
-        if any(len(shape) != len(first) or shape[free:] != first[free:] for shape in shapes.values()):
-            got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            same = "the same shape" if merge == "sum" else "the same shape after the first axis"
-            raise LayerError(f"{kind} expects children of {same}, got {got}")
-        return _joined(made, first if merge == "sum" else (sum(s[0] for s in shapes.values()), *first[1:]))
+        expect_key("key", key)
+        shape = lengths("in_shape", in_shape)
+        made = {name: _init(name, child, key, shape) for name, child in children.items()}
+        return _joined(made, _merged(kind, merge, {name: one.out_shape for name, one in made.items()}, 0))
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_arguments(params, state, train, key)
         _only(params, children)
         outs = {name: _apply(name, child, params, state, x, train, key) for name, child in children.items()}
-        ys = [out.y for out in outs.values()]
+        ys = {name: out.y for name, out in outs.items()}
+        shape = _merged(kind, merge, {name: y.shape for name, y in ys.items()}, 1)
+        y = _total([*ys.values()]) if merge == "sum" else frozen(np.concatenate([*ys.values()], axis=1))
+        widths = [] if merge == "sum" else [one.shape[1] for one in ys.values()]
         states = _states({name: out.state for name, out in outs.items()})
-        caches = {name: out.cache for name, out in outs.items()}
-        y = _total(ys) if merge == "sum" else frozen(np.concatenate(ys, axis=1))
-        return Out(y, states, (caches, [one.shape[1] for one in ys]))
+        return Out(y, states, MergedCache({name: out.cache for name, out in outs.items()}, shape, widths))
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        caches, widths = cache
-        parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(widths)[:-1], axis=1)
+        expect_values("params", params)
+        need_dx = boolean("need_dx", need_dx)
+        _only(params, children)
+        caches = _caches(kind, cache.caches if isinstance(cache, MergedCache) else None, children)
+        dy = output_gradient(f"{kind}'s backward", dy, cache.shape)
+        parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(cache.widths)[:-1], axis=1)
         grads, dxs = {}, []
         for (name, child), part in zip(children.items(), parts, strict=True):
             if need_dx or _learns(child, params.get(name)):
-                with error_path(name):
-                    dx, grads[name] = child.backward(params.get(name, EMPTY), caches[name], part, need_dx=need_dx)
+                dx, grads[name] = _backward(name, child, params, caches, part, need_dx)
                 dxs.append(dx)
         return Grads(_total([dx for dx in dxs if dx is not None]) if need_dx else None, _gradients(params, grads))
 
     return Functions(init, apply, backward)
 
 
+def _merged(kind: str, merge: Literal["sum", "concat"], shapes: Mapping[str, Shape], axis: int) -> Shape:
+    """The output's shape from those of the children, whose channels, or features, are on `axis`.
+
+    Raises LayerError where they don't go together.
+    """
+    first = next(iter(shapes.values()))
+    if merge == "sum":
+        expected, fit = "the same shape", all(shape == first for shape in shapes.values())
+    else:
+        expected = "the same shape after the first axis" if axis == 0 else "the same shape but for the channels"
+        fit = len(first) > axis and all(
+            len(shape) == len(first) and (shape[:axis], shape[axis + 1 :]) == (first[:axis], first[axis + 1 :])
+            for shape in shapes.values()
+        )
+    if not fit:
+        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise LayerError(f"{kind} expects children of {expected}, got {got}")
+    if merge == "sum":
+        return first
+    return (*first[:axis], sum(shape[axis] for shape in shapes.values()), *first[axis + 1 :])
+
+
 def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
     children: dict[str, Layer] = {}
     ordinals: dict[str, int] = {}
     for layer in layers:
-        _check_layer(kind, "a positional argument", layer)
+        expect_layer(f"{kind}'s argument", layer)
         ordinals[layer.kind] = ordinals.get(layer.kind, 0) + 1
         children[f"{layer.kind}{ordinals[layer.kind]}"] = layer
     for name, layer in named.items():
-        _check_layer(kind, name, layer)
+        expect_layer(f"{kind}'s {name}", layer)
         if name in children:
             raise ValueError(f"{kind}: the name {name} is taken by a positional layer; choose another")
         check_name(name)
@@ -149,26 +193,46 @@ def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> 
     return children
 
 
-def _check_layer(kind: str, name: str, layer: object) -> None:
-    if not isinstance(layer, Layer):
-        raise TypeError(f"{kind} expects layers, got {layer!r} for {name}; call the constructor, such as relu()")
+def _init(name: str, child: Layer, key: Key, in_shape: Shape) -> Init:
+    with error_path(name):
+        made = child.init(fold_in(key, name), in_shape)
+        return instance("what init gives", made, Init, "Init(params, state, out_shape)")
 
 
 def _apply(name: str, child: Layer, params: Tree, state: Tree, x: Array, train: bool, key: Key | None) -> Out:
     with error_path(name):
-        return child.apply(
+        out = child.apply(
             params.get(name, EMPTY),
             state.get(name, EMPTY),
             x,
             train=train,
             key=None if key is None else fold_in(key, name),
         )
+        return instance("what apply gives", out, Out, "Out(y, state, cache)")
+
+
+def _backward(
+    name: str, child: Layer, params: Tree, caches: Mapping[str, Any], dy: Array, need_dx: bool
+) -> tuple[Array | None, Tree]:
+    with error_path(name):
+        grads = child.backward(params.get(name, EMPTY), caches[name], dy, need_dx=need_dx)
+        return instance("what backward gives", grads, Grads, "Grads(dx, params)")
+
+
+def _caches(kind: str, cache: Any, children: Mapping[str, Layer]) -> Mapping[str, Any]:
+    """The caches by child, if these are what `apply` gave."""
+    if not isinstance(cache, Mapping) or cache.keys() != children.keys():
+        raise TypeError(f"{kind}'s cache is the one that its apply gave, got {told(cache)}")
+    return cache
 
 
 def _only(params: Tree, children: Mapping[str, Layer]) -> None:
     unknown = [name for name in params if name not in children]
     if unknown:
         raise LayerError(f"the parameters have {', '.join(unknown)}, but the network has {', '.join(children)}")
+    for name, inner in params.items():
+        if not isinstance(inner, Tree):
+            raise LayerError(f"the parameters are a tree, got {told(inner)}", name)
 
 
 def _joined(made: Mapping[str, Init], out_shape: Shape) -> Init:
@@ -183,6 +247,8 @@ def _states(states: Mapping[str, Tree]) -> Tree:
 
 def _learns(layer: Layer, params: Tree | None) -> bool:
     """Whether the layer has parameters, and not only those of held layers."""
+    if not isinstance(params, Tree):
+        return params is not None  # an array: so that the layer is asked, which refuses it
     if not params or layer.held:
         return False
     return not layer.children or any(_learns(child, params.get(name)) for name, child in layer.children.items())
@@ -198,7 +264,7 @@ def _zeros(params: Tree) -> Tree:
 
 
 def _total(arrays: list[Array]) -> Array:
-    total = np.array(arrays[0], order="K")
+    total = np.array(arrays[0], dtype=np.result_type(*arrays), order="K")
     for array in arrays[1:]:
         total += array
     return frozen(total)

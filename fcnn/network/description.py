@@ -9,13 +9,15 @@ import attrs
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.initializers import Initializer, constant, he, kaiming_uniform, lecun, xavier, zeros
-from fcnn.network.layer import Init, Layer, LayerError, Shape
+from fcnn.network.layer import MOST_DEPTH, Init, Layer, LayerError, Shape, expect_layer
 from fcnn.network.rewriting import leaves, rewrite
+from fcnn.values.checks import lengths, told
 from fcnn.values.keys import Key, key
+from fcnn.values.text import printable
 from fcnn.values.tree import size
 
 _FLOAT32 = 4  # bytes
-_MOST_LAYERS, _MOST_DEPTH = 10_000, 100  # of a description
+_MOST_LAYERS = 10_000  # of a description
 _CONSTRUCTORS = (*(getattr(layers, name) for name in layers.__all__), serial, residual, branch)
 _INITIALIZERS = {make.__name__: make for make in (he, xavier, lecun, kaiming_uniform, zeros, constant)}
 
@@ -30,6 +32,7 @@ def describe(layer: Layer) -> dict[str, Any]:
             return [plain(v) for v in value]
         return value if value is None or isinstance(value, (bool, int, float, str)) else {"repr": repr(value)}
 
+    expect_layer("describe's layer", layer)
     return {
         "kind": layer.kind,
         "config": {name: plain(value) for name, value in layer.config.items()},
@@ -54,35 +57,51 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
     >>> build(describe(serial(conv1=conv2d(6, 5), relu1=relu())))
     serial(conv1=conv2d(6, 5), relu1=relu())
     """
-    known = {make.__name__: make for make in (*_CONSTRUCTORS, *layers)}
+    known = {make.__name__: make for make in (*_CONSTRUCTORS, *_own(layers))}
     left = _MOST_LAYERS
 
     def made(node: Any, path: str, depth: int) -> Layer:
         nonlocal left
         left -= 1
-        if left < 0 or depth > _MOST_DEPTH:
-            limit = f"{_MOST_LAYERS:,} layers" if left < 0 else f"{_MOST_DEPTH} layers one within the other"
+        if left < 0 or depth > MOST_DEPTH:
+            limit = f"{_MOST_LAYERS:,} layers" if left < 0 else f"{MOST_DEPTH} layers one within the other"
             raise LayerError(f"a description has at most {limit}", path)
         kind, config, children = _parts(node, path)
         if kind not in known:
-            raise LayerError(f"no constructor of layers is called {kind[:80]!r}; name your own in layers=", path)
+            raise LayerError(f"no constructor of layers is called {told(kind)}; name your own in layers=", path)
         arguments = {name: _plain_value(value, path, known) for name, value in config.items()}
         parts = {
-            name: made(child, f"{path}/{name[:80]}" if path else name[:80], depth + 1)
+            name: made(child, f"{path}/{_short(name)}" if path else _short(name), depth + 1)
             for name, child in children.items()
         }
         try:
             layer = known[kind](**arguments, **parts)
         except (TypeError, ValueError, ArithmeticError) as error:
-            raise LayerError(f"{kind}: {str(error)[:400]}", path) from error
+            raise LayerError(f"{kind}: {printable(str(error), 400)}", path) from error
         if not isinstance(layer, Layer) or layer.children.keys() != parts.keys():
-            raise LayerError(f"{kind} is not made of {', '.join(parts)[:200] or 'nothing'}", path)
+            raise LayerError(f"{kind} is not made of {printable(', '.join(parts), 200) or 'nothing'}", path)
         return layer
 
     try:
         return made(description, "", 0)
     except RecursionError:
         raise LayerError("a description's values are not lists within lists within lists") from None
+
+
+def _short(name: str) -> str:
+    return printable(name, 80)
+
+
+def _own(layers: object) -> list[Any]:
+    """The constructors of a user's own."""
+    expected = "a constructor of layers or initializers, such as layer_constructor makes of a function"
+    if not isinstance(layers, Iterable) or isinstance(layers, (str, Mapping)):
+        raise TypeError(f"layers is a list of constructors, got {told(layers)}")
+    found = list(layers)
+    for make in found:
+        if not callable(make) or not hasattr(make, "__name__"):
+            raise TypeError(f"each of layers is {expected}, got {told(make)}")
+    return found
 
 
 def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
@@ -92,10 +111,10 @@ def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, A
         raise LayerError("a layer is described by kind, config and children", path)
     for name, kind in expected.items():
         if not isinstance(node[name], kind):
-            raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {str(node[name])[:80]}", path)
+            raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {told(node[name])}", path)
     for name in (*node["config"], *node["children"]):
         if not isinstance(name, str):
-            raise LayerError(f"names are text, got {str(name)[:80]}", path)
+            raise LayerError(f"names are text, got {told(name)}", path)
     return node["kind"], node["config"], node["children"]
 
 
@@ -113,8 +132,8 @@ def _plain_value(value: Any, path: str, known: Mapping[str, Any], depth: int = 0
                     **{str(name): _plain_value(one, path, known, depth + 1) for name, one in value["config"].items()}
                 )
             except (TypeError, ValueError, ArithmeticError) as error:
-                raise LayerError(f"{value['kind']}: {str(error)[:400]}", path) from error
-    raise LayerError(f"arguments are plain values, got {str(value)[:80]}", path)
+                raise LayerError(f"{value['kind']}: {printable(str(error), 400)}", path) from error
+    raise LayerError(f"arguments are plain values, got {told(value)}", path)
 
 
 def summary(layer: Layer, in_shape: Shape) -> str:
@@ -125,6 +144,8 @@ def summary(layer: Layer, in_shape: Shape) -> str:
 
     Raises LayerError, with the path, where the shapes don't fit.
     """
+    expect_layer("summary's layer", layer)
+    in_shape = lengths("in_shape", in_shape)
     found = inits(layer, in_shape)
     made, rows = found[""], [(path, one, found[path]) for path, one in leaves(layer) if path in found]
     table = [["path", "layer", "output", "parameters", "multiply-adds", "activations"]]

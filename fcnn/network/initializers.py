@@ -6,18 +6,21 @@
 
 import math
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias
 
 import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import number
+from fcnn.values.checks import function, instance, integer, is_constructor, lengths, number, one_of, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
 Distribution = Literal["normal", "uniform"]
 P = ParamSpec("P")
+
+_MOST = 1 << 62  # of a fan: what a float can still hold, times two
 
 
 class Fan(NamedTuple):
@@ -41,7 +44,14 @@ class Initializer:
 
     def __call__(self, key: Key, shape: tuple[int, ...], fan: Fan) -> Array:
         """Draw an array of `shape`: the same for the same key."""
-        return frozen(self.draw(generator(key), shape, fan).astype(np.float32, copy=False))
+        rng = generator(key)
+        shape = lengths("shape", shape, "a tuple of lengths, such as (10, 84)")
+        instance("fan", fan, Fan, "Fan(inputs, outputs)")
+        fan = Fan(*(integer(f"fan's {name}", value, least=1, most=_MOST) for name, value in fan._asdict().items()))
+        drawn = self.draw(rng, shape, fan)
+        if not isinstance(drawn, np.ndarray) or drawn.dtype.kind not in "iuf" or drawn.shape != shape:
+            raise TypeError(f"{self.kind} draws an array of numbers of shape {shape}, got {told(drawn)}")
+        return frozen(drawn.astype(np.float32, copy=False))
 
     def __repr__(self) -> str:
         return as_call(self.kind, self.config)
@@ -58,7 +68,9 @@ def check_initializers(**initializers: object) -> None:
     """Raise TypeError, with the argument's name, unless all are initializers."""
     for name, value in initializers.items():
         if not isinstance(value, Initializer):
-            raise TypeError(f"{name} is an Initializer, such as fcnn.he(), got {value!r}")
+            if is_constructor(value):
+                function(name, value, "an Initializer, such as fcnn.he()")
+            raise TypeError(f"{name} is an Initializer, such as fcnn.he(), got {told(value)}")
 
 
 def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]:
@@ -70,7 +82,13 @@ def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]
     >>> uniform(0.1)
     uniform(0.1)
     """
-    construct = constructor(body, Initializer)
+
+    def made(kind: str, config: Config, make: Callable[P, Initializer], draw: Draw) -> Initializer:
+        return Initializer(kind, config, make, function(f"what {kind} returns", draw, "a function (rng, shape, fan)"))
+
+    construct = constructor(
+        instance("initializer_constructor's argument", body, FunctionType, "a function that returns one"), made
+    )
     construct.__annotations__ = {**body.__annotations__, "return": Initializer}
     return construct
 
@@ -123,8 +141,7 @@ def constant(value: float) -> Draw:
 
 
 def _scaled(name: str, distribution: Distribution, variance: Callable[[Fan], float]) -> Draw:
-    if distribution not in ("normal", "uniform"):
-        raise ValueError(f'{name} expects "normal" or "uniform", got {distribution!r}')
+    one_of(f"{name}'s distribution", distribution, ("normal", "uniform"))
 
     def draw(rng: np.random.Generator, shape: tuple[int, ...], fan: Fan) -> Array:
         deviation = math.sqrt(variance(fan))

@@ -15,20 +15,25 @@ A layer is one immutable record of three pure functions. A network is a layer to
   where that is read-only too.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import attrs
 
 from fcnn.values import html
 from fcnn.values.arrays import Array
+from fcnn.values.checks import boolean, function, instance, is_constructor, lengths, mapping, told
 from fcnn.values.configuration import Config, as_call, constructor
-from fcnn.values.keys import Key
-from fcnn.values.tree import Tree, check_name
+from fcnn.values.keys import Key, expect_key
+from fcnn.values.tree import Tree, check_name, expect_tree
 
 Shape: TypeAlias = tuple[int, ...]
 P = ParamSpec("P")
+
+# How many layers may lie one within the other: printing, describing and running a network call themselves so often.
+MOST_DEPTH = 100
 
 
 class Init(NamedTuple):
@@ -77,13 +82,16 @@ class BackwardFn(Protocol):
 
 
 def _children(children: Mapping[str, "Layer"]) -> Mapping[str, "Layer"]:
-    for name in children:
+    for name, child in mapping("a layer's children", children, "a mapping of names to layers").items():
         check_name(name)
+        expect_layer(f"the layer's child {name}", child)
     return MappingProxyType(dict(children))
 
 
 def _config(config: Mapping[str, Any]) -> Config:
-    return config if isinstance(config, Config) else Config(config)
+    if isinstance(config, Config):
+        return config
+    return Config(mapping("a layer's config", config, "a mapping of names to arguments"))
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -93,8 +101,8 @@ class Layer:
     `layer.make(**layer.config, **layer.children)` is the layer again, so a network can be printed, described and
     rewritten. Make layers with the constructors of `fcnn.network.layers` and `fcnn.network.combinators`, or your own
     with `layer_constructor`. One whose functions are not those that its constructor gave is `rewritten`
-    (`fcnn.network.rewriting`), and one that doesn't learn is
-    `held`. `origin` is, where it is known, the rule that rewrote it, and what it rewrote.
+    (`fcnn.network.rewriting`), and one that doesn't learn is `held`. `origin` is, where it is known, the rule that
+    rewrote it, and what it rewrote. `depth` is how many layers lie one within the other in it: at most 100.
 
     Layers pickle by their constructor's import name and its arguments; a copy is the layer itself.
     """
@@ -109,6 +117,17 @@ class Layer:
     held: bool = False
     rewritten: bool = False
     origin: "tuple[Callable[[Layer], Layer], Layer] | None" = None
+    depth: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        instance("a layer's kind", self.kind, str, 'text, such as "dense"')
+        for name in ("make", "init", "apply", "backward"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"{self.kind}: a layer's {name} is a function, got {told(getattr(self, name))}")
+        depth = 1 + max((child.depth for child in self.children.values()), default=-1)
+        if depth > MOST_DEPTH:
+            raise LayerError(f"{self.kind}: a network has at most {MOST_DEPTH} layers one within the other")
+        object.__setattr__(self, "depth", depth)
 
     def __repr__(self) -> str:
         return as_call(self.kind, self.config, self.children)
@@ -168,14 +187,45 @@ class error_path:
         if isinstance(error, LayerError):
             path = f"{self._name}/{error.path}" if error.path else self._name
             raise LayerError(error.message, path) from error.__cause__
-        if isinstance(error, (ValueError, LookupError)):
+        if isinstance(error, (TypeError, ValueError, LookupError)):
             raise LayerError(str(error.args[0]) if error.args else repr(error), self._name) from error
 
 
-def expect_names(params: Tree, names: Collection[str]) -> None:
+def expect_layer(name: str, value: object) -> None:
+    """Raise TypeError unless it is a layer, and not the constructor of one that somebody forgot to call."""
+    if isinstance(value, Layer):
+        return
+    expected = "a layer, such as fcnn.serial(…) or fcnn.relu()"
+    if is_constructor(value):
+        function(name, value, expected)
+    raise TypeError(f"{name} is {expected}, got {told(value)}")
+
+
+def expect_arguments(params: Tree, state: Tree, train: bool, key: Key | None) -> None:
+    """Raise TypeError unless these are what every `apply` takes."""
+    if (
+        (train is True or train is False) and (key is None or type(key) is Key) and type(params) is type(state) is Tree
+    ):  # every call of every layer passes here: the usual case is told fast
+        return
+    expect_values("params", params)
+    expect_values("state", state)
+    boolean("train", train)
+    if key is not None:
+        expect_key("key", key)
+
+
+def expect_values(name: str, value: object) -> None:
+    """Raise TypeError unless it is a tree, and not all of what `init` or a training state holds."""
+    if not isinstance(value, Tree) and hasattr(value, name):
+        raise TypeError(f"{name} is a tree, got {told(value)}; its .{name} is one")
+    expect_tree(name, value)
+
+
+def expect_names(params: Tree, names: Sequence[str]) -> None:
     """Raise LayerError unless the parameters have just these names."""
-    if len(params) != len(names) or any(name not in params for name in names):
-        raise LayerError(f"the parameters have {', '.join(params) or 'nothing'}, the layer has {', '.join(names)}")
+    if params.keys() != set(names):
+        had, has = (", ".join(some) or "nothing" for some in (params, names))
+        raise LayerError(f"the parameters have {had}, the layer has {has}")
 
 
 class Functions(NamedTuple):
@@ -205,6 +255,25 @@ def layer_constructor(body: Callable[P, Functions]) -> Callable[P, Layer]:
     >>> scale(2.0)
     scale(2.0)
     """
-    construct = constructor(body, lambda kind, config, make, functions: Layer(kind, config, {}, make, *functions))
+
+    def made(kind: str, config: Config, make: Callable[P, Layer], functions: Functions) -> Layer:
+        if not isinstance(functions, tuple) or len(functions) != len(Functions._fields):
+            raise TypeError(f"{kind} returns Functions(init, apply, backward), got {told(functions)}")
+        init, apply, backward = functions
+        return Layer(kind, config, {}, make, _checked(init), apply, backward)
+
+    construct = constructor(
+        instance("layer_constructor's argument", body, FunctionType, "a function that returns Functions"), made
+    )
     construct.__annotations__ = {**body.__annotations__, "return": Layer}
     return construct
+
+
+def _checked(init: InitFn) -> InitFn:
+    """The same function for a key and a shape that are ones: it is called rarely, and checks for all layers."""
+
+    @functools.wraps(init)
+    def call(key: Key, in_shape: Shape, /) -> Init:
+        return init(expect_key("key", key), lengths("in_shape", in_shape))
+
+    return call

@@ -8,25 +8,27 @@ from typing import Any
 import attrs
 
 from fcnn.network.description import inits
-from fcnn.network.layer import Layer, LayerError, Shape, outline
+from fcnn.network.layer import Layer, LayerError, Shape, expect_values, outline
 from fcnn.values import html
-from fcnn.values.checks import integer
+from fcnn.values.checks import lengths, mapping, told
 from fcnn.values.tree import EMPTY, Tree, size
 
 
 def _shape(shape: Any) -> Shape:
-    return tuple(integer("in_shape's lengths", length, least=1) for length in shape)
+    return lengths("in_shape", shape)
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"classes are names, such as ('cat', 'dog'), got {told(names)}")
     found = tuple(names)
     if not all(isinstance(name, str) for name in found):
-        raise TypeError(f"classes are names, got {found[:10]}")
+        raise TypeError(f"classes are names, got {told(found[:10])}")
     return found
 
 
 def _meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(meta))
+    return MappingProxyType(dict(mapping("meta", meta, "a mapping that JSON can hold")))
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -49,7 +51,9 @@ class Model:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.network, Layer):
-            raise LayerError(f"a model is of a network, got {self.network!r}")
+            raise LayerError(f"a model is of a network, got {told(self.network)}")
+        expect_values("params", self.params)
+        expect_values("state", self.state)
 
     def __reduce__(self) -> tuple[Any, ...]:
         more: dict[str, Any] = {"in_shape": self.in_shape, "classes": self.classes, "meta": dict(self.meta)}

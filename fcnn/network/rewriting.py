@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.network.layer import Grads, Layer, LayerError, Out
+from fcnn.network.layer import Grads, Layer, LayerError, Out, expect_layer
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import function, instance, told
 from fcnn.values.keys import Key
 from fcnn.values.tree import Tree
 
@@ -33,15 +34,31 @@ def rewrite(network: Layer, rule: Rule, path: str = "") -> Layer:
     >>> rewrite(serial(a=relu(), b=serial(c=relu())), lambda path, layer: tanh() if layer.kind == "relu" else layer)
     serial(a=tanh(), b=serial(c=tanh()))
     """
+    expect_layer("network", network)
+    return _rewrite(
+        network,
+        function("rule", rule, "a function (path, layer) that gives a layer"),
+        instance("path", path, str, 'text, such as "res1/body"'),
+    )
+
+
+def _rewrite(network: Layer, rule: Rule, path: str) -> Layer:
     children = {
-        name: rewrite(child, rule, f"{path}/{name}" if path else name) for name, child in network.children.items()
+        name: _rewrite(child, rule, f"{path}/{name}" if path else name) for name, child in network.children.items()
     }
     if not children:
-        return rule(path, network)
+        return _ruled(rule, path, network)
     again = network.make(**network.config, **children)
     if getattr(again.apply, "__code__", None) is not getattr(network.apply, "__code__", None):
         raise LayerError("a rule changed this combinator, so its constructor can't make it again", path)
-    return rule(path, again)
+    return _ruled(rule, path, again)
+
+
+def _ruled(rule: Rule, path: str, layer: Layer) -> Layer:
+    made = rule(path, layer)
+    if not isinstance(made, Layer):
+        raise LayerError(f"the rule gave {told(made)} for {told(layer)}, where it gives a layer", path)
+    return made
 
 
 def leaves(network: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
@@ -79,7 +96,10 @@ def hold(network: Layer, patterns: str | Sequence[str]) -> Layer:
     >>> [path for path, layer in leaves(held) if layer.held]
     ['conv1']
     """
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    expect_layer("network", network)
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(wanted, Sequence) or not all(isinstance(pattern, str) for pattern in wanted):
+        raise TypeError(f'patterns is a pattern of paths, such as "conv*", or a list of them, got {told(patterns)}')
     paths = [path for path, _ in leaves(network)]
     for pattern in wanted:
         if not any(fnmatchcase(path, pattern) for path in paths):

@@ -5,11 +5,12 @@ Where the derivative can be written in terms of the *output*, the output is the 
 
 import math
 
+import attrs
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import number
+from fcnn.values.checks import cached, cached_array, floats, number, output_gradient
 
 
 def relu(x: Array) -> tuple[Array, Array]:
@@ -18,8 +19,9 @@ def relu(x: Array) -> tuple[Array, Array]:
     >>> relu(np.array([-1.0, 0.0, 2.0]))[0]
     array([0., 0., 2.])
     """
+    x = floats("relu's x", x)
     memory = block(x)
-    lines = memory.reshape(len(memory), -1) if memory.ndim > 2 else memory
+    lines = memory.reshape(len(memory), -1) if memory.ndim > 2 and memory.size else memory
     # A line of zeros instead of the number 0, for which NumPy has no vectorised loop: twice as fast.
     y = frozen(unblock(np.maximum(lines, np.zeros(lines.shape[-1:], x.dtype)).reshape(memory.shape)))
     return y, y
@@ -27,24 +29,34 @@ def relu(x: Array) -> tuple[Array, Array]:
 
 def relu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy where y > 0, else 0."""
-    return frozen(dy * (cache > 0))
+    y = cached_array("relu", cache)
+    return frozen(output_gradient("relu_backward", dy, y.shape) * (y > 0))
 
 
-def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, tuple[Array, float]]:
+@attrs.frozen
+class LeakyReluCache:
+    """What `leaky_relu_backward` needs: the output, whose sign is that of the input, and the slope."""
+
+    y: Array
+    slope: float
+
+
+def leaky_relu(x: Array, slope: float = 0.01) -> tuple[Array, LeakyReluCache]:
     """x where x > 0, else slope * x, elementwise (A. Maas et al., 2013); `slope` >= 0, so that y tells x's sign.
 
     >>> leaky_relu(np.array([-1.0, 2.0]), 0.1)[0]
     array([-0.1,  2. ])
     """
-    number("leaky_relu's slope", slope, "[0, inf)")
+    x, slope = floats("leaky_relu's x", x), number("leaky_relu's slope", slope, "[0, inf)")
     y = frozen(np.where(x > 0, x, slope * x))
-    return y, (y, slope)
+    return y, LeakyReluCache(y, slope)
 
 
-def leaky_relu_backward(dy: Array, cache: tuple[Array, float]) -> Array:
+def leaky_relu_backward(dy: Array, cache: LeakyReluCache) -> Array:
     """dx = dy where y > 0, else slope * dy."""
-    y, slope = cache
-    return frozen(np.where(y > 0, dy, slope * dy))
+    y = cached("leaky_relu", cache, LeakyReluCache).y
+    dy = output_gradient("leaky_relu_backward", dy, y.shape)
+    return frozen(np.where(y > 0, dy, cache.slope * dy))
 
 
 def sigmoid(x: Array) -> tuple[Array, Array]:
@@ -53,7 +65,7 @@ def sigmoid(x: Array) -> tuple[Array, Array]:
     >>> sigmoid(np.array([0.0, -1000.0]))[0]
     array([0.5, 0. ])
     """
-    y = np.tanh(0.5 * x)
+    y = np.asarray(np.tanh(0.5 * floats("sigmoid's x", x)))
     y += 1
     y *= 0.5
     return frozen(y), y
@@ -61,7 +73,8 @@ def sigmoid(x: Array) -> tuple[Array, Array]:
 
 def sigmoid_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * y * (1 - y)."""
-    return frozen(dy * cache * (1 - cache))
+    y = cached_array("sigmoid", cache)
+    return frozen(output_gradient("sigmoid_backward", dy, y.shape) * y * (1 - y))
 
 
 def tanh(x: Array) -> tuple[Array, Array]:
@@ -70,13 +83,14 @@ def tanh(x: Array) -> tuple[Array, Array]:
     >>> tanh(np.array([0.0]))[0]
     array([0.])
     """
-    y = frozen(np.tanh(x))
+    y = frozen(np.tanh(floats("tanh's x", x)))
     return y, y
 
 
 def tanh_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (1 - y²)."""
-    return frozen(dy * (1 - cache * cache))
+    y = cached_array("tanh", cache)
+    return frozen(output_gradient("tanh_backward", dy, y.shape) * (1 - y * y))
 
 
 def gelu(x: Array) -> tuple[Array, Array]:
@@ -87,14 +101,17 @@ def gelu(x: Array) -> tuple[Array, Array]:
     >>> gelu(np.array([0.0, 1.0])) [0]
     array([0.        , 0.84134475])
     """
+    x = floats("gelu's x", x)
     return frozen(x * _normal_cdf(x)), keep(x)
 
 
 def gelu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)) with phi the standard normal density."""
-    near = np.clip(cache, -40, 40)  # beyond, the density is 0 in float64, and x² may overflow
+    x = cached_array("gelu", cache)
+    dy = output_gradient("gelu_backward", dy, x.shape)
+    near = np.clip(x, -40, 40)  # beyond, the density is 0 in float64, and x² may overflow
     density = np.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
-    return frozen(dy * (_normal_cdf(cache) + cache * density))
+    return frozen(dy * (_normal_cdf(x) + x * density))
 
 
 def softmax(x: Array) -> tuple[Array, Array]:
@@ -104,6 +121,9 @@ def softmax(x: Array) -> tuple[Array, Array]:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
+    x = floats("softmax's x", x)
+    if x.ndim < 2 or not x.shape[1]:
+        raise ValueError(f"softmax expects x (N, classes) or (N, C, H, W), at least one class, got {x.shape}")
     y = np.exp(x - x.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return frozen(y), y
@@ -111,11 +131,13 @@ def softmax(x: Array) -> tuple[Array, Array]:
 
 def softmax_backward(dy: Array, cache: Array) -> Array:
     """The whole Jacobian, whatever the loss: dx = y * (dy - sum(dy * y) over axis 1)."""
-    return frozen(cache * (dy - (dy * cache).sum(axis=1, keepdims=True)))
+    y = cached_array("softmax", cache)
+    dy = output_gradient("softmax_backward", dy, y.shape)
+    return frozen(y * (dy - (dy * y).sum(axis=1, keepdims=True)))
 
 
 def _normal_cdf(x: Array) -> Array:
-    half = erf(x * (1 / math.sqrt(2)))
+    half = np.asarray(_erf(x * (1 / math.sqrt(2))))
     half += 1
     half *= 0.5
     return half
@@ -127,6 +149,10 @@ def erf(x: Array) -> Array:
     float64: W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969).
     float32: one rational minimax approximation on [-4, 4], as in Eigen and XLA; beyond, erf is ±1 to float32.
     """
+    return frozen(_erf(floats("erf's x", x)))
+
+
+def _erf(x: Array) -> Array:
     if x.dtype == np.float32:
         z = np.clip(x, -4, 4)
         square = z * z
@@ -145,7 +171,7 @@ def erf(x: Array) -> Array:
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     """Horner's rule, highest power first."""
-    value = x * coefficients[0]
+    value = np.asarray(x * coefficients[0])  # of a single number NumPy makes no array
     for coefficient in coefficients[1:-1]:
         value += coefficient
         value *= x

@@ -11,9 +11,9 @@ import numpy as np
 
 from fcnn.ops import lowered, winograd
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.window import Padding, Pads, check_dy, pad_block, windows
+from fcnn.ops.window import Padding, Pads, pad_block, windows
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import Pair
+from fcnn.values.checks import Pair, boolean, cached, floats, output_gradient
 
 
 @attrs.frozen
@@ -52,16 +52,19 @@ def conv2d(
     >>> conv2d(x, delta)[0]
     array([[[[ 5.,  6.], [ 9., 10.]]]])
     """
+    x, w = floats("conv2d's x", x), floats("conv2d's w", w)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
         raise ValueError(f"conv2d expects x (N, C, H, W) and w (F, C, KH, KW) with one C, got {x.shape} and {w.shape}")
     filters, _, kh, kw = w.shape
-    if b is not None and b.shape != (filters,):
+    if 0 in w.shape:
+        raise ValueError(f"conv2d expects w (F, C, KH, KW) with no length of 0, got {w.shape}")
+    if b is not None and (b := floats("conv2d's b", b)).shape != (filters,):
         raise ValueError(f"conv2d expects b ({filters},), one number for each filter of w, got {b.shape}")
     steps, pads, (oh, ow) = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
     padded = pad_block(block(x), pads)
     y = _kernel(w, steps, (oh, ow), len(x)).correlate(padded, w, steps)
     if b is not None:
-        y += b[:, None, None]
+        y += b.astype(y.dtype, copy=False)[:, None, None]
     return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, pads)
 
 
@@ -74,12 +77,12 @@ def conv2d_backward(
         dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW), None unless `need_dw`; db (F,), None without that or
         a bias.
     """
-    w, padded = cache.w, cache.padded
+    w, padded = cached("conv2d", cache, ConvCache).w, cache.padded
     filters = w.shape[0]
     height, channels, width, n = padded.shape
     _, _, (oh, ow) = windows((height, width), (w.shape[2], w.shape[3]), cache.stride, 0)
-    check_dy("conv2d_backward", dy, (n, filters, oh, ow))
-    out = block(dy)
+    out = block(output_gradient("conv2d_backward", dy, (n, filters, oh, ow)))
+    need_dx, need_dw = boolean("need_dx", need_dx), boolean("need_dw", need_dw)
     dw = db = None
     if need_dw and cache.has_bias:
         db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
@@ -95,5 +98,4 @@ def conv2d_backward(
 
 def _kernel(w: Array, stride: tuple[int, int], out_size: tuple[int, int], n: int) -> ModuleType:
     """The kernel for filters (F, C, KH, KW), outputs (OH, OW) and a batch of n: all choice between kernels is here."""
-    floating = w.dtype in (np.float32, np.float64)  # Winograd's matrices hold halves
-    return winograd if floating and winograd.suits(w.shape, stride, out_size, n) else lowered
+    return winograd if winograd.suits(w.shape, stride, out_size, n) else lowered

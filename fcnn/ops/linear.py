@@ -4,8 +4,8 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.window import check_dy
 from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import boolean, cached, floats, output_gradient
 
 
 @attrs.frozen
@@ -34,13 +34,14 @@ def dense(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache
     >>> dense(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))[0]
     array([[11.5]])
     """
+    x, w = floats("dense's x", x), floats("dense's w", w)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"dense expects x (N, D) and w (F, D) with one D, got {x.shape} and {w.shape}")
-    if b is not None and b.shape != w.shape[:1]:
+    if b is not None and (b := floats("dense's b", b)).shape != w.shape[:1]:
         raise ValueError(f"dense expects b ({w.shape[0]},), one number for each row of w, got {b.shape}")
     y = np.matmul(w, x.T)
     if b is not None:
-        y += b[:, None]
+        y += b.astype(y.dtype, copy=False)[:, None]
     return frozen(unblock(y)), DenseCache(keep(x), keep(w), b is not None)
 
 
@@ -54,8 +55,9 @@ def dense_backward(
     Returns:
         dx (N, D), None unless `need_dx`; dw (F, D), None unless `need_dw`; db (F,), None without that or a bias.
     """
-    check_dy("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0]))
-    out = block(dy)
+    cached("dense", cache, DenseCache)
+    out = block(output_gradient("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0])))
+    need_dx, need_dw = boolean("need_dx", need_dx), boolean("need_dw", need_dw)
     dw = frozen(np.matmul(out, cache.x)) if need_dw else None
     db = frozen(out.sum(axis=1)) if need_dw and cache.has_bias else None
     dx = frozen(unblock(np.matmul(cache.w.T, out))) if need_dx else None

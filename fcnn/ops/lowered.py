@@ -80,7 +80,7 @@ def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tupl
     back = [tap.transpose(1, 3, 2, 0).reshape(channels * kw, -1) for tap in taps]
     dx = np.zeros((height, channels, width, n), np.result_type(out, w))
     # A few rows at a time, so that they are still in cache when they are added.
-    group = max(1, _BATCHED // (channels * kw * ow * n))
+    group = max(1, _BATCHED // max(1, channels * kw * ow * n))
     lowered = np.empty((min(group, height), channels * kw, ow * n), dx.dtype)
     for start in range(0, height, group):
         rows = dx[start : start + group]

@@ -9,9 +9,18 @@ import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import boolean, cached, floats, number, output_gradient
 
 
-def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
+@attrs.frozen
+class NormalizeCache:
+    """What `normalize_backward` needs: the deviations, (C,) or (1,), and x's shape."""
+
+    std: Array
+    in_shape: tuple[int, ...]
+
+
+def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, NormalizeCache]:
     """(x - mean) / std, channel by channel, with given numbers.
 
     Args:
@@ -19,11 +28,12 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
         mean, std: one number for each channel, (C,), or one for all, (1,).
 
     Returns:
-        y like x; the cache for `normalize_backward`: std.
+        y like x; the cache for `normalize_backward`.
 
     >>> normalize(np.array([[1.0, 2.0]]), np.array([1.0]), np.array([0.5]))[0]
     array([[0., 2.]])
     """
+    x, mean, std = floats("normalize's x", x), floats("normalize's mean", mean), floats("normalize's std", std)
     if x.ndim not in (2, 4) or mean.shape != std.shape or mean.shape not in ((1,), x.shape[1:2]):
         raise ValueError(
             f"normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x {x.shape}, "
@@ -32,13 +42,13 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, Array]:
     memory = block(x)
     rows = _rows(memory) - mean[:, None].astype(x.dtype, copy=False)
     rows /= std[:, None].astype(x.dtype, copy=False)
-    return frozen(unblock(rows.reshape(memory.shape))), keep(std)
+    return frozen(unblock(rows.reshape(memory.shape))), NormalizeCache(keep(std), x.shape)
 
 
-def normalize_backward(dy: Array, cache: Array) -> Array:
+def normalize_backward(dy: Array, cache: NormalizeCache) -> Array:
     """dx = dy / std."""
-    memory = block(dy)
-    rows = _rows(memory) / cache[:, None].astype(dy.dtype, copy=False)
+    memory = block(output_gradient("normalize_backward", dy, cached("normalize", cache, NormalizeCache).in_shape))
+    rows = _rows(memory) / cache.std[:, None].astype(memory.dtype, copy=False)
     return frozen(unblock(rows.reshape(memory.shape)))
 
 
@@ -90,17 +100,26 @@ def batch_norm(
     >>> y.ravel(), mean, var
     (array([-1.,  1.]), array([0.2]), array([1.1]))
     """
+    x, gamma, beta = floats("batch_norm's x", x), floats("batch_norm's gamma", gamma), floats("batch_norm's beta", beta)
+    mean, var = floats("batch_norm's mean", mean), floats("batch_norm's var", var)
+    train, decay = boolean("train", train), number("batch_norm's decay", decay, "[0, 1]")
+    eps = number("batch_norm's eps", eps, "[0, inf)")
     if x.ndim not in (2, 4) or not gamma.shape == beta.shape == mean.shape == var.shape == x.shape[1:2]:
         raise ValueError(
             f"batch_norm expects x (N, C) or (N, C, H, W) and gamma, beta, mean, var (C,), got x {x.shape}, "
             f"gamma {gamma.shape}, beta {beta.shape}, mean {mean.shape}, var {var.shape}"
         )
+    if not x.dtype == gamma.dtype == beta.dtype == mean.dtype == var.dtype:
+        x = x.astype(np.float64, copy=False)  # what is computed in place below takes the widest of them
     memory = block(x)
     rows = _rows(memory)
     if train:
         count = rows.shape[0] * rows.shape[2]
         if count < 2:
-            raise ValueError("batch_norm needs at least two numbers a channel in training; use a larger batch")
+            raise ValueError(
+                f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches, "
+                "and drop_last=True in fcnn.batches where the last one is smaller"
+            )
         used_mean = _channel_sum(rows) / count
         centred = rows - used_mean[:, None]
         used_var = _channel_dot(centred, centred) / count
@@ -129,7 +148,10 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     Returns:
         dx like x, dgamma (C,), dbeta (C,).
     """
-    memory = block(dy)
+    h_c_w_n = cached("batch_norm", cache, NormCache).block
+    memory = block(output_gradient("batch_norm_backward", dy, unblock(h_c_w_n).shape))
+    if memory.dtype != h_c_w_n.dtype:
+        memory = memory.astype(np.float64, copy=False)
     out = _rows(memory)
     x_hat = (_rows(cache.block) - cache.mean[:, None]) * cache.inv_std[:, None]
     dgamma, dbeta = _channel_dot(out, x_hat), _channel_sum(out)
@@ -146,7 +168,7 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
 
 
 def _rows(memory: Array) -> Array:
-    return memory[None] if memory.ndim == 2 else memory.reshape(memory.shape[0], memory.shape[1], -1)
+    return memory[None] if memory.ndim == 2 else memory.reshape(*memory.shape[:2], memory.shape[2] * memory.shape[3])
 
 
 def _channel_sum(rows: Array) -> Array:

@@ -5,15 +5,16 @@ the K views that hold, for every window, its element at one offset. With the bat
 long runs, so this is many times faster than an argmax over windows.
 """
 
+import math
 from collections.abc import Iterator
 
 import attrs
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.window import Padding, Pads, check_dy, crop_block, out_size, pad_block, pads_of
+from fcnn.ops.window import Padding, Pads, crop_block, out_size, pad_block, pads_of
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import Pair, pair
+from fcnn.values.checks import Pair, cached, cached_shape, floats, output_gradient, pair, told
 
 
 @attrs.frozen
@@ -57,6 +58,7 @@ def max_pool2d(
     >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 5.,  7.], [13., 15.]]]])
     """
+    x = floats("max_pool2d's x", x)
     plan = _plan("max_pool2d", x.shape, window, stride, padding)
     padded = keep(pad_block(block(x), plan.pads, -np.inf))
     rows = frozen(_along(1, np.maximum, padded, plan))
@@ -67,12 +69,14 @@ def max_pool2d(
 def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
     """The gradient of `max_pool2d` for any dy, (N, C, OH, OW): it goes to the *first* maximum of each window.
 
-    First in reading order: the first row that holds the maximum, and in it the first column.
+    First in reading order: the first row that holds the maximum, and in it the first column. The border gets nothing,
+    even where all pixels are -inf as well. NaN counts as greater than all numbers.
     """
-    plan = cache.plan
-    check_dy("max_pool2d_backward", dy, (*plan.in_shape[:2], *plan.out))
-    drows = _to_first(block(dy), cache.y, cache.rows, 0, plan)
-    dpadded = _to_first(drows, cache.rows, cache.padded, 1, plan)
+    plan = cached("max_pool2d", cache, MaxPoolCache).plan
+    memory = block(output_gradient("max_pool2d_backward", dy, (*plan.in_shape[:2], *plan.out)))
+    to_first = _exactly_to_first if _is_special(cache) else _to_first
+    drows = to_first(memory, cache.y, cache.rows, 0, plan)
+    dpadded = to_first(drows, cache.rows, cache.padded, 1, plan)
     return frozen(unblock(crop_block(dpadded, plan.pads)))
 
 
@@ -82,6 +86,7 @@ def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: P
     >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """
+    x = floats("avg_pool2d's x", x)
     plan = _plan("avg_pool2d", x.shape, window, stride, padding)
     y = _along(0, np.add, _along(1, np.add, pad_block(block(x), plan.pads), plan), plan)
     y *= 1 / (plan.window[0] * plan.window[1])
@@ -90,7 +95,8 @@ def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: P
 
 def avg_pool2d_backward(dy: Array, cache: PoolPlan) -> Array:
     """The gradient of `avg_pool2d` for any dy, (N, C, OH, OW): each pixel of a window gets an equal share."""
-    check_dy("avg_pool2d_backward", dy, (*cache.in_shape[:2], *cache.out))
+    cached("avg_pool2d", cache, PoolPlan)
+    dy = output_gradient("avg_pool2d_backward", dy, (*cache.in_shape[:2], *cache.out))
     share = block(dy) * (1 / (cache.window[0] * cache.window[1]))
     n, c, h, w = cache.in_shape
     (top, bottom), (left, right) = cache.pads
@@ -109,15 +115,18 @@ def global_avg_pool2d(x: Array) -> tuple[Array, tuple[int, ...]]:
     >>> global_avg_pool2d(np.ones((2, 3, 4, 4)))[0].shape
     (2, 3)
     """
+    x = floats("global_avg_pool2d's x", x)
     if x.ndim != 4:
         raise ValueError(f"global_avg_pool2d expects images (N, C, H, W), got {x.shape}")
+    if 0 in x.shape[2:]:
+        raise ValueError(f"global_avg_pool2d expects images of at least one pixel, got {x.shape}")
     return frozen(unblock(block(x).mean(axis=(0, 2)))), x.shape
 
 
 def global_avg_pool2d_backward(dy: Array, cache: tuple[int, ...]) -> Array:
     """The gradient of `global_avg_pool2d` for any dy, (N, C)."""
-    n, c, h, w = cache
-    check_dy("global_avg_pool2d_backward", dy, (n, c))
+    n, c, h, w = cached_shape("global_avg_pool2d", cache, (4,))
+    dy = output_gradient("global_avg_pool2d_backward", dy, (n, c))
     dx = np.empty((h, c, w, n), dy.dtype)
     dx[:] = (block(dy) * (1 / (h * w)))[None, :, None, :]
     return frozen(unblock(dx))
@@ -138,7 +147,9 @@ def pool_window(
     """A pool's padding and its output's (OH, OW). Raises ValueError where a window would hold no pixel."""
     pads = pads_of(in_size, window, stride, padding)
     if max(pads[0]) >= window[0] or max(pads[1]) >= window[1]:
-        raise ValueError(f"{name}: padding {padding!r} leaves windows of {window[0]}x{window[1]} that hold no pixel")
+        raise ValueError(
+            f"{name}: padding {told(padding)} leaves windows of {window[0]}x{window[1]} that hold no pixel"
+        )
     return pads, out_size(in_size, window, stride, pads)
 
 
@@ -182,4 +193,28 @@ def _to_first(dy: Array, y: Array, memory: Array, axis: int, plan: PoolPlan) -> 
             rest = rest - taken
     if not (apart and targets):
         last += rest
+    return gradient
+
+
+def _is_special(cache: MaxPoolCache) -> bool:
+    """Whether a window's maximum is NaN, which equals nothing, or -inf, as the border is."""
+    y, bordered = cache.y, any(map(any, cache.plan.pads))
+    # No sum of squares is NaN but for NaN; that takes less time than asking for it, and so does the least number.
+    return math.isnan(np.vdot(y, y)) or (bordered and y.size > 0 and y.min() == -np.inf)
+
+
+def _exactly_to_first(dy: Array, y: Array, memory: Array, axis: int, plan: PoolPlan) -> Array:
+    """As `_to_first`, slower, and right also where a maximum is NaN or that of the border."""
+    gradient = np.zeros(memory.shape, dy.dtype)
+    before, after = plan.pads[axis]
+    at = np.arange(plan.out[axis]) * plan.stride[axis]  # where the windows begin
+    untaken = np.ones(y.shape, bool)  # the windows of which nothing was given away yet
+    offsets = zip(_offsets(gradient, axis, plan), _offsets(memory, axis, plan), strict=True)
+    for k, (target, view) in enumerate(offsets):
+        inside = (at + k >= before) & (at + k < memory.shape[2 * axis] - after)
+        hit = (view == y) | (np.isnan(view) & np.isnan(y))
+        hit &= inside[:, None, None, None] if axis == 0 else inside[:, None]
+        hit &= untaken
+        np.add(target, dy, out=target, where=hit)
+        untaken &= ~hit
     return gradient

@@ -1,9 +1,12 @@
 """Layers that change an array's shape and none of its numbers."""
 
+import math
+
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import cached_shape, floats, output_gradient
 
 
 def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
@@ -12,6 +15,7 @@ def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
     >>> flatten(np.zeros((2, 3, 4, 5)))[0].shape
     (2, 60)
     """
+    x = floats("flatten's x", x)
     if x.ndim == 2:
         return keep(x), x.shape
     if x.ndim != 4:
@@ -23,9 +27,11 @@ def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
 
 def flatten_backward(dy: Array, cache: tuple[int, ...]) -> Array:
     """The gradient of `flatten` for any dy, (N, C * H * W): the same numbers in x's shape."""
-    if len(cache) == 2:
+    shape = cached_shape("flatten", cache, (2, 4))
+    dy = output_gradient("flatten_backward", dy, (shape[0], math.prod(shape[1:])))
+    if len(shape) == 2:
         return keep(dy)
-    n, c, h, w = cache
+    n, c, h, w = shape
     rows = np.ascontiguousarray(block(dy).reshape(c, h, w, n).swapaxes(0, 1))  # (H, C, W, N)
     return _owned(unblock(rows), dy)
 

@@ -1,14 +1,23 @@
 """Layers that draw random numbers: dropout (N. Srivastava et al., JMLR 15, 2014), with inverted scaling."""
 
+import attrs
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import number
-from fcnn.values.keys import Key, generator
+from fcnn.values.checks import boolean, cached, floats, number, output_gradient
+from fcnn.values.keys import Key, expect_key, generator
 
 
-def dropout(x: Array, rate: float, *, train: bool, key: Key | None = None) -> tuple[Array, Array | None]:
+@attrs.frozen
+class DropoutCache:
+    """What `dropout_backward` needs: the scaled mask, None where nothing was dropped, and x's shape."""
+
+    mask: Array | None
+    in_shape: tuple[int, ...]
+
+
+def dropout(x: Array, rate: float, *, train: bool, key: Key | None = None) -> tuple[Array, DropoutCache]:
     """In training set each number to 0 with probability `rate` and scale the others by 1 / (1 - rate).
 
     In evaluation y is x, unchanged. The mask depends on the key and on x's shape only.
@@ -20,7 +29,7 @@ def dropout(x: Array, rate: float, *, train: bool, key: Key | None = None) -> tu
         key: needed in training.
 
     Returns:
-        y like x; the cache for `dropout_backward`: the scaled mask, None where nothing is dropped.
+        y like x; the cache for `dropout_backward`.
 
     Raises:
         ValueError: a rate out of range, or no key in training.
@@ -31,19 +40,24 @@ def dropout(x: Array, rate: float, *, train: bool, key: Key | None = None) -> tu
            [0., 0., 2., 0.]])
     """
     check_rate(rate)
-    if not train or rate == 0:
-        return keep(x), None
+    x = floats("dropout's x", x)
+    if key is not None:
+        expect_key("key", key)
+    if not boolean("train", train) or rate == 0:
+        return keep(x), DropoutCache(None, x.shape)
     if key is None:
         raise ValueError(f"dropout({rate}) needs a key in training; pass key=fcnn.key(seed) to apply")
     memory = block(x)
     kept = generator(key).random(memory.shape, np.float32) >= rate
     mask = np.multiply(kept, 1 / (1 - rate), dtype=x.dtype)
-    return frozen(unblock(memory * mask)), frozen(unblock(mask))
+    return frozen(unblock(memory * mask)), DropoutCache(frozen(unblock(mask)), x.shape)
 
 
-def dropout_backward(dy: Array, cache: Array | None) -> Array:
+def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """dx = dy * mask / (1 - rate), and dy itself where nothing was dropped."""
-    return keep(dy) if cache is None else frozen(dy * cache)
+    mask = cached("dropout", cache, DropoutCache).mask
+    dy = output_gradient("dropout_backward", dy, cache.in_shape)
+    return keep(dy) if mask is None else frozen(dy * mask)
 
 
 def check_rate(rate: float) -> None:

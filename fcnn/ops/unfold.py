@@ -8,7 +8,7 @@ import numpy as np
 
 from fcnn.ops.window import Padding, out_size, pads_of
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import Pair, pair
+from fcnn.values.checks import Pair, floats, lengths, pair
 
 
 def im2col(x: Array, kernel: Pair, *, stride: Pair = 1, padding: Padding = 0) -> Array:
@@ -28,6 +28,9 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair = 1, padding: Padding = 0) ->
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
+    x = floats("im2col's x", x)
+    if x.ndim != 4:
+        raise ValueError(f"im2col expects images (N, C, H, W), got {x.shape}")
     n, c, h, w = x.shape
     size, steps = pair("kernel", kernel, least=1), pair("stride", stride, least=1)
     pads = pads_of((h, w), size, steps, padding)
@@ -37,9 +40,7 @@ def im2col(x: Array, kernel: Pair, *, stride: Pair = 1, padding: Padding = 0) ->
     return frozen(np.array(windows.transpose(0, 1, 4, 5, 2, 3), order="C").reshape(n, c * size[0] * size[1], oh * ow))
 
 
-def col2im(
-    columns: Array, in_shape: tuple[int, int, int, int], kernel: Pair, *, stride: Pair = 1, padding: Padding = 0
-) -> Array:
+def col2im(columns: Array, in_shape: tuple[int, ...], kernel: Pair, *, stride: Pair = 1, padding: Padding = 0) -> Array:
     """Add every column back to the pixels that it came from: the adjoint of `im2col`.
 
     For all x and c, `sum(im2col(x) * c) == sum(x * col2im(c))`; it is not an inverse, because windows overlap.
@@ -56,6 +57,10 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
+    columns = floats("col2im's columns", columns)
+    in_shape = lengths("col2im's in_shape", in_shape, "the images' shape (N, C, H, W)", least=0)
+    if len(in_shape) != 4:
+        raise ValueError(f"col2im's in_shape is the images' shape (N, C, H, W), got {in_shape}")
     n, c, h, w = in_shape
     (kh, kw), (sh, sw) = pair("kernel", kernel, least=1), pair("stride", stride, least=1)
     pads = pads_of((h, w), (kh, kw), (sh, sw), padding)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import Pair, pair
+from fcnn.values.checks import Pair, pair, told
 
 Padding: TypeAlias = Pair | Literal["same"]
 Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
@@ -20,10 +20,10 @@ def pads_of(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int
     "same" gives ceil(size / stride) positions; an odd number is split with the greater part after, as PyTorch and
     TensorFlow do.
     """
-    if padding == "same":
-        return _same(in_size[0], kernel[0], stride[0]), _same(in_size[1], kernel[1], stride[1])
     if isinstance(padding, str):
-        raise ValueError(f'padding is an integer, a pair (height, width) or "same", got {padding!r}')
+        if padding != "same":
+            raise ValueError(f'padding is an integer, a pair (height, width) or "same", got {told(padding)}')
+        return _same(in_size[0], kernel[0], stride[0]), _same(in_size[1], kernel[1], stride[1])
     height, width = pair("padding", padding, least=0)
     return (height, height), (width, width)
 
@@ -71,9 +71,3 @@ def crop_block(block: Array, pads: Pads) -> Array:
     """The inner part of a padded (H, C, W, N) block, contiguous; the adjoint of `pad_block`."""
     (top, bottom), (left, right) = pads
     return np.ascontiguousarray(block[top : block.shape[0] - bottom, :, left : block.shape[2] - right])
-
-
-def check_dy(name: str, dy: Array, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless dy has the output's shape, which NumPy would otherwise broadcast or cut."""
-    if dy.shape != shape:
-        raise ValueError(f"{name} expects dy of the output's shape {shape}, got {dy.shape}")

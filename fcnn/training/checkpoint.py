@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -25,16 +24,21 @@ from fcnn.network.model import Model
 from fcnn.network.rewriting import every_layer as layers_of
 from fcnn.network.rewriting import rewrite
 from fcnn.training.step import TrainState
+from fcnn.values.archives import Archive, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.files import Archive, DamagedFileError, opened_archive, replacing
+from fcnn.values.checks import told
+from fcnn.values.files import replacing
 from fcnn.values.keys import Key
 from fcnn.values.keys import key as make_key
+from fcnn.values.text import printable
 from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
 FORMAT_VERSION = 1
-_META_LIMIT = 4_000_000  # bytes; the JSON text is a few thousand
+_META_LIMIT = 40_000_000  # bytes, 4 a character: the history of 10,000 epochs, with 1,000 characters each
+_META_VALUES = 500_000  # of it: each takes some hundred bytes, however short its text
 _KEY_WORDS = 4
 _MOST_CHANNELS = 1 << 22
+_MOST_TOLD = 1000  # differences
 _MODEL_LIMIT = 1 << 30  # bytes of a model's arrays that are read without further ado;
 _MOST_INFLATED = 16  # beyond, so many times the file's size: weights hardly compress
 
@@ -51,19 +55,23 @@ def save(
     """Write parameters (a tree), parameters with state (an `Init`) or a whole training state to `path`, atomically.
 
     Args:
-        path: the file, by custom ending in `.npz`; an old one is replaced in one step.
+        path: the file, by custom ending in `.npz`; an old one is replaced in one step and its mode kept. Of a symbolic
+            link, what it points to is replaced.
         value: what to write.
         meta: anything that JSON can hold, given back by `load_meta`. The format's version is added.
 
     Raises:
-        OSError: the folder can't be written or the disk is full; an old file is still there, whole.
+        OSError: the folder can't be written or the disk is full (an old file is still there, whole), or the path is
+            that of a read-only file, a folder, a pipe or a device.
     """
-    target = Path(path)
-    text = np.array(json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False))
+    words = json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False)
+    text = np.array(words)
     if text.nbytes > _META_LIMIT:
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
+    if _values_in(words) > _META_VALUES:
+        raise ValueError(f"meta is of at most {_META_VALUES:,} values, got more; write it to a file of its own")
     arrays = {**_arrays(value), "meta": text}
-    with replacing(target) as file:
+    with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -86,7 +94,7 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
         sections = {name.partition("/")[0] for name in wanted} | _claimed(like)
         present = {name: None for name in archive.names if name.partition("/")[0] in sections}
         problems = [f"missing: {name}" for name in wanted if name not in present]
-        problems += [f"unexpected: {name}" for name in present if name not in wanted]
+        problems += [f"unexpected: {printable(name)}" for name in present if name not in wanted]
         found: dict[str, Array] = {}
         for name, template in wanted.items():
             if name in present:
@@ -95,10 +103,15 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
                     problems.append(f"{problem}: {name}")
                 elif array is not None:
                     found[name] = array
+        if not problems and found.get("step", np.zeros(())) < 0:
+            problems.append(f"wrong value ({found['step']}, expected a count from 0 on): step")
     if problems:
+        told_of = problems[:_MOST_TOLD]
+        if len(problems) > _MOST_TOLD:
+            told_of.append(f"and {len(problems) - _MOST_TOLD:,} more")
         raise CheckpointError(
             f"{os.fspath(path)}: {len(problems)} difference(s) from the template; was it saved from another model "
-            "or optimizer?\n  " + "\n  ".join(problems)
+            "or optimizer?\n  " + "\n  ".join(told_of)
         )
     return _value(found, like)
 
@@ -261,14 +274,21 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
     """The meta of a checkpoint in a format that is known."""
     if "meta" not in archive.names:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
-    meta = None
-    with contextlib.suppress(ValueError):
-        meta = json.loads(archive.text("meta", _META_LIMIT) or "")
+    meta, text = None, archive.text("meta", _META_LIMIT)
+    if text is not None and _values_in(text) > _META_VALUES:
+        raise CheckpointError(f"{os.fspath(path)}: its `meta` is of more than {_META_VALUES:,} values")
+    with contextlib.suppress(ValueError, RecursionError):
+        meta = json.loads(text or "")
     if not isinstance(meta, dict):
         raise CheckpointError(f"{os.fspath(path)}: its `meta` is not a JSON object; use an earlier checkpoint")
     if meta.get("format") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{os.fspath(path)}: format {meta.get('format')!r}, this fcnn reads {FORMAT_VERSION}; "
+            f"{os.fspath(path)}: format {told(meta.get('format'))}, this fcnn reads {FORMAT_VERSION}; "
             "use the fcnn that wrote it"
         )
     return meta
+
+
+def _values_in(text: str) -> int:
+    """How many values there are at most in a JSON text, before any is made."""
+    return sum(text.count(mark) for mark in ",[{")

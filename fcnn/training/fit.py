@@ -321,7 +321,9 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
     if not runs.has_checkpoint(run.path):
         return start
     path, meta = runs.furthest(run.path)
-    mine, theirs = ({**found.get("fit", {}), "network": found.get("network")} for found in (run.meta, meta))
+    settings = meta.get("fit")
+    theirs = {**(settings if isinstance(settings, dict) else {}), "network": meta.get("network")}
+    mine = {**run.meta["fit"], "network": run.meta["network"]}
     different = [name for name in mine if mine[name] != theirs.get(name)]
     if different:
         lines = [f"{name}: {theirs.get(name)!r}, now {mine[name]!r}" for name in different if name != "network"]

@@ -5,8 +5,10 @@ Something of another type raises TypeError, a number out of range or another sha
 numbers. What came is told in a few words however large it is.
 """
 
+import math
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -16,22 +18,25 @@ from fcnn.values.arrays import Array
 Pair: TypeAlias = int | tuple[int, int]
 Kind = TypeVar("Kind")
 
-_FLOATS = (np.float32, np.float64)
+FLOATS = (np.float32, np.float64)
+_FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
 _MOST_CHARACTERS = 80
+_MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
+_MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
-def integer(name: str, value: object, *, least: int) -> int:
-    """`value` as an int of at least `least`.
+def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """`value` as an int of at least `least`, and at most `most`.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
-    expected = f"{name} is an integer of at least {least}"
+    expected = f"{name} is an integer of at least {least}" + ("" if most is None else f" and at most {most:,}")
     if not _is_integer(value):
         raise TypeError(f"{expected}, got {told(value)}")
-    if value < least:
+    if value < least or (most is not None and value > most):
         raise ValueError(f"{expected}, got {told(value)}")
     return int(value)
 
@@ -48,22 +53,28 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
         raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:
         raise ValueError(f"{expected}, got {told(value)}")
+    if max(both) > _MOST_PIXELS:
+        raise ValueError(f"{name} is at most {_MOST_PIXELS:,} pixels, got {told(value)}")
     return int(both[0]), int(both[1])
 
 
-def lengths(name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)") -> tuple[int, ...]:
-    """`value` as the shape of an array: integers of at least 1, in a tuple or a list.
+def lengths(
+    name: str, value: object, expected: str = "a tuple of lengths, such as (1, 28, 28)", *, least: int = 1
+) -> tuple[int, ...]:
+    """`value` as the shape of an array: integers of at least `least`, in a tuple or a list.
 
     >>> lengths("in_shape", 28)
     Traceback (most recent call last):
     ...
     TypeError: in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got 28
     """
-    expected = f"{name} is {expected}, each at least 1"
+    expected = f"{name} is {expected}, each at least {least}"
     if not isinstance(value, (tuple, list)) or not all(map(_is_integer, value)):
         raise TypeError(f"{expected}, got {told(value)}")
-    if not value or min(value) < 1:
+    if not value or min(value) < least:
         raise ValueError(f"{expected}, got {told(value)}")
+    if math.prod(map(int, value)) > _MOST_NUMBERS:
+        raise ValueError(f"{name} is of more numbers than an array can have, got {told(value)}")
     return tuple(map(int, value))
 
 
@@ -130,6 +141,13 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     return value
 
 
+def mapping(name: str, value: object, expected: str) -> Mapping[Any, Any]:
+    """`value`, if it is a dict or another mapping, of what `expected` says."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    return value
+
+
 def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     """`value`, if it can be called, and is not a constructor of what is expected that wasn't called itself.
 
@@ -162,8 +180,11 @@ def floats(name: str, value: object) -> Array:
     ...
     TypeError: relu's x is an array of float32 or float64, got int64 (2,); .astype(np.float32) makes one of it
     """
-    if isinstance(value, np.ndarray) and value.dtype.type in _FLOATS and not isinstance(value, np.ma.MaskedArray):
-        return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64):
+        return value  # every call of every layer passes here: the usual case is told fast
+    if isinstance(value, np.ndarray) and value.dtype.type in FLOATS and not isinstance(value, np.ma.MaskedArray):
+        plain = np.asarray(value)  # a matrix, say, would go on computing in its own way
+        return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
     raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{_how_to_make_floats(value)}")
 
 
@@ -181,6 +202,53 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     return array
 
 
+def float_dtype(name: str, value: object) -> np.dtype[Any]:
+    """`value` as the dtype float32 or float64, in the machine's byte order.
+
+    >>> float_dtype("dtype", "float32")
+    dtype('float32')
+    >>> float_dtype("dtype", np.float16)
+    Traceback (most recent call last):
+    ...
+    TypeError: dtype is np.float32 or np.float64, got np.float16
+    """
+    try:
+        kind = None if value is None else np.dtype(value).type  # type: ignore[call-overload]
+    except (TypeError, ValueError):  # what NumPy knows no dtype for
+        kind = None
+    for dtype in (_FLOAT32, _FLOAT64):
+        if kind is dtype.type:
+            return dtype
+    raise TypeError(f"{name} is np.float32 or np.float64, got {told(value)}")
+
+
+def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
+    """`cache`, if it is of the kind that the forward function `name` gives to its backward function.
+
+    >>> cached("dense", None, dict)
+    Traceback (most recent call last):
+    ...
+    TypeError: dense_backward's cache is the one that dense gave, got None
+    """
+    if not isinstance(cache, kind):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
+def cached_array(name: str, cache: object) -> Array:
+    """`cache`, if it is an array as the forward function `name` gives it to its backward function."""
+    if type(cache) is not np.ndarray or cache.dtype not in FLOATS:
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
+def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
+    """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
+    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+        raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
+    return cache
+
+
 def told(value: object) -> str:
     """What came, in a few words: of an array its dtype and shape, of another large thing its beginning.
 
@@ -190,17 +258,23 @@ def told(value: object) -> str:
     if isinstance(value, np.ndarray):
         prefix = "" if type(value) is np.ndarray else f"{type(value).__name__} of "
         return f"{prefix}{value.dtype} {value.shape}"
+    if isinstance(value, FunctionType):
+        return f"the function {value.__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}" if value.__module__ != "numpy" else f"np.{value.__name__}"
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in tuple("aeiou") else "a"
     try:
         text = repr(value)
-    except Exception:  # anybody's class
-        return f"a {type(value).__name__}"
-    if len(text) <= _MOST_CHARACTERS and "\n" not in text:
+    except Exception:  # anybody's class, a list of itself a thousand times, an int of more digits than Python prints
+        return f"{article} {kind}"
+    if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
     if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"{article} {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
-    return f"a {type(value).__name__}"
+    return f"{article} {kind}"
 
 
 def _how_to_make_floats(value: object) -> str:
@@ -209,11 +283,11 @@ def _how_to_make_floats(value: object) -> str:
         return "; value.filled(0) makes an array of it, with 0 where it is masked"
     if isinstance(value, np.ndarray):
         return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
-    if hasattr(value, "__array__"):  # a tensor, a data frame
-        return "; np.asarray(value, np.float32) makes one of it"
+    if isinstance(value, np.generic) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        return ""
     try:
-        is_numeric = isinstance(value, (list, tuple, float, int)) and np.asarray(value).dtype.kind in "iufb"
-    except (ValueError, TypeError, OverflowError):
+        is_numeric = np.asarray(value).dtype.kind in "iufb"
+    except Exception:  # lists of several lengths, a tensor on another device, one that wants its gradient: anything
         return ""
     return "; np.asarray(value, np.float32) makes one of it" if is_numeric else ""
 

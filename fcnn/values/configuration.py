@@ -82,7 +82,8 @@ def constructor(body: Callable[P, Made], record: Callable[[str, Config, Callable
         except TypeError as error:
             raise TypeError(f"{body.__name__}() {error}") from None
         arguments.apply_defaults()
-        return record(body.__name__, Config(arguments.arguments, signature), construct, body(*args, **kwargs))
+        made = body(*args, **kwargs)  # which refuses what is no argument
+        return record(body.__name__, Config(arguments.arguments, signature), construct, made)
 
     return construct
 

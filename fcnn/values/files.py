@@ -1,185 +1,231 @@
-"""Files: written in one step, asked whether they can be read, and archives of arrays read within bounds.
+"""Files: written in one step, and opened only where they are files.
 
-Writing is atomic: a reader sees the old file or the new one, never half of one. Reading an `.npz` never unpickles, and
-takes no more memory than the caller allows for each array, whatever the file claims.
+Writing is atomic: a reader sees the old file or the new one, never half of one. What a killed process has left half
+written is told by a lock from what is being written, and removed.
 """
 
 import contextlib
-import io
+import errno
 import os
-import warnings
+import re
+import secrets
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, BinaryIO
 
-import attrs
-import numpy as np
-
-from fcnn.values.arrays import Array, frozen
-
-if TYPE_CHECKING:
-    import zipfile  # at run time where it is used: it costs start-up time
-
-_HEADER_LIMIT = 10_000  # bytes; NumPy's own limit for an .npy header
+_LEFTOVER = re.compile(r"\..*\.fcnn-[0-9a-f]{16}\.tmp", re.DOTALL)
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_DAY = 86_400.0  # seconds
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # by the file system
+_REFUSED = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EBADF}
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 @contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Any]:
-    """A binary file that replaces `target` in one step if the block succeeds, and leaves nothing if it doesn't."""
-    import tempfile
+def replacing(target: str | os.PathLike[str]) -> Iterator[Any]:
+    """A binary file that replaces `target` in one step if the block succeeds, and leaves nothing if it doesn't.
 
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    A symbolic link stays, and what it points to is replaced; the new file has the mode of the old one. What processes
+    that were killed while they wrote into the same folder have left there is removed.
+
+    Raises OSError, which names `target`, where it can't be written, and where there is something that isn't to be
+    replaced: a folder, a pipe, a device, a socket, or a file that is read-only.
+    """
     try:
+        place = Path(os.path.realpath(target))
+    except ValueError as error:  # a null character
+        raise OSError(errno.EINVAL, f"no name of a file ({error})", os.fspath(target)) from None
+    temporary = ""
+    try:
+        mode = _mode_to_replace(place)
+        remove_leftovers(place.parent)
+        handle, temporary = _made(place, mode)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are private, a result is as readable as any other file
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    if os.name == "posix":  # the new name is on disk only when the folder is
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            with _tolerated(_UNSUPPORTED):
+                os.fsync(file.fileno())
+            if mode is not None:
+                with _tolerated(_REFUSED):
+                    os.chmod(temporary, mode)
+            if os.name == "posix":  # where it can be, it is replaced while it is held
+                os.replace(temporary, place)
+        if os.name != "posix":
+            os.replace(temporary, place)
+        temporary = ""
+        if os.name == "posix":  # the new name is on disk only when the folder is
+            with _tolerated(_REFUSED):
+                _sync_folder(place.parent)
+    except OSError as error:
+        if error.errno is None or not _is_about(error, place):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replacing` didn't come to remove in a folder as its process was killed; never what is in use."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if _LEFTOVER.fullmatch(name):
+                with contextlib.suppress(OSError), if_abandoned(folder / name) as free:
+                    if free:
+                        os.unlink(folder / name)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a temporary folder within the block, so that nobody takes it for abandoned; False where somebody did."""
+    if os.name != "posix":
+        yield True
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _hold(handle, folder)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def if_abandoned(path: Path) -> Iterator[bool]:
+    """Whether nobody holds a temporary file or folder any more; then nobody can take hold of it within the block.
+
+    Where there are no locks, it is what was left a day ago.
+    """
+    found = os.lstat(path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        yield False
+        return
+    free = None
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW) if os.name == "posix" else None
+    try:
+        if handle is not None:
+            free = _lock(handle)
+        yield time.time() - found.st_mtime > _DAY if free is None else free
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _hold(handle: int, path: str | os.PathLike[str]) -> bool:
+    """Hold an open file or folder as long as it is open; False where it was taken for abandoned before."""
+    try:
+        return _lock(handle) is not False and os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file or folder; False where another has. The system unlocks it when its process ends, anyhow.
+
+    None where there are no locks, as on some network file systems.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows; others
+        return None
+    return True
 
 
 def why_unreadable(path: str | os.PathLike[str]) -> str | None:
-    """Why a path can't be read as a file, without the path; None if it can.
-
-    Asked before a file is opened, this keeps a pipe from being waited for.
+    """Why a path can't be read as a file, without the path; None if it can. Nothing is waited for.
 
     >>> why_unreadable("missing.npz"), why_unreadable(os.curdir)
     ('no such file', 'a folder, not a file')
     """
     try:
-        if Path(path).is_dir():
-            return "a folder, not a file"
-        if not Path(path).exists():
-            return "no such file"
-        if not Path(path).is_file():
-            return "not a file"
-        with open(path, "rb"):
+        with opened(path):
             return None
-    except (OSError, ValueError) as error:
-        return f"it can't be read ({getattr(error, 'strerror', None) or error})"
+    except FileNotFoundError:
+        return "no such file"
+    except IsADirectoryError:
+        return "a folder, not a file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return reason if reason.endswith("not a file") else f"it can't be read ({reason})"
 
 
-class DamagedFileError(ValueError):
-    """A file is not what its kind of file should be; the message says how, without the file's name."""
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file, opened for reading. Raises OSError for what is none: a pipe or device is never opened or waited for."""
+    flags = os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0)
+    try:
+        _expect_file(os.stat(path), path)
+        handle = os.open(path, flags)
+    except ValueError:  # a null character is in no file's name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
+    try:
+        _expect_file(os.fstat(handle), path)  # it may have become another since
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
-@attrs.frozen
-class Archive:
-    """The arrays of an opened `.npz`, none of which is read before it is asked for."""
+def _expect_file(found: os.stat_result, path: str | os.PathLike[str], advice: str = "") -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) + advice, os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"{kind}, not a file{advice}", os.fspath(path))
 
-    _zip: "zipfile.ZipFile"
-    _members: "dict[str, zipfile.ZipInfo]"
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The arrays' names, in the file's order."""
-        return tuple(self._members)
+def _mode_to_replace(place: Path) -> int | None:
+    """The mode of the file that is to be replaced; None where there is none yet."""
+    try:
+        found = os.stat(place)
+    except FileNotFoundError:
+        return None
+    _expect_file(found, place, "; choose another name")
+    if not found.st_mode & 0o222 or not os.access(place, os.W_OK):
+        advice = "a read-only file; allow writing to it, or choose another name"
+        raise PermissionError(errno.EACCES, advice, os.fspath(place))
+    return stat.S_IMODE(found.st_mode)
 
-    @property
-    def size(self) -> int:
-        """How many bytes the arrays take when they are read."""
-        return sum(info.file_size for info in self._members.values())
 
-    @property
-    def largest(self) -> int:
-        """How many bytes the greatest array takes."""
-        return max((info.file_size for info in self._members.values()), default=0)
+def _made(place: Path, mode: int | None) -> tuple[int, str]:
+    """A new file beside `place`, held so that nobody takes it for left over; never more readable than the old one."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS
+    while True:
+        # The beginning of the name alone: with all of a long one there would be no room for more.
+        name = os.fspath(place.with_name(f".{place.name[:40]}.fcnn-{secrets.token_hex(8)}.tmp"))
+        handle = os.open(name, flags, 0o666 if mode is None else mode & 0o666 | 0o600)
+        if _hold(handle, name):
+            return handle, name
+        os.close(handle)
 
-    def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-        """An array's shape and dtype by its header, which alone is read; None where that is damaged."""
-        with self._zip.open(self._members[name]) as file:
-            header = _header(file.read(_HEADER_LIMIT))
-        return None if header is None else (header.shape, header.dtype)
 
-    def text(self, name: str, most: int) -> str | None:
-        """The text that is the whole of an array; None where it is none, or takes more than `most` bytes."""
-        data, whole = self._bytes(name, most)
-        header = _header(data)
-        if not whole or header is None or header.shape != () or header.dtype.kind != "U":
-            return None
-        try:
-            return str(np.frombuffer(data, header.dtype, count=1, offset=header.length)[0])
-        except ValueError:
-            return None
-
-    def array(self, name: str, like: Array) -> tuple[str | None, Array | None]:
-        """The array, which must have the shape and dtype of `like`; or None, and first what is wrong with it."""
-        data, whole = self._bytes(name, like.nbytes)
-        header = _header(data)
-        if header is None:
-            return "not a plain array", None
-        shape, dtype, order, start = header
-        if shape != like.shape:
-            return f"wrong shape ({shape}, expected {like.shape})", None
-        if dtype != like.dtype:
-            return f"wrong dtype ({dtype}, expected {like.dtype})", None
-        if not whole or len(data) != start + like.nbytes:
-            return "wrong length", None
-        return None, frozen(np.frombuffer(data, dtype, offset=start).reshape(shape, order=order))
-
-    def _bytes(self, name: str, most: int) -> tuple[bytes, bool]:
-        """What a member holds, up to a header and `most` bytes, and whether that is all of it."""
-        info = self._members[name]
-        with self._zip.open(info) as file:
-            # No more than it says it has: inflating goes as far as is asked for.
-            data = file.read(min(most + _HEADER_LIMIT, info.file_size + 1))
-            whole = not file.read(1)  # the zip's checksum is verified at the end
-            return data, whole and len(data) == info.file_size
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
-def opened_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
-    """The arrays of an `.npz` file. Raises DamagedFileError, also within the block, where it isn't a whole one."""
-    import lzma
-    import zipfile
-    import zlib
-
-    damage = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError)
+def _tolerated(errors: set[int]) -> Iterator[None]:
+    """What a file system doesn't offer is done without: the file is whole all the same."""
     try:
-        with zipfile.ZipFile(path) as file:
-            members: dict[str, zipfile.ZipInfo] = {}
-            for info in file.infolist():
-                name = info.filename.removesuffix(".npy")
-                if name in members:
-                    raise DamagedFileError(f"{name} is in the file twice")
-                members[name] = info
-            yield Archive(file, members)
-    except (*damage, zlib.error, lzma.LZMAError) as error:
-        raise DamagedFileError(f"not a whole .npz file ({error})") from error
+        yield
+    except OSError as error:
+        if error.errno not in errors:
+            raise
 
 
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    order: Any  # "C" or "F"
-    length: int
-
-
-def _header(data: bytes) -> _Header | None:
-    """An .npy header; None where it is damaged or tells of objects."""
-    stream = io.BytesIO(data)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy mends headers that Python 2 wrote, and says so
-            version = np.lib.format.read_magic(stream)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, fortran, dtype = read(stream, max_header_size=_HEADER_LIMIT)
-    except Exception:  # a damaged header makes NumPy's parser raise almost anything
-        return None
-    return None if dtype.hasobject else _Header(shape, dtype, "F" if fortran else "C", stream.tell())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _is_about(error: OSError, place: Path) -> bool:
+    """Whether an error names the file that is written to, the temporary one beside it, or none."""
+    name = error.filename
+    return name is None or name == os.fspath(place) or bool(_LEFTOVER.fullmatch(os.path.basename(os.fsdecode(name))))

@@ -9,9 +9,10 @@ from hashlib import blake2b
 import attrs
 import numpy as np
 
-from fcnn.values.checks import integer
+from fcnn.values.checks import instance, integer, told
 
 _BITS = 128
+_MOST_BITS = 14_000  # Python writes no longer numbers in digits
 
 
 @attrs.frozen
@@ -22,8 +23,10 @@ class Key:
 
     @value.validator
     def _in_range(self, _: object, value: int) -> None:
-        if not isinstance(value, int) or value < 0 or value.bit_length() > _BITS:
-            raise ValueError(f"a key's value is an int of {_BITS} bits, got {value!r}; make keys with fcnn.key(seed)")
+        if type(value) is not int or value < 0 or value.bit_length() > _BITS:
+            raise ValueError(
+                f"a key's value is an int of {_BITS} bits, got {told(value)}; make keys with fcnn.key(seed)"
+            )
 
     def __repr__(self) -> str:
         return f"Key(0x{self.value:032x})"
@@ -49,9 +52,9 @@ def fold_in(parent: Key, data: str | int) -> Key:
     >>> len({fold_in(root, "1"), fold_in(root, 1), fold_in(root, 2), root})
     4
     """
-    stem = parent.value.to_bytes(_BITS // 8, "little")
+    stem = expect_key("parent", parent).value.to_bytes(_BITS // 8, "little")
     if isinstance(data, str):
-        return Key(_digest(b"name" + stem, data.encode()))
+        return Key(_digest(b"name" + stem, data.encode("utf-8", "surrogatepass")))
     return Key(_digest(b"number" + stem, _digits("data", data)))
 
 
@@ -61,7 +64,12 @@ def generator(key: Key) -> np.random.Generator:
     >>> float(generator(key(0)).random()) == float(generator(key(0)).random())
     True
     """
-    return np.random.Generator(np.random.PCG64(key.value))
+    return np.random.Generator(np.random.PCG64(expect_key("key", key).value))
+
+
+def expect_key(name: str, value: object) -> Key:
+    """`value`, if it is a key and not, say, the seed of one."""
+    return instance(name, value, Key, "a key, such as fcnn.key(0) makes")
 
 
 def _digest(tag: bytes, data: bytes) -> int:
@@ -69,4 +77,7 @@ def _digest(tag: bytes, data: bytes) -> int:
 
 
 def _digits(name: str, value: object) -> bytes:
-    return str(integer(name, value, least=0)).encode()
+    number = integer(name, value, least=0)
+    if number.bit_length() > _MOST_BITS:
+        raise ValueError(f"{name} is an integer of at most {_MOST_BITS:,} bits, got one of {number.bit_length():,}")
+    return str(number).encode()

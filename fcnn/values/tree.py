@@ -6,19 +6,22 @@ A tree is a read-only mapping from names to arrays or to further trees. A *path*
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.checks import float_dtype, instance, mapping, told
+from fcnn.values.checks import function as expect_function
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
 # Each name with its size and its array's shape, or with its size, None, and its subtree's layout.
 Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_MOST_DEPTH = 200  # of what is frozen: a network's hundred levels, and what an optimizer and a file put around them
 
 
 class TreeError(ValueError):
@@ -48,8 +51,12 @@ class Tree(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         try:
             return self._items[name]
-        except KeyError:
-            raise KeyError(f"no {name!r} in this tree; it has {', '.join(self._items) or 'nothing'}") from None
+        except (KeyError, TypeError):  # TypeError: a list, say, is no key of any mapping
+            raise KeyError(f"no {told(name)} in this tree; it has {', '.join(self._items) or 'nothing'}") from None
+
+    def keys(self) -> KeysView[str]:
+        """The names, in order; as a view of a plain dict, which is compared with other sets faster than Mapping's."""
+        return self._items.keys()
 
     def get(self, name: str, default: Any = None) -> Any:
         """The array or subtree of that name, or `default`."""
@@ -115,25 +122,39 @@ def freeze(nested: Nested) -> Tree:
     ...
     ValueError: assignment destination is read-only
     """
-    return _freeze(nested, "")
+    return _freeze(mapping("freeze's argument", nested, "a mapping of names to arrays or mappings"), "", 0)
 
 
-def _freeze(nested: Nested, parents: str) -> Tree:
+def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
     if isinstance(nested, Tree):
         return nested
+    if depth == _MOST_DEPTH:
+        raise TreeError(f"{parents[:40]}…: a tree has at most {_MOST_DEPTH} levels")
     items: dict[str, Array | Tree] = {}
     for name, value in nested.items():
         if not isinstance(name, str) or not _is_name(name):
-            check_name(name, f"{parents}{name}")
+            check_name(name, parents + (name if isinstance(name, str) else told(name)))
         if isinstance(value, Tree):
             items[name] = value
-        elif isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
-            items[name] = keep(np.asarray(value))
-        elif isinstance(value, Mapping):
-            items[name] = _freeze(value, f"{parents}{name}/")
+        elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
+            items[name] = _freeze(value, f"{parents}{name}/", depth + 1)
         else:
-            raise TreeError(f"{parents}{name}: a leaf is a NumPy array of numbers, got {type(value).__name__}")
+            items[name] = _leaf(value, f"{parents}{name}")
     return _tree(items)
+
+
+def _leaf(value: object, path: str) -> Array:
+    if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
+        raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it")
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        return keep(np.asarray(value))
+    came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
+    raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
+
+
+def expect_tree(name: str, value: object) -> Tree:
+    """`value`, if it is a tree."""
+    return instance(name, value, Tree, "a tree, such as fcnn.freeze(…) makes of a dict")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -145,7 +166,7 @@ def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
     if not isinstance(name, str) or not _is_name(name):
         raise TreeError(
-            f"{name if path is None else path}: the name {name!r} does not match [a-z][a-z0-9_]*; "
+            f"{path or (name if isinstance(name, str) else told(name))}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
 
@@ -164,7 +185,14 @@ def map(function: Callable[..., Array], tree: Tree, *rest: Tree) -> Tree:
     >>> map(np.add, freeze({"w": np.ones(2)}), freeze({"w": np.full(2, 3.0)}))["w"]
     array([4., 4.])
     """
+    _expect_trees("map", function, (tree, *rest))
     return _map(function, (tree, *rest), "")
+
+
+def _expect_trees(name: str, function: object, trees: tuple[object, ...]) -> None:
+    expect_function(f"{name}'s function", function, "one from arrays to an array, such as np.add")
+    for tree in trees:
+        expect_tree(f"every tree of {name}", tree)
 
 
 def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> Tree:
@@ -184,8 +212,18 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
         else:
             if any(isinstance(v, Tree) for v in values):
                 raise TreeError(f"{here}: the trees differ: an array in one, a subtree in another")
-            items[name] = keep(np.asarray(function(*values)))
+            items[name] = _result(function(*values), here)
     return _tree(items)
+
+
+def _result(value: Any, path: str) -> Array:
+    """What a user's function gave for the leaf at `path`, if it is an array or a number."""
+    try:
+        return _leaf(value if isinstance(value, np.ndarray) else np.asarray(value), path)
+    except (TreeError, ValueError) as error:  # ValueError: lists of several lengths
+        if isinstance(value, np.ma.MaskedArray):
+            raise
+        raise TreeError(f"{path}: the function gives an array or a number, got {told(value)}") from error
 
 
 def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> Tree:
@@ -194,10 +232,14 @@ def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> 
     It is called once, on all numbers of each tree laid end to end; the leaves of the result are parts of what it
     returns. Only where leaves differ in dtype it is called leaf by leaf.
     """
+    _expect_trees("map_elementwise", function, (tree, *rest))
     (flat, layout), *others = (_ravelled(each) for each in (tree, *rest))
     if flat is None or any(other is None or theirs != layout for other, theirs in others):
         return map(function, tree, *rest)
-    return _unravelled(keep(np.asarray(function(flat, *(other for other, _ in others)))), layout)
+    made = _result(function(flat, *(other for other, _ in others)), "all leaves")
+    if made.shape != flat.shape:
+        raise TreeError(f"map_elementwise expects a function that keeps the shape {flat.shape}, it gave {made.shape}")
+    return _unravelled(made, layout)
 
 
 def ravel(tree: Tree) -> Array:
@@ -206,18 +248,20 @@ def ravel(tree: Tree) -> Array:
     >>> ravel(freeze({"fc": {"w": np.ones((2, 2)), "b": np.zeros(2)}}))
     array([1., 1., 1., 1., 0., 0.])
     """
-    flat, _ = _ravelled(tree)
+    flat, _ = _ravelled(expect_tree("tree", tree))
     if flat is None:
-        kinds = ", ".join(f"{path} {leaf.dtype}" for path, leaf in flatten(tree).items())
+        kinds = ", ".join(f"{path} {leaf.dtype}" for path, leaf in leaves(tree)) or "none"
         raise TreeError(f"ravel expects leaves of one dtype, got {kinds}")
     return flat
 
 
 def unravel(flat: Array, like: Tree) -> Tree:
     """The tree with the structure and shapes of `like` and the numbers of `flat`; the inverse of `ravel`."""
+    instance("unravel's flat", flat, np.ndarray, "an array, such as fcnn.tree.ravel(…) gives")
+    expect_tree("unravel's like", like)
     if flat.shape != (size(like),):
         raise TreeError(f"unravel expects ({size(like)},), as many numbers as the tree has, got {flat.shape}")
-    return _unravelled(keep(flat), _layout(like))
+    return _unravelled(_leaf(flat, "unravel's flat"), _layout(like))
 
 
 def _layout(tree: Tree) -> Layout:
@@ -277,9 +321,13 @@ def flatten(tree: Tree) -> dict[str, Array]:
 
 def leaves(tree: Tree) -> Iterator[tuple[str, Array]]:
     """Every leaf with its path, in the tree's order."""
+    return _paths(expect_tree("tree", tree))
+
+
+def _paths(tree: Tree) -> Iterator[tuple[str, Array]]:
     for name, value in tree._items.items():
         if isinstance(value, Tree):
-            yield from ((f"{name}/{path}", leaf) for path, leaf in leaves(value))
+            yield from ((f"{name}/{path}", leaf) for path, leaf in _paths(value))
         else:
             yield name, value
 
@@ -290,7 +338,8 @@ def unflatten(leaves: Mapping[str, Array]) -> Tree:
     Raises TreeError if one path is both an array and the beginning of another path.
     """
     nested: dict[str, Any] = {}
-    for path, leaf in leaves.items():
+    for path, leaf in mapping("unflatten's leaves", leaves, "a mapping of paths to arrays").items():
+        instance("unflatten's path", path, str, 'text, such as "conv1/w"')
         *parents, name = path.split("/")
         here = nested
         for depth, parent in enumerate(parents, 1):
@@ -310,7 +359,8 @@ def set_at(tree: Tree, path: str, value: Array | Nested) -> Tree:
     >>> set_at(tree, "fc/b", np.ones(2))["fc"]["b"], tree["fc"]["b"]
     (array([1., 1.]), array([0., 0.]))
     """
-    name, _, rest = path.partition("/")
+    expect_tree("tree", tree)
+    name, _, rest = instance("set_at's path", path, str, 'text, such as "conv1/w"').partition("/")
     return _set_at(tree, name, rest, value, path)
 
 
@@ -334,12 +384,13 @@ def size(tree: Tree) -> int:
     >>> size(freeze({"w": np.ones((2, 3)), "b": np.ones(2)}))
     8
     """
-    return sum(leaf.size for leaf in _leaves(tree))
+    return sum(leaf.size for leaf in _leaves(expect_tree("tree", tree)))
 
 
 def astype(tree: Tree, dtype: Any) -> Tree:
-    """The same tree with every leaf cast to `dtype`."""
-    return map(lambda leaf: leaf.astype(dtype, copy=False), tree)
+    """The same tree with every leaf cast to `dtype`, float32 or float64."""
+    to = float_dtype("astype's dtype", dtype)
+    return map(lambda leaf: leaf.astype(to, copy=False), tree)
 
 
 def _same_bits(a: Array, b: Array) -> bool:

@@ -4,8 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 from fcnn.network.initializers import Fan, Initializer
-from fcnn.network.layer import BackwardFn, Functions, Grads, Init, InitFn, LayerError, Out, Shape, expect_names
+from fcnn.network.layer import (
+    BackwardFn,
+    Functions,
+    Grads,
+    Init,
+    InitFn,
+    LayerError,
+    Out,
+    Shape,
+    expect_arguments,
+    expect_names,
+    expect_values,
+)
 from fcnn.values.arrays import Array
+from fcnn.values.checks import boolean
 from fcnn.values.keys import Key, fold_in
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -16,6 +29,8 @@ def without_weights(
     """The functions of a layer without parameters, the same in both modes, from a pair of `fcnn.ops`."""
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_arguments(params, state, train, key)
+        expect_names(params, ())
         y, cache = op(x)
         return Out(y, EMPTY, cache)
 
@@ -26,7 +41,9 @@ def only_dx(op_backward: Callable[..., Array]) -> BackwardFn:
     """The backward function of a layer without parameters, from one of `fcnn.ops`."""
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        return Grads(op_backward(dy, cache) if need_dx else None, EMPTY)
+        expect_values("params", params)
+        expect_names(params, ())
+        return Grads(op_backward(dy, cache) if boolean("need_dx", need_dx) else None, EMPTY)
 
     return backward
 
@@ -41,11 +58,14 @@ def with_weights(
     names = ("w", "b") if bias else ("w",)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_arguments(params, state, train, key)
         expect_names(params, names)
         y, cache = op(x, params["w"], params["b"] if bias else None)
         return Out(y, EMPTY, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True, need_params: bool = True) -> Grads:
+        expect_values("params", params)
+        expect_names(params, names)
         dx, dw, db = op_backward(dy, cache, need_dx=need_dx, need_dw=need_params)
         if dw is None:
             return Grads(dx, EMPTY)

@@ -7,7 +7,7 @@ from fcnn.network.initializers import Fan, Initializer, check_initializers, xavi
 from fcnn.network.layer import Functions, Init, Shape, layer_constructor
 from fcnn.network.layers.common import draw_weights, images, with_weights
 from fcnn.ops.window import Padding, out_size, pads_of
-from fcnn.values.checks import Pair, integer, pair
+from fcnn.values.checks import Pair, boolean, integer, pair
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY
 
@@ -39,6 +39,7 @@ def conv2d(
     conv2d(6, 5, padding=2)
     """
     count = integer("filters", filters, least=1)
+    bias = boolean("bias", bias)
     check_initializers(weights=weights, biases=biases)
     size, steps = pair("kernel", kernel, least=1), pair("stride", stride, least=1)
     pads_of((1, 1), size, steps, padding)  # refuses nonsense here, not at the first image

@@ -4,7 +4,7 @@ from fcnn import ops
 from fcnn.network.initializers import Fan, Initializer, check_initializers, xavier, zeros
 from fcnn.network.layer import Functions, Init, Shape, layer_constructor
 from fcnn.network.layers.common import draw_weights, features, with_weights
-from fcnn.values.checks import integer
+from fcnn.values.checks import boolean, integer
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY
 
@@ -27,6 +27,7 @@ def dense(
         weights, biases: how they begin; for deep networks of ReLUs `he()` keeps the variance.
     """
     count = integer("units", units, least=1)
+    bias = boolean("bias", bias)
     check_initializers(weights=weights, biases=biases)
 
     def init(key: Key, in_shape: Shape, /) -> Init:

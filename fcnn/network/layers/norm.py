@@ -6,10 +6,21 @@ from typing import Any
 import numpy as np
 
 from fcnn import ops
-from fcnn.network.layer import Functions, Grads, Init, LayerError, Out, Shape, expect_names, layer_constructor
+from fcnn.network.layer import (
+    Functions,
+    Grads,
+    Init,
+    LayerError,
+    Out,
+    Shape,
+    expect_arguments,
+    expect_names,
+    expect_values,
+    layer_constructor,
+)
 from fcnn.network.layers.common import without_weights
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import number
+from fcnn.values.checks import boolean, number, told
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -34,6 +45,7 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         return Init(freeze({"gamma": one, "beta": zero}), freeze({"mean": zero, "var": one}), in_shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_arguments(params, state, train, key)
         expect_names(params, ("gamma", "beta"))
         y, mean, var, cache = ops.batch_norm(
             x, params["gamma"], params["beta"], state["mean"], state["var"], train=train, decay=decay, eps=eps
@@ -41,6 +53,9 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         return Out(y, freeze({"mean": mean, "var": var}) if train else state, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        expect_values("params", params)
+        expect_names(params, ("gamma", "beta"))
+        need_dx = boolean("need_dx", need_dx)
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
         return Grads(dx if need_dx else None, freeze({"gamma": dgamma, "beta": dbeta}))
 
@@ -77,5 +92,5 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Fu
 def _per_channel(name: str, values: float | Sequence[float], interval: str) -> Array:
     several = values if isinstance(values, (tuple, list)) else (values,)
     if not several:
-        raise ValueError(f"normalize's {name} is a number, or one for each channel, got {values!r}")
+        raise ValueError(f"normalize's {name} is a number, or one for each channel, got {told(values)}")
     return np.array([number(f"normalize's {name}", value, interval) for value in several])

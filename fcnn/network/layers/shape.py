@@ -5,7 +5,8 @@ import numpy as np
 from fcnn import ops
 from fcnn.network.layer import Functions, Init, LayerError, Shape, layer_constructor
 from fcnn.network.layers.common import same_shape, without_weights
-from fcnn.values.arrays import keep
+from fcnn.values.arrays import Array, keep
+from fcnn.values.checks import cached_shape, floats, output_gradient
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY
 
@@ -25,4 +26,12 @@ def flatten() -> Functions:
 @layer_constructor
 def identity() -> Functions:
     """The input, unchanged: the usual shortcut of `residual`."""
-    return without_weights(same_shape, lambda x: (keep(x), None), lambda dy, cache: keep(dy))
+
+    def op(x: Array) -> tuple[Array, tuple[int, ...]]:
+        return keep(floats("identity's x", x)), x.shape
+
+    def op_backward(dy: Array, cache: tuple[int, ...]) -> Array:
+        shape = cached_shape("identity", cache, range(1, 65))
+        return keep(output_gradient("identity's backward", dy, shape))
+
+    return without_weights(same_shape, op, op_backward)

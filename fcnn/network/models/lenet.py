@@ -4,6 +4,7 @@ from fcnn.network import layers
 from fcnn.network.combinators import serial
 from fcnn.network.initializers import Initializer, xavier, zeros
 from fcnn.network.layer import Layer, Shape
+from fcnn.values.checks import boolean, lengths, number
 from fcnn.values.configuration import tells_new_names
 
 
@@ -34,7 +35,8 @@ def lenet5(
     >>> lenet5((3, 32, 32)).init(key(0), (3, 32, 32)).out_shape
     (10,)
     """
-    padding = _padding(in_shape)
+    padding = _padding(lengths("in_shape", in_shape))
+    batch_norm, dropout = boolean("batch_norm", batch_norm), number("dropout", dropout, "[0, 1)")
 
     def activated(number: int) -> dict[str, Layer]:
         norm = {f"bn{number}": layers.batch_norm()} if batch_norm else {}

@@ -1,10 +1,12 @@
 """Runs of an earlier study, taken from its results.json instead of being run again."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnn.values.text import printable
 from study.experiment.cells import Cell, key_of, settings_of
 from study.experiment.run import Outcome
 from study.experiment.store import Store, StudyError
@@ -19,7 +21,7 @@ def reuse(path: Path, wanted: Sequence[Cell], store: Store) -> str:
     has none. Raises StudyError where the file is damaged or isn't the results.json of a study.
     """
     try:
-        found = json.loads(path.read_text("utf-8"), parse_constant=_refuse)
+        found = json.loads(path.read_text("utf-8"), parse_constant=_refuse, parse_float=_finite)
         keys = [_key(entry) for entry in found["cells"]]
         cells = {key_of(*settings_of(cell)): cell for cell in wanted}
         taken = [
@@ -29,8 +31,8 @@ def reuse(path: Path, wanted: Sequence[Cell], store: Store) -> str:
         ]
     except OSError as error:
         raise StudyError(f"error: {path} can't be read ({error.strerror}); --reuse expects a results.json") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        what = printable(f"{type(error).__name__}: {error}", 200)
         raise StudyError(f"error: {path} is not the whole results.json of a study ({what})") from None
     for cell, outcome in taken:
         if store.load(cell) is None:
@@ -53,10 +55,13 @@ def _key(entry: Mapping[str, Any]) -> str | None:
 
 
 def _outcome(entry: Mapping[str, Any], meta: Mapping[str, Any]) -> Outcome:
-    missing = set(NEEDED[entry["kind"]]) - set(entry["result"])
+    result, machine = entry["result"], entry["machine"] if "machine" in entry else _machine(meta)
+    if not isinstance(result, dict) or not isinstance(machine, dict):
+        raise TypeError("a run's result and machine are no objects")
+    missing = set(NEEDED[entry["kind"]]) - set(result)
     if missing:
         raise ValueError(f"a run without {', '.join(sorted(missing))}")
-    return Outcome(entry["result"], {}, entry["machine"] if "machine" in entry else _machine(meta))
+    return Outcome(result, {}, machine)
 
 
 def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +70,13 @@ def _machine(meta: Mapping[str, Any]) -> dict[str, Any]:
     versions |= {name: meta["versions"][name] for name in ("fcnn", "numpy", "torch") if meta["versions"][name]}
     hardware = {name: meta["hardware"][name] for name in ("processor", "cores", "memory_gib", "system")}
     return {**hardware, "versions": versions, "blas": "BLAS not recorded"}
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse(text)
+    return number
 
 
 def _refuse(constant: str) -> None:

@@ -1,0 +1,182 @@
+"""Archives of arrays, `.npz`, read within bounds.
+
+Nothing is ever unpickled, and no more memory is taken than the caller allows for each array, whatever the file claims.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import attrs
+import numpy as np
+
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.files import opened
+from fcnn.values.text import printable
+
+if TYPE_CHECKING:
+    import zipfile  # at run time where it is used: it costs start-up time
+
+_HEADER_LIMIT = 10_000  # bytes; NumPy's own limit for an .npy header
+_DIRECTORY_LIMIT = 6_000_000  # bytes; an array takes some hundred, and some thousand in memory
+
+
+class DamagedFileError(ValueError):
+    """A file is not what its kind of file should be; the message says how, without the file's name."""
+
+
+@attrs.frozen
+class Archive:
+    """The arrays of an opened `.npz`, none of which is read before it is asked for."""
+
+    _zip: "zipfile.ZipFile"
+    _members: "dict[str, zipfile.ZipInfo]"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arrays' names, in the file's order."""
+        return tuple(self._members)
+
+    @property
+    def size(self) -> int:
+        """How many bytes the arrays take when they are read."""
+        return sum(info.file_size for info in self._members.values())
+
+    @property
+    def largest(self) -> int:
+        """How many bytes the greatest array takes."""
+        return max((info.file_size for info in self._members.values()), default=0)
+
+    def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+        """An array's shape and dtype by its header, which alone is read; None where that is damaged."""
+        with self._member(name) as file:
+            header = _header(file.read(_HEADER_LIMIT))
+        return None if header is None else (header.shape, header.dtype)
+
+    def text(self, name: str, most: int) -> str | None:
+        """The text that is the whole of an array; None where it is none, or takes more than `most` bytes."""
+        data, whole = self._bytes(name, most)
+        header = _header(data)
+        if not whole or header is None or header.shape != () or header.dtype.kind != "U":
+            return None
+        try:
+            text = str(np.frombuffer(data, header.dtype, count=1, offset=header.length)[0])
+            text.encode()  # what is no character can't be written or printed
+        except (ValueError, SystemError):
+            return None
+        return text
+
+    def array(self, name: str, like: Array) -> tuple[str | None, Array | None]:
+        """The array, which must have the shape and dtype of `like`; or None, and first what is wrong with it."""
+        data, whole = self._bytes(name, like.nbytes)
+        header = _header(data)
+        if header is None:
+            return "not a plain array", None
+        shape, dtype, order, start = header
+        if shape != like.shape:
+            return f"wrong shape ({_shown(shape)}, expected {like.shape})", None
+        if dtype != like.dtype:
+            return f"wrong dtype ({_shown(dtype)}, expected {like.dtype})", None
+        if not whole or len(data) != start + like.nbytes:
+            return "wrong length", None
+        return None, frozen(np.frombuffer(data, dtype, offset=start).reshape(shape, order=order))
+
+    def _bytes(self, name: str, most: int) -> tuple[bytes, bool]:
+        """What a member holds, up to a header and `most` bytes, and whether that is all of it."""
+        size = self._members[name].file_size
+        with self._member(name) as file:
+            # No more than it says it has: inflating goes as far as is asked for.
+            data = file.read(min(most + _HEADER_LIMIT, size + 1))
+            whole = not file.read(1)  # the zip's checksum is verified at the end
+            return data, whole and len(data) == size
+
+    @contextlib.contextmanager
+    def _member(self, name: str) -> Iterator[Any]:
+        with _damage_told(f"{printable(name)} in it"), self._zip.open(self._members[name]) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def opened_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
+    """The arrays of an `.npz` file. Raises DamagedFileError, also when they are read, where it isn't a whole one."""
+    import zipfile
+
+    with opened(path) as raw:
+        file = _Bounded(raw)  # type: ignore[arg-type]  # anything that reads into a buffer will do
+        with _damage_told("its directory"):
+            archive = zipfile.ZipFile(file)
+        with archive:
+            file.most = None
+            members: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                if name in members:
+                    raise DamagedFileError(f"{printable(name)} is in the file twice")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # Others take as much memory as they like, whatever is asked for.
+                    way = f"in the way {info.compress_type}, which .npz files are not"
+                    raise DamagedFileError(f"{printable(name)} is compressed {way}")
+                members[name] = info
+            yield Archive(archive, members)
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which at most so much is read at a time: `zipfile` reads a directory at once, of any size."""
+
+    most: int | None = _DIRECTORY_LIMIT
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return super().read()
+        if self.most is not None and size > self.most:
+            raise DamagedFileError(f"its directory is {size:,} bytes; at most {self.most:,} are read")
+        # What is asked for is taken at once, also where the file has less.
+        return super().read(min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0)))
+
+
+@contextlib.contextmanager
+def _damage_told(what: str) -> Iterator[None]:
+    """Say in a sentence what `zipfile` raises for damaged files, which is almost anything."""
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # that is a place before the file's beginning
+            raise
+        raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
+    except Exception as error:
+        raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
+
+
+def _shown(value: object) -> str:
+    try:
+        text = str(value)
+    except ValueError:  # a number of thousands of digits
+        text = "too large"
+    return printable(" ".join(text.split()) or type(value).__name__)
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Any  # "C" or "F"
+    length: int
+
+
+def _header(data: bytes) -> _Header | None:
+    """An .npy header; None where it is damaged or tells of objects."""
+    stream = io.BytesIO(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy mends headers that Python 2 wrote, and says so
+            version = np.lib.format.read_magic(stream)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, fortran, dtype = read(stream, max_header_size=_HEADER_LIMIT)
+    except Exception:  # a damaged header makes NumPy's parser raise almost anything
+        return None
+    return None if dtype.hasobject else _Header(shape, dtype, "F" if fortran else "C", stream.tell())

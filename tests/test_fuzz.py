@@ -1,0 +1,28 @@
+"""A few hundred of the damaged files that tests/fuzz.py makes by the thousand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).with_name("fuzz.py")
+
+
+def fuzz(*arguments):
+    return subprocess.run([sys.executable, FUZZ, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it forks, to survive crashes")
+def test_damaged_files_come_out_right_or_with_a_sentence_and_a_stopped_run_goes_on(tmp_path):
+    state, record = tmp_path / "state.json", tmp_path / "record.json"
+    for inputs in (100, 500):
+        done = fuzz("--inputs", inputs, "--seed", 1, "--state", state, "--failures", tmp_path / "f", "--record", record)
+        assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(record.read_text())
+    assert result["inputs"] == 500
+    for kind, counts in result["kinds"].items():
+        assert counts["right"] + counts["sentence"] == 100, kind
+        assert counts["right"] > 5, kind
+        assert counts["sentence"] > 5, kind
