@@ -182,7 +182,7 @@ def test_killed_at_random_moments_a_fit_goes_on_to_the_same_bits(tmp_path, whole
     """Of a process that does nothing else, so that nearly every kill meets the steps or the writing."""
     rng, folder = random.Random(0), tmp_path / "run"
     kills, runs_done = 0, 0
-    while kills < (500 if LONG else 10):
+    while kills < (200 if LONG else 10):
         pid = forked(lambda: bool(going_on(folder)) - 1)
         time.sleep(rng.uniform(0, 0.12))
         os.kill(pid, signal.SIGKILL)
@@ -277,7 +277,7 @@ def test_programs_killed_at_random_moments_go_on_to_the_same_bits(tmp_path, trai
 @forks
 def test_of_two_fits_at_the_same_instant_one_goes_on(tmp_path, whole):
     """Also in a folder that isn't there."""
-    for race in range(200 if LONG else 20):
+    for race in range(100 if LONG else 20):
         folder, (read, write) = tmp_path / f"{race}" / "run", os.pipe()
 
         def child(folder=folder, read=read):
