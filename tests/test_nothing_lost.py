@@ -609,6 +609,17 @@ def test_a_best_checkpoint_that_is_gone_is_told_with_what_can_be_done(tmp_path):
     assert run(tmp_path, resume=True, **options).history == found.history
 
 
+def test_a_history_whose_validation_was_edited_away_gets_a_sentence(tmp_path):
+    options = {"validation": 20, "patience": 2, "epochs": 1}
+    state = run(tmp_path, **options).state
+    path = tmp_path / "epoch-01.npz"
+    meta = fcnn.load_meta(path)
+    meta["history"][0]["validation_loss"] = None
+    fcnn.save(path, state, meta=meta)
+    with pytest.raises(RunError, match=r"epoch-01\.npz: its history was changed, an epoch has no validation loss"):
+        run(tmp_path, resume=True, **options)
+
+
 CHANGES = [
     ({"history": 5}, "its history is not as a run writes it"),
     ({"history": [5]}, "its history is not as a run writes it"),
