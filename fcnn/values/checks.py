@@ -377,7 +377,8 @@ def _how_to_make_floats(value: object) -> str:
     if isinstance(value, np.ma.MaskedArray):
         return "; value.filled(0) makes an array of it, with 0 where it is masked"
     if isinstance(value, np.ndarray):
-        return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
+        pixels = ", / 255 where it holds pixels" if value.dtype == np.uint8 else ""
+        return f"; .astype(np.float32) makes one of it{pixels}" if value.dtype.kind in "iufb" else ""
     if isinstance(value, np.generic) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
         return ""
     try:

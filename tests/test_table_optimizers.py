@@ -1,146 +1,21 @@
-"""Losses, optimizers and schedules: a row each, and what all of them promise."""
+"""Optimizers and the transforms that they are made of: a row each with its formula, and what all of them promise."""
 
-import importlib
 import math
-import pkgutil
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from memory import FLOATS, ORDERS, OTHER_DTYPES, assert_close, assert_handed_out, bits, read_only
+from constructors import constructors
+from memory import FLOATS, ORDERS, assert_handed_out, bits
 
 import fcnn
 from fcnn import TreeError, freeze, optim, tree
-from fcnn.training.losses import Loss
 from fcnn.training.optim import Transform
-from fcnn.training.schedules import Schedule
 from fcnn.values.tree import flatten, unflatten
 
 every_float = pytest.mark.parametrize("dtype", FLOATS)
 
-
-def constructors(kind: Any) -> set[str]:
-    """The names of all public functions of `fcnn` and of `fcnn.training` that make something of this kind."""
-    found = pkgutil.walk_packages(fcnn.training.__path__, "fcnn.training.")
-    modules = [fcnn, *(importlib.import_module(module.name) for module in found)]
-    return {
-        name
-        for module in modules
-        for name, value in vars(module).items()
-        if not name.startswith("_") and hasattr(value, "__wrapped__") and value.__annotations__.get("return") == kind
-    }
-
-
-# --- Losses
-
-
-@dataclass(frozen=True)
-class LossRow:
-    loss: Loss
-    outputs: tuple[int, ...]
-    targets: Callable[[np.random.Generator], np.ndarray]
-    target_dtypes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.loss} of {self.outputs}"
-
-
-def labels(rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, 4, 5)
-
-
-LOSSES = (
-    LossRow(fcnn.softmax_cross_entropy(), (5, 4), labels, ("uint8", "int32", ">i8")),
-    LossRow(fcnn.softmax_cross_entropy(0.2), (5, 4), labels, ("uint8", "int32", ">i8")),
-    LossRow(fcnn.softmax_cross_entropy(0.1), (5, 1), lambda rng: np.zeros(5, int), ("uint8", ">u2")),
-    LossRow(fcnn.mean_squared_error(), (5,), lambda rng: rng.integers(-3, 4, 5), ("int16", "f4", ">f8")),
-    LossRow(fcnn.mean_squared_error(), (5, 1), lambda rng: rng.integers(-3, 4, (5, 1)), ("int16", "f4", ">f8")),
-    LossRow(fcnn.mean_squared_error(), (5, 2, 3, 2), lambda rng: rng.standard_normal((5, 2, 3, 2)), (">f8",)),
-)
-every_loss = pytest.mark.parametrize("row", LOSSES, ids=str)
-
-
-def loss_inputs(row: LossRow, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(3)
-    return read_only(rng.standard_normal(row.outputs).astype(dtype)), read_only(row.targets(rng))
-
-
-def test_the_table_has_every_loss() -> None:
-    assert constructors(Loss) == {str(row.loss).partition("(")[0] for row in LOSSES}
-
-
-@every_float
-@every_loss
-def test_a_loss_gives_a_number_and_a_gradient_like_the_outputs(row: LossRow, dtype: type) -> None:
-    outputs, targets = loss_inputs(row, dtype)
-    value, d_outputs = row.loss(outputs, targets)
-    assert type(value) is float
-    assert (d_outputs.shape, d_outputs.dtype) == (outputs.shape, outputs.dtype)
-    assert_handed_out(d_outputs)
-    again, d_again = row.loss(outputs, targets)
-    assert (again, bits(d_again)) == (value, bits(d_outputs))
-
-
-@every_float
-@every_loss
-def test_a_loss_is_the_mean_over_the_batch(row: LossRow, dtype: type) -> None:
-    outputs, targets = loss_inputs(row, dtype)
-    value, d_outputs = row.loss(outputs, targets)
-    each = [row.loss(outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
-    assert math.fsum(one for one, _ in each) / len(each) == pytest.approx(value, rel=float(8 * np.finfo(dtype).eps))
-    assert_close(np.concatenate([d for _, d in each]) / len(each), d_outputs)
-
-
-@every_loss
-def test_a_loss_has_its_gradient(row: LossRow) -> None:
-    assert fcnn.gradcheck_loss(row.loss, *loss_inputs(row, np.float64)).ok
-
-
-@every_float
-@every_loss
-def test_a_loss_takes_any_order_of_memory_and_bytes_and_writes_to_nothing(row: LossRow, dtype: type) -> None:
-    outputs, targets = loss_inputs(row, dtype)
-    value, d_outputs = row.loss(outputs, targets)
-    for order in ORDERS.values():
-        passed = order(outputs), order(targets)
-        before = [array.tobytes() for array in passed]
-        found, d_found = row.loss(*passed)
-        assert [array.tobytes() for array in passed] == before
-        assert found == pytest.approx(value, rel=float(8 * np.finfo(dtype).eps))
-        assert d_found.dtype == outputs.dtype
-        assert d_found.dtype.isnative
-        assert_close(d_found, d_outputs)
-        assert_handed_out(d_found, *passed)
-    for target_dtype in row.target_dtypes:
-        assert row.loss(outputs, targets.astype(target_dtype)) == (value, pytest.approx(d_outputs, abs=0))
-
-
-@every_loss
-def test_a_loss_refuses_other_dtypes_shapes_and_nothing(row: LossRow) -> None:
-    outputs, targets = loss_inputs(row, np.float64)
-    name = str(row.loss).partition("(")[0]
-    for dtype in OTHER_DTYPES:
-        with pytest.raises(TypeError, match=rf"^{name}'s \w+ is an array of float32 or float64, got "):
-            row.loss(np.zeros(outputs.shape, dtype), targets)
-    for wrong in (targets[:1], targets[:-1], targets[None], targets[..., None]):
-        with pytest.raises(ValueError, match=rf"^{name} expects .*, got "):
-            row.loss(outputs, wrong)
-    with pytest.raises(ValueError, match=f"^{name} got an empty batch"):
-        row.loss(outputs[:0], targets[:0])
-
-
-@every_loss
-def test_a_loss_prints_as_the_call_that_makes_it_again(row: LossRow) -> None:
-    again = eval(str(row.loss), vars(fcnn).copy())
-    inputs = loss_inputs(row, np.float32)
-    assert str(again) == str(row.loss)
-    assert bits(again(*inputs)[1]) == bits(row.loss(*inputs)[1])
-
-
-# --- Optimizers
 
 Values = dict[str, np.ndarray]
 Formula = Callable[[int, Values, Values, dict[str, Any]], Values]  # step, gradients, parameters, what it remembers
@@ -267,6 +142,12 @@ def test_the_table_has_every_transform() -> None:
     assert constructors(Transform) == {str(transform).partition("(")[0] for transform, _ in TRANSFORMS}
 
 
+def test_a_constructor_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcnn.optim, "novel", fcnn.adam, raising=False)
+    with pytest.raises(AssertionError, match="novel"):
+        test_the_table_has_every_transform()
+
+
 @every_tree
 @every_transform
 def test_step_by_step_it_is_the_published_formula(transform: Transform, formula: Formula, shapes: Any) -> None:
@@ -357,58 +238,3 @@ def test_a_transform_prints_as_the_call_that_makes_it_again(transform: Transform
     params, grads = drawn(TREES["a nest"], np.float32, 0), drawn(TREES["a nest"], np.float32, 1)
     found, expected = (one.update(grads, one.init(params), params, 2) for one in (again, transform))
     assert found == expected
-
-
-# --- Schedules
-
-SCHEDULES: dict[Schedule, int] = {  # and the step after which they stay as they are
-    fcnn.constant_schedule(0.3): 0,
-    fcnn.constant_schedule(0.0): 0,
-    fcnn.step_decay(0.1, every=7): 400 * 7,  # 1e-400 is 0
-    fcnn.step_decay(0.1, every=3, factor=0.0): 3,
-    fcnn.step_decay(0.1, every=3, factor=1.0): 0,
-    fcnn.cosine(0.1, steps=50): 50,
-    fcnn.cosine(0.0, steps=50, end=0.7): 50,
-    fcnn.cosine(0.1, steps=1): 1,
-    fcnn.linear_warmup(0.1, steps=5): 4,
-    fcnn.linear_warmup(fcnn.cosine(0.1, steps=50, end=0.01), steps=5): 50,
-    fcnn.piecewise_linear([(5, 0.7)]): 5,
-    fcnn.piecewise_linear([(3, 0.0), (10, 1.0), (40, 0.5)]): 40,
-}
-every_schedule = pytest.mark.parametrize(("schedule", "last"), SCHEDULES.items(), ids=map(str, SCHEDULES))
-
-
-def test_the_table_has_every_schedule() -> None:
-    assert constructors(Schedule) == {str(schedule).partition("(")[0] for schedule in SCHEDULES}
-
-
-@every_schedule
-def test_rates_are_finite_and_stay_in_the_end(schedule: Schedule, last: int) -> None:
-    rates = [schedule(step) for step in range(60)]
-    end = schedule(last)
-    assert all(type(rate) is float and 0 <= rate < math.inf for rate in [*rates, end])
-    for beyond in (last + 1, last + 7, 10**6, 10**18, 10**300):
-        assert schedule(beyond) == end
-    assert type(schedule(10**300)) is float
-
-
-@every_schedule
-def test_schedules_are_pure(schedule: Schedule, last: int) -> None:
-    steps = [*range(12), last, last + 1]
-    once = {step: schedule(step) for step in steps}
-    assert {step: schedule(step) for step in reversed(steps)} == once
-    assert {step: schedule(np.int64(step)) for step in steps} == once
-
-
-@every_schedule
-def test_a_schedule_prints_as_the_call_that_makes_it_again(schedule: Schedule, last: int) -> None:
-    again = eval(str(schedule), vars(fcnn).copy())
-    assert str(again) == str(schedule)
-    assert [again(step) for step in range(60)] == [schedule(step) for step in range(60)]
-
-
-@every_schedule
-def test_a_schedule_refuses_what_is_no_step(schedule: Schedule, last: int) -> None:
-    for step in (-1, math.nan, "1", None):
-        with pytest.raises((TypeError, ValueError), match=f"^step is .*, got {re.escape(repr(step))}"):
-            schedule(step)
