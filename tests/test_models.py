@@ -106,7 +106,7 @@ def test_a_network_whose_arguments_are_not_plain_is_not_written(tmp_path):
         save_model(tmp_path / "m.npz", Model(network, EMPTY, in_shape=(3,)))
     with pytest.raises(LayerError, match="act: arguments are plain values"):
         build(describe(network), layers=[mapped])
-    with pytest.raises(TypeError, match=r"save_model takes a Model, such as fitted\.model, got Tree"):
+    with pytest.raises(TypeError, match=r"save_model takes a Model, such as fitted\.model, got \{\}"):
         save_model(tmp_path / "m.npz", EMPTY)
     assert not list(tmp_path.iterdir())
 
