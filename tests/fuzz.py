@@ -591,7 +591,8 @@ def serve(names: list[str], seed: int, first: int, stop: int, connection: Any) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a folder that no disk is waited for in
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as temporary:
         kinds = {}
         for name in names:
             folder = Path(temporary) / name
