@@ -581,8 +581,9 @@ def peak() -> int:
     return 0
 
 
-def serve(names: list[str], seed: int, first: int, stop: int, connection: Any) -> None:
-    """Run inputs and send what became of each, in a process of its own."""
+def serve(names: list[str], seed: int, first: int, stop: int, connection: Any, parents: Any) -> None:
+    """Run inputs and send what became of each, in a process of its own, which ends with its parent."""
+    parents.close()  # so that nobody is left to send to when the parent is killed
 
     def hang(*_: Any) -> None:
         raise Hang
@@ -599,9 +600,10 @@ def serve(names: list[str], seed: int, first: int, stop: int, connection: Any) -
             folder.mkdir()
             kinds[name] = KINDS[name](folder)
         connection.send(None)
-        for number in range(first, stop):
-            name = names[number % len(names)]
-            connection.send((number, *run_one(kinds[name], name, seed, number, Path(temporary) / name)))
+        with contextlib.suppress(BrokenPipeError):
+            for number in range(first, stop):
+                name = names[number % len(names)]
+                connection.send((number, *run_one(kinds[name], name, seed, number, Path(temporary) / name)))
 
 
 @attrs.define
@@ -633,14 +635,14 @@ def fuzz(
     context = multiprocessing.get_context("fork")
     began, start = time.monotonic() - progress.seconds, progress.next
     stop = start + inputs if inputs is not None else sys.maxsize
-    kept = time.monotonic()
+    kept = 0.0
 
     def over() -> bool:
         return progress.next >= stop or (seconds is not None and time.monotonic() - began >= seconds)
 
     while not over():
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (progress.names, progress.seed, progress.next, stop, theirs)
+        arguments = (progress.names, progress.seed, progress.next, stop, theirs, ours)
         server = context.Process(target=serve, args=arguments, daemon=True)
         server.start()
         theirs.close()
@@ -655,7 +657,7 @@ def fuzz(
                     if found[1] == "failure":
                         told(progress.failures[-1])
                 progress.seconds = time.monotonic() - began
-                if time.monotonic() - kept > 5:
+                if found is not None and time.monotonic() - kept > 5:
                     save(progress)
                     kept = time.monotonic()
         except EOFError:
