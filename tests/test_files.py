@@ -129,6 +129,13 @@ def test_a_file_that_becomes_a_pipe_before_it_is_opened_is_not_waited_for(tmp_pa
             opened(pipe)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="a name of the standard output")
+def test_standard_output_is_not_replaced():
+    code = "import fcnn, numpy as np; fcnn.save('/dev/stdout', fcnn.freeze({'w': np.ones(3)}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.endswith("a pipe, not a file; choose another name: '/dev/stdout'\n")
+
+
 def test_names_that_no_file_has(tmp_path):
     with pytest.raises(OSError, match="no name of a file"):
         write(f"{tmp_path}/a\0b")
