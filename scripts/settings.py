@@ -39,6 +39,7 @@ class Settings:
     validation: int = 0
     epochs: int = 5
     batch_size: int = 128
+    drop_last: bool = False
     optimizer: str = "adam"
     lr: float = 1e-3
     momentum: float = 0.9
@@ -176,7 +177,7 @@ def prepare(settings: Settings, root: str | None) -> Setup:
         train, validation = train.hold_out(settings.validation)
     weights, biases = INITIALIZERS[settings.init]
     network = MODELS[settings.model](train.in_shape, len(data.classes), weights=weights, biases=biases)
-    optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size))
+    optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size, settings.drop_last))
     start = fcnn.init_state(network, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), train.in_shape)
     loss = fcnn.softmax_cross_entropy(settings.label_smoothing)
     return Setup(train, validation, data.test, data.classes, network, loss, optimizer, start)

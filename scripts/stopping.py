@@ -18,6 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 2.0  # seconds that clearing up may take before one more signal ends the process in the middle of it
 
 _ending_since: float | None = None
+_holding, _held = False, 0  # whether a signal has to wait, and the one that does
 
 
 class Terminated(KeyboardInterrupt):
@@ -57,18 +58,26 @@ def ending() -> None:
 
 @contextlib.contextmanager
 def sparing_children() -> Iterator[None]:
-    """Keep signals from the processes that are started in the block, until they call `as_child`."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    from multiprocessing import resource_tracker
+    """Keep signals from the processes that are started in the block, until they call `as_child`.
 
-    resource_tracker.ensure_running()  # which would let signals through again
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    What this one gets waits for the end of the block, so that no process is started and then forgotten.
+    """
+    global _holding, _held
+    mask = None
+    _holding = True
     try:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            from multiprocessing import resource_tracker
+
+            resource_tracker.ensure_running()  # which would let signals through again
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _holding, number, _held = False, _held, 0
+        if number:
+            _raise(number, None)
 
 
 def as_child() -> None:
@@ -96,6 +105,10 @@ def _install(handler: Any) -> None:
 
 
 def _raise(number: int, frame: object) -> None:
+    global _held
+    if _holding:  # another thread may get what this one doesn't
+        _held = number
+        return
     if _ending_since is None:
         ending()
         raise _interrupt(number)

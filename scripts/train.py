@@ -99,6 +99,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = add_how.add_argument
     add("--epochs", type=whole(1), help="passes over the training images (default 5)")
     add("--batch-size", type=whole(1), help="images a step (default 128)")
+    add(
+        "--drop-last",
+        action="store_true",
+        default=None,
+        help="leave out an epoch's last batch where it is smaller: batch norm can't learn from one image "
+        "(default: it is learnt from)",
+    )
     add("--optimizer", choices=OPTIMIZERS, help="default adam")
     add("--lr", type=number, help="learning rate, or its peak (default 0.001)")
     add("--momentum", type=number, help="of sgd (default 0.9)")
@@ -167,7 +174,8 @@ def train(
     check_finite: bool,
 ) -> None:
     """Take the epochs that are left from their stream, and keep each."""
-    at, steps = Progress(setup.start), fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size)
+    at = Progress(setup.start)
+    steps = fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size, settings.drop_last)
     if checkpoint is not None:
         meta = ranks.all_do(runs.meta_of, checkpoint)
         at = ranks.all_do(lambda: runs.progress_of(checkpoint, meta, setup.start))
@@ -202,6 +210,7 @@ def train(
                     fcnn.fold_in(fcnn.key(settings.seed), "batches"),
                     count=settings.epochs,
                     batch_size=settings.batch_size,
+                    drop_last=settings.drop_last,
                     totals=at.totals,
                     validate=validate,
                     stop=lambda: ranks.greatest(which_signal()),
@@ -220,6 +229,10 @@ def train(
                         stopped(path, at, settings, folder, number)
         except fcnn.DivergedError as error:
             diverged(folder, error)
+        except fcnn.LayerError as error:
+            if "drop_last" not in error.message:
+                raise
+            raise fcnn.LayerError(f"{error.message}; here that is --drop-last", error.path) from None
         report(setup, settings, folder, at, validate(at.state, setup.test))
 
 

@@ -43,6 +43,7 @@ class Case:
     in_shape: tuple[int, ...]
     stochastic: bool = False  # draws random numbers in training
     stateful: bool = False  # changes its state in training
+    norms_features: bool = False  # has a batch norm of features, which have no variance in a batch of one
 
 
 def descendants(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
@@ -80,7 +81,7 @@ CASES = (
     Case("dense", dense(4, weights=lecun()), (7,)),
     Case("dense no bias", dense(4, bias=False), (7,)),
     Case("dense one to one", dense(1, weights=kaiming_uniform(), biases=kaiming_uniform()), (1,)),
-    Case("batch_norm features", batch_norm(), (5,), stateful=True),
+    Case("batch_norm features", batch_norm(), (5,), stateful=True, norms_features=True),
     Case("batch_norm images", batch_norm(decay=0.5, eps=1e-3), (3, 4, 2), stateful=True),
     Case("normalize", normalize(0.5, 0.25), (3, 4, 2)),
     Case("normalize channels", normalize((0.5, 0.4, 0.3), [0.2, 0.3, 0.4]), (3, 4, 2)),
@@ -122,8 +123,14 @@ CASES = (
     Case("residual dropouts", residual(dropout(0.5), dropout(0.3)), (9,), stochastic=True),
     Case("branch sum", branch(merge="sum", a=dense(3), b=serial(dense(4), gelu(), dense(3))), (5,)),
     Case("branch concat images", branch(conv2d(2, 1), avg_pool2d(3, stride=1, padding=1), merge="concat"), (3, 4, 5)),
-    Case("branch concat features", branch(merge="concat", a=dense(2), b=batch_norm()), (4,), stateful=True),
+    Case(
+        "branch concat features",
+        branch(merge="concat", a=dense(2), b=batch_norm()),
+        (4,),
+        stateful=True,
+        norms_features=True,
+    ),
     Case("nested", _NESTED, (3, 6, 5), stochastic=True, stateful=True),
     Case("lenet5", lenet5(), (1, 28, 28)),
-    Case("lenet5_bn", lenet5_bn((3, 32, 32), 5), (3, 32, 32), stochastic=True, stateful=True),
+    Case("lenet5_bn", lenet5_bn((3, 32, 32), 5), (3, 32, 32), stochastic=True, stateful=True, norms_features=True),
 )

@@ -118,12 +118,6 @@ def test_meta_that_json_cannot_hold_is_refused_before_anything_is_written(path, 
     assert not list(path.parent.iterdir())
 
 
-@pytest.mark.parametrize("value", [{"w": np.ones(1)}, np.ones(1), None])
-def test_only_trees_and_states_are_saved(path, value):
-    with pytest.raises(TypeError, match=f"a tree, an Init or a TrainState, got {type(value).__name__}"):
-        save(path, value)
-
-
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -557,7 +551,9 @@ def test_a_format_of_any_kind_is_told_in_short(path):
 
 
 def test_a_step_below_zero_is_refused(path):
-    save(path, attrs.evolve(TEMPLATE, step=-1))
+    state = attrs.evolve(TEMPLATE)
+    object.__setattr__(state, "step", -1)  # as another program may write it
+    save(path, state)
     with pytest.raises(CheckpointError, match=r"wrong value \(-1, expected a count from 0 on\): step$"):
         load(path, like=TEMPLATE)
 

@@ -135,29 +135,3 @@ def test_compose_derives_keys_by_name_and_place_among_that_name():
     assert compose()(key(0), batch_of()).x.shape == batch_of().x.shape
     compose(functools.partial(spy))(key(0), batch_of())
     assert seen[-1] == fold_in(key(0), "partial1")
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: random_shift(-1), "pixels is an integer of at least 0, got -1"),
-        (lambda: random_shift(1, mode="wrap"), "mode is 'reflect' or 'zero', got 'wrap'"),
-        (
-            lambda: random_shift(5)(key(0), batch_of()),
-            r"random_shift\(5\) reflects within images larger than 5, got 6x5",
-        ),
-        (lambda: random_affine(degrees=-1), r"degrees is a number in \[0, inf\), got -1"),
-        (lambda: random_affine(shift=float("nan")), r"shift is a number in \[0, inf\), got nan"),
-        (lambda: random_affine(scale=1), r"scale is a number in \[0, 1\), got 1"),
-        (lambda: random_flip()(key(0), batch_of(dtype=np.uint8)), "random_flip expects float images .*got uint8"),
-        (lambda: random_flip()(key(0), batch_of(shape=(3, 3))), r"got float32 \(8, 3, 3\)"),
-    ],
-)
-def test_wrong_arguments_are_told(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_part_of_a_pixel_is_told():
-    with pytest.raises(TypeError, match=r"pixels is an integer of at least 0, got 1\.5"):
-        random_shift(1.5)

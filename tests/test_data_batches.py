@@ -83,17 +83,13 @@ def test_every_grey_level_is_the_float_quotient():
     np.testing.assert_array_equal(as_batch(x, np.arange(256)).x.ravel(), expected)
 
 
-def test_as_batch_keeps_its_inputs_and_refuses_others():
+def test_as_batch_keeps_its_inputs():
     x, y = files.images(3, 1, 2, 2), np.arange(3)
     before = x.copy()
     batch = as_batch(x, y)
     y[:] = 9
     np.testing.assert_array_equal(x, before)
     assert batch.y.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"got int64 \(3, 1, 2, 2\) and \(3,\)"):
-        as_batch(x.astype(int), y)
-    with pytest.raises(ValueError, match=r"and \(2,\)"):
-        as_batch(x, y[:2])
 
 
 def test_the_transform_gets_the_key_of_its_step():
@@ -124,25 +120,3 @@ def test_a_late_start_reads_nothing_of_what_it_skips():
     object.__setattr__(split, "x", split.x.view(Counting))
     list(itertools.islice(batches(split, 1, key(0), epochs=10, start_step=9_990), 5))
     assert Counting.reads == 5
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"batch_size": 0}, ValueError, "batch_size is an integer of at least 1, got 0"),
-        ({"batch_size": 2.0}, TypeError, r"batch_size is an integer of at least 1, got 2\.0"),
-        ({"epochs": -1}, ValueError, "epochs is an integer of at least 0, got -1"),
-        ({"epochs": True}, TypeError, "epochs is an integer of at least 0, got True"),
-        ({"start_step": -1}, ValueError, "start_step is an integer of at least 0, got -1"),
-        ({"start_step": 11, "epochs": 2}, ValueError, "start_step is at most 10, 2 epochs of 5 steps, got 11"),
-        ({"batch_size": 11, "drop_last": True}, ValueError, "10 images give no batch of 11; take a smaller batch_size"),
-    ],
-)
-def test_arguments_are_checked_by_the_call(options, error, message):
-    with pytest.raises(error, match=message):
-        batches(numbered(10), **{"batch_size": 2, "key": key(0), **options})
-
-
-def test_an_empty_split_has_no_batches():
-    with pytest.raises(ValueError, match="no batches in a split of 0 images"):
-        batches(numbered(4).take(0), 2, key(0))

@@ -67,9 +67,3 @@ def test_the_same_bits_in_another_process():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hashlib.sha256(make_digits(key(0), 40).x).hexdigest()
-
-
-@pytest.mark.parametrize(("n", "error"), [(-1, ValueError), (2.5, TypeError), (True, TypeError)])
-def test_a_wrong_number_is_told(n, error):
-    with pytest.raises(error, match="the number of images, is an integer of at least 0, got"):
-        make_digits(key(0), n)

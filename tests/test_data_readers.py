@@ -219,7 +219,7 @@ def test_a_decompression_bomb_is_stopped_at_the_expected_size():
         tracemalloc.stop()
 
 
-def test_split_validates_and_protects():
+def test_split_protects():
     x, y = files.images(4, 1, 3, 3), np.arange(4)
     split = Split(x, y)
     x[:] = 0
@@ -230,18 +230,6 @@ def test_split_validates_and_protects():
         split.x[0] = 1
     assert Split(split.x, split.y).x is split.x
     assert Split(split.x[:, :, ::-1], split.y).x.flags.c_contiguous
-    with pytest.raises(
-        TypeError, match=r"got int64; grey levels from 0 to 255 become uint8 with .*, any other numbers floats with"
-    ):
-        Split(x.astype(np.int64), y)
-    with pytest.raises(TypeError, match="got list"):
-        Split(x, [0, 1, 2, 3])
-    with pytest.raises(ValueError, match=r"\(N, C, H, W\) or features \(N, D\), .*, got shape \(4, 3, 3\)"):
-        Split(x[:, 0], y)
-    with pytest.raises(ValueError, match="4 inputs and 3 targets"):
-        Split(x, y[:3])
-    with pytest.raises(ValueError, match="from 0 on, got -1"):
-        Split(x, y - 1)
 
 
 def test_take():

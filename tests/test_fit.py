@@ -233,8 +233,6 @@ def test_it_goes_on_from_a_model_or_a_state():
     tuned = run(epochs=1, start=first.model, optimizer=fcnn.sgd(0.0))
     assert tuned.state.params == first.state.params
     assert tuned.state.step == 5
-    with pytest.raises(TypeError, match="start is a Model or a TrainState, got str"):
-        run(start="model.npz")
     with pytest.raises(ValueError, match=r"(?s)the start's parameters are not the network's.*bn/gamma: missing"):
         run(NORMED, start=first.model)
 
@@ -280,8 +278,6 @@ def test_early_stopping_gives_the_best_state_and_says_so(tmp_path):
     assert fcnn.evaluate(SMALL, found.state.params, found.state.layer_state, kept).loss == min(losses)
     again = run(**options, folder=tmp_path / "a", resume=True)
     assert (again.state, again.best_epoch) == (found.state, found.best_epoch)
-    with pytest.raises(ValueError, match="patience needs a validation split of its own"):
-        run(patience=2)
 
 
 def test_resumed_within_an_epoch_the_best_state_is_still_that_of_an_epochs_end(tmp_path):
@@ -328,8 +324,6 @@ def test_what_only_looks_like_a_checkpoint_is_none(tmp_path):
 
 def test_what_is_held_out_is_not_trained_on():
     assert run(validation=100).state == run(data=DATA.train.take(200), validation=DATA.test).state
-    with pytest.raises(ValueError, match="validation 300 leaves none of 300 inputs to train on"):
-        run(validation=300)
 
 
 def test_a_loss_that_is_not_finite_ends_it_with_the_last_good_state():
@@ -377,46 +371,6 @@ def test_one_output_has_no_accuracy():
     found = run(fcnn.dense(1), (X, y), loss=loss, epochs=5, validation=50)
     assert (found.history[-1]["train_accuracy"], found.history[-1]["validation_accuracy"]) == (None, None)
     assert fcnn.evaluate(fcnn.dense(1), found.model.params, found.model.state, (X, y), loss=loss).predictions is None
-
-
-@pytest.mark.parametrize(
-    ("data", "error", "message"),
-    [
-        ((X, np.eye(4, dtype=int)[[0, 1] * 100]), TypeError, r"one-hot\) become classes with y\.argmax\(axis=1\)"),
-        ((X, np.zeros(199, int)), ValueError, "one target for each input, got 200 inputs and 199 targets"),
-        ((X.astype(int), np.zeros(200, int)), TypeError, "any other numbers floats with x.astype"),
-        ((X.tolist(), np.zeros(200, int)), TypeError, "a split's x is an array, .* got list"),
-        ((X, np.zeros(200, int) - 1), ValueError, "from 0 on, got -1"),
-        (X, TypeError, r"data is a Split, or a pair of arrays \(x, y\), got ndarray"),
-    ],
-)
-def test_data_that_cannot_be_is_told(data, error, message):
-    with pytest.raises(error, match=message):
-        run(fcnn.dense(4), data)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"epochs": 1.5}, TypeError, "epochs is an integer of at least 0, got 1.5"),
-        ({"batch_size": 0}, ValueError, "batch_size is an integer of at least 1, got 0"),
-        ({"shard_size": -1}, ValueError, "shard_size is an integer of at least 0, got -1"),
-        ({"workers": 0}, ValueError, "workers is an integer of at least 1, got 0"),
-        ({"workers": 1.5}, TypeError, "workers"),
-        ({"patience": 0, "validation": 60}, ValueError, "patience is an integer of at least 1, got 0"),
-        ({"optimizer": fcnn.adam}, TypeError, r"optimizer is a transform, such as fcnn\.adam\(1e-3\), got <function"),
-        ({"loss": fcnn.softmax_cross_entropy}, TypeError, "loss is a function, such as .* gives, got <function"),
-        ({"network": [SMALL]}, TypeError, r"network is a layer, such as fcnn\.serial"),
-        ({"metrics": top_three}, TypeError, "metrics are functions .* in a tuple or a list"),
-        ({"validation": 0.2}, TypeError, "validation is a split, a pair of arrays, or how many inputs to hold out"),
-        ({"validation": (X, np.zeros(200, int))}, ValueError, "validation has another in_shape than the data"),
-        ({"validation": (DATA.test.x, np.zeros((100, 2)))}, ValueError, "validation has another targets than the data"),
-        ({"seed": -1}, ValueError, "seed is an integer of at least 0, got -1"),
-    ],
-)
-def test_nonsense_is_told(options, error, message):
-    with pytest.raises(error, match=message):
-        run(**options)
 
 
 def test_no_epochs_give_the_start():

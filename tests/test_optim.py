@@ -150,12 +150,6 @@ def test_a_chain_in_a_chain_lies_flat():
     ]
 
 
-def test_two_states_of_one_name_are_refused():
-    optimizer = chain(optim.scale_by_momentum(0.9), optim.scale_by_momentum(0.5), optim.scale_by_learning_rate(0.1))
-    with pytest.raises(ValueError, match="two transforms named momentum that keep a state; use one"):
-        optimizer.init(PARAMS)
-
-
 def test_two_transforms_without_state_may_have_one_name():
     optimizer = chain(clip_by_global_norm(2.0), clip_by_global_norm(1.0))
     assert optimizer.init(PARAMS) == EMPTY
@@ -216,51 +210,9 @@ def test_clipping_is_joint_and_leaves_small_gradients_alone():
     assert clip_by_global_norm(5.0).update(grads, EMPTY, EMPTY, 0).updates == grads
 
 
-def test_clipping_of_gradients_whose_squares_overflow():
-    grads = freeze({"x": np.full(4, 1e20, np.float32)})
-    found = clip_by_global_norm(1.0).update(grads, EMPTY, EMPTY, 0).updates
-    np.testing.assert_allclose(found["x"], 0.5, rtol=1e-6)
-
-
 def test_global_norm():
     assert optim.global_norm(freeze({"a": np.array([3.0]), "b": {"c": np.array([[4.0], [12.0]])}})) == 13.0
     assert optim.global_norm(EMPTY) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: sgd(-0.1), r"the rate is a number in \[0, inf\), got -0.1"),
-        (lambda: adam(math.nan), r"the rate is a number in \[0, inf\), got nan"),
-        (lambda: adamw(math.inf), r"the rate is a number in \[0, inf\), got"),
-        (lambda: sgd(0.1, momentum=1.0), r"momentum is a number in \[0, 1\), got 1.0"),
-        (lambda: sgd(0.1, momentum=-0.5), r"momentum is a number in \[0, 1\), got -0.5"),
-        (lambda: sgd(0.1, nesterov=True), "nesterov=True needs momentum > 0"),
-        (lambda: sgd(0.1, weight_decay=-1.0), r"weight_decay is a number in \[0, inf\), got -1.0"),
-        (lambda: adam(0.1, b1=1.0), r"b1 is a number in \[0, 1\), got 1.0"),
-        (lambda: adam(0.1, b2=math.nan), r"b2 is a number in \[0, 1\), got nan"),
-        (lambda: adam(0.1, eps=0.0), r"eps is a number in \(0, inf\), got 0.0"),
-        (lambda: adam(0.1, eps=math.inf), "eps is .*got inf"),
-        (lambda: adamw(0.1, weight_decay=math.nan), r"weight_decay is a number in \[0, inf\), got"),
-        (lambda: clip_by_global_norm(0.0), r"max_norm is a number in \(0, inf\), got 0.0"),
-        (lambda: clip_by_global_norm(math.inf), r"max_norm is a number in \(0, inf\), got inf"),
-        (lambda: constant_schedule(-1.0), r"the rate is a number in \[0, inf\), got"),
-        (lambda: step_decay(1.0, every=0), "every is an integer of at least 1, got 0"),
-        (lambda: step_decay(1.0, every=2, factor=-0.5), "factor is .*got -0.5"),
-        (lambda: step_decay(1.0, every=2, factor=math.nan), "factor is .*got nan"),
-        (lambda: cosine(1.0, steps=0), "steps is an integer of at least 1, got 0"),
-        (lambda: cosine(1.0, steps=2, end=-1.0), r"end.* is a number in \[0, inf\), got -1.0"),
-        (lambda: linear_warmup(1.0, steps=0), "steps is an integer of at least 1, got 0"),
-        (lambda: linear_warmup(-1.0, steps=2), r"the rate is a number in \[0, inf\), got"),
-        (lambda: piecewise_linear([]), "expects points with rising steps"),
-        (lambda: piecewise_linear([(2, 1.0), (1, 1.0)]), "expects points with rising steps"),
-        (lambda: piecewise_linear([(1, 1.0), (1, 2.0)]), "expects points with rising steps"),
-        (lambda: piecewise_linear([(0, 1.0), (1, -1.0)]), r"a point's rate is a number in \[0, inf\), got"),
-    ],
-)
-def test_nonsense_is_refused_with_a_sentence(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 @pytest.mark.parametrize(

@@ -339,26 +339,3 @@ def test_sum_over_ranks():
     assert [one.tolist() for one in found] == [[3, 3]] * 3
     with pytest.raises(ValueError, match="read-only"):
         found[0][0] = 1
-    for timeout in (0, -1, math.nan):
-        with pytest.raises(ValueError, match=rf"timeout, in seconds, is a number in \(0, inf\], got {timeout}"):
-            parallel.over_ranks(fcnn.gradient(PLAIN, LOSS), Rank([[]], 0), timeout=timeout)
-
-
-@pytest.mark.parametrize("number", [0, -1])
-def test_sizes_and_counts_are_at_least_1(number):
-    with pytest.raises(ValueError, match=f"shard_size is an integer of at least 1, got {number}"):
-        parallel.sharded(fcnn.gradient(PLAIN, LOSS), number)
-    with (
-        pytest.raises(ValueError, match=f"count is an integer of at least 1, got {number}"),
-        parallel.threads(number),
-    ):
-        pass
-
-
-def test_an_empty_batch_is_refused():
-    params, state = made(PLAIN)
-    x, y = batch()
-    gradient = fcnn.gradient(PLAIN, LOSS)
-    for split in (parallel.sharded(gradient, 5), parallel.over_ranks(gradient, Rank([[]], 0))):
-        with pytest.raises(ValueError, match="empty batch"):
-            split(params, state, KEY, (x[:0], y[:0]))

@@ -74,20 +74,6 @@ def test_heatmaps_draws_each_image_above_its_map(count, channels):
     assert bar.get_ylabel() == "warmth\nas a share of its greatest"
 
 
-@pytest.mark.parametrize(
-    ("shape", "maps", "titles", "message"),
-    [
-        ((2, 6, 6), (2, 6, 6), None, r"images \(N, C, H, W\) and maps \(N, H, W\), got \(2, 6, 6\) and \(2, 6, 6\)"),
-        ((2, 1, 6, 6), (2, 6, 5), None, r"got \(2, 1, 6, 6\) and \(2, 6, 5\)"),
-        ((0, 1, 6, 6), (0, 6, 6), None, r"got \(0, 1, 6, 6\)"),
-        ((2, 1, 6, 6), (2, 6, 6), "abc", "expected 2 titles, one an image, got 3"),
-    ],
-)
-def test_heatmaps_refuses_what_does_not_fit(shape, maps, titles, message):
-    with pytest.raises(ValueError, match=message):
-        plots.heatmaps(np.zeros(shape), np.zeros(maps), titles)
-
-
 @pytest.mark.parametrize("figure", [plots.curves(history()), plots.heatmaps(images(2), images(2)[:, 0])])
 def test_a_figure_shows_itself_as_png(figure):
     data, size = figure._repr_png_()

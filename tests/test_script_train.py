@@ -310,6 +310,17 @@ def test_resuming_with_other_settings_is_refused(run):
         assert (code, f"leave out {options[0]}" in err) == (2, True), options
 
 
+def test_a_last_batch_of_one_image_and_batch_norm(run):
+    options = ["--dataset", "digits", "--model", "lenet5_bn", "--train-size", "33", "--batch-size", "32"]
+    code, _, err = run(*options, "--epochs", "1", "--out", "a")
+    assert (code, "drop_last" in err, "here that is --drop-last" in err) == (1, True, True)
+    run(*options, "--epochs", "1", "--drop-last", "--out", "b")
+    code, out, _ = run("--resume", "b", "--epochs", "2")
+    assert (code, "going on from b/epoch-01.npz, step 1 of 2" in out) == (0, True)
+    run(*options, "--epochs", "2", "--drop-last", "--out", "whole")
+    assert_same_bits("b/epoch-02.npz", "whole/epoch-02.npz")
+
+
 def test_a_finished_run_goes_on_for_more_epochs(run):
     run(*TINY, "--out", "a")
     code, out, err = run("--resume", "a", "--epochs", "5")

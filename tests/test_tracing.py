@@ -135,22 +135,6 @@ def test_saliency_is_the_greatest_slope_of_the_score(lenet):
     assert (found == np.abs(dx[:, 0])).all()
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda m, x: fcnn.grad_cam(*m, x, path="fc1"), r"no images come out of 'fc1'; they do of 'conv1', 'relu1'"),
-        (lambda m, x: fcnn.grad_cam(*m, x, classes=np.array([10] * 4)), r"classes are below 10, .* got 10"),
-        (lambda m, x: fcnn.saliency(*m, x, classes=np.array([1.0] * 4)), r"classes are integers \(4,\) .* got float64"),
-        (lambda m, x: fcnn.trace(*m, (x * 255).astype(np.uint8)), r"trace expects x of floats, got uint8; .* as_batch"),
-        (lambda m, x: fcnn.saliency(*m, x, classes=np.array([1])), r"classes are integers \(4,\) .* got int64 \(1,\)"),
-    ],
-)
-def test_wrong_arguments_are_told(lenet, call, message):
-    model, digits = lenet
-    with pytest.raises(ValueError, match=message):
-        call((model.network, model.params, model.state), images_of(digits, 4))
-
-
 def test_paths_of_a_trace_are_those_of_the_parameters(values):
     params, state, x = values
     found = fcnn.trace(nested(), params, state, x)

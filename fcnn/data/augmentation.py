@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.data.types import Batch, BatchTransform
+from fcnn.data.types import Batch, BatchTransform, native
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import NDArray, frozen, keep
-from fcnn.values.checks import integer, number
-from fcnn.values.keys import Key, fold_in, generator
+from fcnn.values.checks import function, integer, number, one_of, told
+from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 Array = NDArray[Any]
 
@@ -29,10 +29,15 @@ class Augment:
 
     def __call__(self, key: Key, batch: Batch) -> Batch:
         """The transformed batch; raises ValueError for x that is not floats (N, C, H, W)."""
-        x = batch.x
-        if x.ndim != 4 or x.dtype.kind != "f":
+        expect_key("key", key)
+        if not isinstance(batch, tuple) or len(batch) != 2:
+            raise TypeError(f"{self.name} expects a batch, as fcnn.batches gives them, got {told(batch)}")
+        x, y = batch
+        if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+            raise TypeError(f"{self.name} expects a batch of two arrays, got {told(x)} and {told(y)}")
+        if x.ndim != 4 or x.dtype.type not in (np.float32, np.float64):
             raise ValueError(f"{self.name} expects float images (N, C, H, W), got {x.dtype} {x.shape}")
-        return Batch(frozen(self.apply(key, x)), keep(batch.y))
+        return Batch(frozen(self.apply(key, native(x))), keep(y))
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
@@ -49,8 +54,7 @@ def random_shift(pixels: int, mode: str = "reflect") -> Augment:
     random_shift(pixels=2, mode='reflect')
     """
     integer("pixels", pixels, least=0)
-    if mode not in ("reflect", "zero"):
-        raise ValueError(f"random_shift's mode is 'reflect' or 'zero', got {mode!r}")
+    one_of("random_shift's mode", mode, ("reflect", "zero"))
 
     def apply(key: Key, x: Array) -> Array:
         n, _, h, w = x.shape
@@ -123,7 +127,15 @@ def compose(*transforms: BatchTransform) -> BatchTransform:
     >>> compose(random_shift(2), random_flip())
     compose(random_shift(pixels=2, mode='reflect'), random_flip())
     """
-    return _Composed(transforms)
+    return _Composed(tuple(expect_transform("what is composed", transform) for transform in transforms))
+
+
+def expect_transform(name: str, value: Any) -> BatchTransform:
+    """`value`, if it can transform batches."""
+    expected = "a function (key, batch), such as fcnn.data.random_flip() gives"
+    if any(value is one for one in (random_shift, random_flip, random_affine, compose)):
+        raise TypeError(f"{name} is {expected}, got {told(value)}; call it: {value.__name__}(…)")
+    return function(name, value, expected)
 
 
 @attrs.frozen(repr=False)
@@ -132,6 +144,7 @@ class _Composed:
 
     def __call__(self, key: Key, batch: Batch) -> Batch:
         count: dict[str, int] = {}
+        expect_key("key", key)
         for transform in self.transforms:
             name = _name(transform)
             count[name] = count.get(name, 0) + 1

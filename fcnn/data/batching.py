@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from fcnn.data.types import Batch, BatchTransform, Split
+from fcnn.data.augmentation import expect_transform
+from fcnn.data.types import Batch, BatchTransform, Split, check_inputs, check_targets, expect_split, native
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import NDArray, frozen, keep
-from fcnn.values.checks import integer
-from fcnn.values.keys import Key, fold_in, generator
+from fcnn.values.checks import MOST_STEPS, boolean, count_of_steps, integer, told
+from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 
 def batches(
@@ -44,8 +45,13 @@ def batches(
     >>> whole[4:] == [batch.y.tolist() for batch in batches(split, 2, key(0), epochs=2, start_step=4)]
     True
     """
+    expect_split("split", split)
+    expect_key("key", key)
+    boolean("shuffle", shuffle)
+    if transform is not None:
+        expect_transform("transform", transform)
     per_epoch = steps_per_epoch(len(split), batch_size, drop_last=drop_last)
-    total = per_epoch * integer("epochs", epochs, least=0)
+    total = per_epoch * count_of_steps("epochs", epochs, most=MOST_STEPS // per_epoch)
     if integer("start_step", start_step, least=0) > total:
         raise ValueError(f"start_step is at most {total}, {epochs} epochs of {per_epoch} steps, got {start_step}")
 
@@ -56,8 +62,15 @@ def batches(
             if epoch != order_of:
                 order, order_of = _order(len(split), key, epoch, shuffle), epoch
             rows = order[k * batch_size : (k + 1) * batch_size]
-            batch = as_batch(split.x[rows], split.y[rows])
-            yield batch if transform is None else transform(fold_in(fold_in(key, "transform"), step), batch)
+            batch = batch_of(split.x[rows], split.y[rows])
+            yield batch if transform is None else transformed(fold_in(fold_in(key, "transform"), step), batch)
+
+    def transformed(key: Key, batch: Batch) -> Batch:
+        assert transform is not None
+        found = transform(key, batch)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"a transform gives a batch (x, y), {told(transform)} gave {told(found)}")
+        return found
 
     return Batches(batches_from(), total - start_step)
 
@@ -87,6 +100,7 @@ def steps_per_epoch(split_len: int, batch_size: int, drop_last: bool = False) ->
     (469, 468)
     """
     integer("batch_size", batch_size, least=1)
+    boolean("drop_last", drop_last)
     if integer("split_len", split_len, least=0) == 0:
         raise ValueError("there are no batches in a split of 0 images")
     if drop_last and split_len < batch_size:
@@ -95,18 +109,20 @@ def steps_per_epoch(split_len: int, batch_size: int, drop_last: bool = False) ->
 
 
 def as_batch(x: NDArray[Any], y: NDArray[Any]) -> Batch:
-    """Turn inputs, uint8 or floats, (N, C, H, W) or (N, D), and their targets (N, …) into a batch.
+    """Turn inputs, uint8 or floats, (N, C, H, W) or (N, D), and their targets, as a `Split` has them, into a batch.
 
-    x becomes float32, batch-innermost; uint8 is divided by 255.
+    x becomes float32, batch-innermost; uint8 is divided by 255. Raises TypeError or ValueError as `Split` does.
 
     >>> as_batch(np.full((1, 1, 1, 2), 51, np.uint8), np.array([3]))
     Batch(x=array([[[[0.2, 0.2]]]], dtype=float32), y=array([3]))
     """
-    if x.dtype not in (np.uint8, np.float32, np.float64) or x.ndim not in (2, 4) or y.shape[:1] != x.shape[:1]:
-        raise ValueError(
-            "a batch is made of inputs (N, C, H, W) or (N, D), uint8 or floats, and targets (N, …), "
-            f"got {x.dtype} {x.shape} and {y.shape}"
-        )
+    check_inputs("a batch", x)
+    check_targets("a batch", y, len(x))
+    return batch_of(native(x), native(y))
+
+
+def batch_of(x: NDArray[Any], y: NDArray[Any]) -> Batch:
+    """`as_batch` of what is known to be inputs and their targets, such as rows of a split."""
     # Reordering the bytes first moves a quarter of what reordering floats would.
     memory = block(x)
     floats = np.divide(memory, np.float32(255)) if x.dtype == np.uint8 else memory.astype(np.float32)

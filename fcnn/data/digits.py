@@ -14,7 +14,7 @@ import numpy as np
 from fcnn.data.types import Dataset, Split
 from fcnn.values.arrays import NDArray, frozen
 from fcnn.values.checks import integer
-from fcnn.values.keys import Key, fold_in, generator, key
+from fcnn.values.keys import Key, expect_key, fold_in, generator, key
 
 Floats = NDArray[np.float32]
 
@@ -45,6 +45,7 @@ def digits(key: Key, n: int) -> Split:
     >>> split, bool((split.take(5).x == digits(key(0), 5).x).all())
     (Split(20 images of 1x28x28), True)
     """
+    expect_key("key", key)
     integer("n, the number of images,", n, least=0)
     x = np.empty((n, 1, _SIDE, _SIDE), np.uint8)
     y = np.empty(n, np.int64)

@@ -12,6 +12,7 @@ from pathlib import Path
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
 from fcnn.data.types import DataError, Dataset, Progress
+from fcnn.values.checks import file_path, function, instance
 from fcnn.values.files import opened
 
 DATASETS = (*SOURCES, "digits")
@@ -37,6 +38,9 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
     Traceback (most recent call last):
     ValueError: unknown data set 'CIFAR-10', did you mean 'cifar10'? There are mnist, fashion_mnist, cifar10, digits
     """
+    instance("name", name, str, f"the name of a data set, one of {', '.join(DATASETS)}")
+    if progress is not None:
+        function("progress", progress, "a function (description, done, total)")
     if name not in DATASETS:
         import difflib
 
@@ -50,7 +54,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
 
     source = SOURCES[name]
     if root is not None:
-        place = Path(os.path.expanduser(root))
+        place = file_path("root", root, "a folder, text or a pathlib.Path").expanduser()
         found = _find(source, place)
         if found is None:
             raise DataError(_nothing_in(place, source))

@@ -15,6 +15,7 @@ import numpy as np
 from fcnn.data.png import checked
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
+from fcnn.values.checks import boolean, file_path, integer, lengths, texts, told
 from fcnn.values.files import opened, why_unreadable
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
+_MOST_SIDE = 7_000  # pixels of a square that `MOST_PIXELS` allows
 _MOST_BYTES = 10 * MOST_PIXELS  # of a PNG, whose pixels take at most 8
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
 _INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
@@ -62,6 +64,9 @@ def read_picture(
 
     Raises PictureError also where there is no file, but a folder, a pipe or nothing; ImportError without Pillow.
     """
+    if not isinstance(path, (str, os.PathLike)):  # a name that no file can have is no picture
+        file_path("path", path)
+    _check_how(dataset, invert)
     if reason := why_unreadable(path):
         raise PictureError(reason)
     return prepare(open_picture(path), dataset, invert)
@@ -78,7 +83,7 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
         ImportError: Pillow is missing.
     """
     _check_pillow()
-    with opened(path) as file:
+    with opened(file_path("path", path)) as file:
         return _decoded(file)
 
 
@@ -93,13 +98,14 @@ def dataset_like(in_shape: Sequence[int], classes: Sequence[str] = ()) -> str:
     >>> dataset_like((1, 28, 28), CLASSES["fashion_mnist"])
     'fashion_mnist'
     """
-    alike = [name for name, shape in SHAPES.items() if shape == tuple(in_shape)]
+    in_shape, classes = lengths("in_shape", in_shape), texts("classes", classes, "names of the network's outputs")
+    alike = [name for name, shape in SHAPES.items() if shape == in_shape]
     if not alike:
         raise ValueError(
             f"pictures are prepared as images {' or '.join(map(str, dict.fromkeys(SHAPES.values())))}, the network "
-            f"takes {tuple(in_shape)}; make its inputs yourself and call fcnn.predict(model, inputs)"
+            f"takes {in_shape}; make its inputs yourself and call fcnn.predict(model, inputs)"
         )
-    return next((name for name in alike if CLASSES[name] == tuple(classes)), alike[0])
+    return next((name for name in alike if CLASSES[name] == classes), alike[0])
 
 
 def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tuple[Pixels, tuple[str, ...]]:
@@ -127,10 +133,10 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
     >>> pixels.shape, pixels.dtype, steps
     ((1, 28, 28), dtype('uint8'), ('inverted', 'fitted'))
     """
+    _check_picture(picture)
+    _check_how(dataset, invert)
     from PIL import ImageOps
 
-    if dataset not in SHAPES:
-        raise ValueError(f"dataset is one of {', '.join(SHAPES)}, got {dataset!r}")
     channels, side, _ = SHAPES[dataset]
     picture, was_transparent = over_white(picture)
     steps = ["over white"] if was_transparent else []
@@ -154,6 +160,7 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
 
 def over_white(picture: "Picture") -> tuple["Picture", bool]:
     """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere."""
+    _check_picture(picture)
     from PIL import Image
 
     if picture.mode.startswith("I"):  # Pillow's own conversion cuts 16 bits off at 255
@@ -172,12 +179,15 @@ def over_white(picture: "Picture") -> tuple["Picture", bool]:
 
 def has_light_border(picture: "Picture") -> bool:
     """Whether the median of a greyscale picture's outermost pixels is nearer to its lightest than to its darkest."""
+    _check_picture(picture)
     grey = np.asarray(picture, np.float32)
     return _border_median(grey) > (float(grey.min()) + float(grey.max())) / 2
 
 
 def middle_square(picture: "Picture", side: int) -> "Picture":
     """The greatest square in the middle of a picture, scaled to `side` x `side` pixels with anti-aliasing."""
+    _check_picture(picture)
+    integer("side", side, least=1, most=_MOST_SIDE)
     from PIL import Image
 
     width, height = picture.size
@@ -199,6 +209,9 @@ def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
         box: pixels, at most 28.
         by_mass: put the figure at its centre of mass; otherwise its box goes in the middle.
     """
+    _check_picture(picture)
+    integer("box", box, least=1, most=_SIDE)
+    boolean("by_mass", by_mass)
     from PIL import Image
 
     grey = np.asarray(picture, np.float32)
@@ -225,6 +238,12 @@ def as_picture(pixels: Pixels) -> "Picture":
     _check_pillow()
     from PIL import Image
 
+    expected = "pixels are an image, uint8 (1, H, W) or (3, H, W)"
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise TypeError(f"{expected}, got {told(pixels)}")
+    if pixels.ndim != 3 or len(pixels) not in (1, 3) or not pixels.size:
+        advice = "; pictures are made one by one" if pixels.ndim == 4 else ""
+        raise ValueError(f"{expected}, got {told(pixels)}{advice}")
     return Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
 
 
@@ -261,6 +280,24 @@ def _decoded(file: BinaryIO) -> "Picture":
 def _border_median(grey: NDArray[Any]) -> float:
     """The median of the outermost pixels, which are background in most pictures."""
     return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+
+
+def _check_picture(picture: object) -> None:
+    _check_pillow()
+    from PIL import Image
+
+    is_a_name = isinstance(picture, (str, os.PathLike))
+    advice = "; fcnn.data.pictures.read_picture takes the name of a file" if is_a_name else ""
+    if not isinstance(picture, Image.Image):
+        raise TypeError(f"picture is an image of Pillow, got {told(picture)}{advice}")
+
+
+def _check_how(dataset: object, invert: object) -> None:
+    if not isinstance(dataset, str) or dataset not in SHAPES:
+        kind = ValueError if isinstance(dataset, str) else TypeError
+        raise kind(f"dataset is one of {', '.join(SHAPES)}, got {told(dataset)}")
+    if invert is not None and not isinstance(invert, bool):
+        raise TypeError(f"invert is True, False or None, got {told(invert)}")
 
 
 def _check_pillow() -> None:

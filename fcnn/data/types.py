@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import NDArray, keep
+from fcnn.values.checks import array, instance, integer, texts, told
 from fcnn.values.keys import Key
 
 
@@ -32,7 +33,60 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 """`progress(description, done, total)`: `done` of `total` bytes have arrived; None where the total is unknown."""
 
 
-_INPUTS = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64))
+_INPUTS = (np.uint8, np.float32, np.float64)
+
+
+def check_inputs(owner: str, x: Any) -> None:
+    """Raise TypeError or ValueError unless `x` is what networks take: images or features, uint8 or floats."""
+    expected = f"{owner}'s x is an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
+    if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
+    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
+        raise ValueError(f"{expected}, none of them empty, got {told(x)}")
+    if x.dtype.type not in _INPUTS:
+        advice = (
+            "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
+            "any other numbers floats with x.astype(np.float32)"
+        )
+        raise TypeError(f"{expected}, got {x.dtype}{advice if x.dtype.kind in 'biuf' else ''}")
+
+
+def check_targets(owner: str, y: Any, count: int) -> None:
+    """Raise TypeError or ValueError unless `y` is a class or numbers for each of `count` inputs."""
+    expected = f"{owner}'s y is classes, integers (N,), or numbers, floats (N,) or (N, K)"
+    if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray):
+        raise TypeError(f"{expected}, got {told(y)}{_how_to_make_an_array(y)}")
+    if y.dtype.kind not in "iuf" or y.dtype.itemsize not in (1, 2, 4, 8) or y.dtype.type is np.float16:
+        raise TypeError(f"{expected}, got {y.dtype}")
+    if y.ndim == 2 and y.dtype.kind in "iu":
+        raise TypeError(
+            f"{expected}, got {y.dtype} {y.shape}; rows with one 1 each (one-hot) become classes with "
+            "y.argmax(axis=1), several labels an input floats with y.astype(np.float32)"
+        )
+    if y.ndim not in (1, 2):
+        raise ValueError(f"{expected}, got shape {y.shape}")
+    if len(y) != count:
+        raise ValueError(f"{owner} has one target for each input, got {count} inputs and {len(y)} targets")
+    if len(y) and y.dtype.kind in "iu" and (y.min() < 0 or y.max() > np.iinfo(np.int64).max):
+        raise ValueError(f"{owner}'s labels are class numbers from 0 on, got {y.min()} to {y.max()}")
+
+
+def _how_to_make_an_array(value: Any) -> str:
+    """Advice that is right for this value, or none."""
+    if isinstance(value, np.ma.MaskedArray):
+        return "; .filled(0) makes an array of it, with 0 where it is masked"
+    if not isinstance(value, (list, tuple)) and (isinstance(value, np.generic) or not hasattr(value, "__array__")):
+        return ""
+    try:
+        array("it", value, "")
+    except TypeError:
+        return ""
+    return "; np.asarray(…) makes an array of it"
+
+
+def native(numbers: NDArray[Any]) -> NDArray[Any]:
+    """The array in the machine's byte order."""
+    return numbers if numbers.dtype.isnative else numbers.astype(numbers.dtype.newbyteorder("="))
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -59,39 +113,15 @@ class Split:
 
     @x.validator
     def _inputs(self, _: object, x: Any) -> None:
-        expected = "a split's x is an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"{expected}, got {type(x).__name__}")
-        if x.dtype not in _INPUTS:
-            raise TypeError(
-                f"{expected}, got {x.dtype}; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
-                "any other numbers floats with x.astype(np.float32)"
-            )
-        if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-            raise ValueError(f"{expected}, none of them empty, got shape {x.shape}")
+        check_inputs("a split", x)
 
     @y.validator
     def _targets(self, _: object, y: Any) -> None:
-        expected = "a split's y is classes, integers (N,), or numbers, floats (N,) or (N, K)"
-        if not isinstance(y, np.ndarray):
-            raise TypeError(f"{expected}, got {type(y).__name__}")
-        if y.dtype.kind not in "iuf" or y.dtype == np.float16:
-            raise TypeError(f"{expected}, got {y.dtype}")
-        if y.ndim == 2 and y.dtype.kind in "iu":
-            raise TypeError(
-                f"{expected}, got {y.dtype} {y.shape}; rows with one 1 each (one-hot) become classes with "
-                "y.argmax(axis=1), several labels an input floats with y.astype(np.float32)"
-            )
-        if y.ndim not in (1, 2):
-            raise ValueError(f"{expected}, got shape {y.shape}")
-        if len(y) != len(self.x):
-            raise ValueError(f"a split has one target for each input, got {len(self.x)} inputs and {len(y)} targets")
-        if len(y) and y.dtype.kind in "iu" and (y.min() < 0 or y.max() > np.iinfo(np.int64).max):
-            raise ValueError(f"a split's labels are class numbers from 0 on, got {y.min()} to {y.max()}")
+        check_targets("a split", y, len(self.x))
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "x", keep(np.ascontiguousarray(self.x)))
-        y = self.y.astype(np.int64, copy=False) if self.has_classes else self.y
+        object.__setattr__(self, "x", keep(np.ascontiguousarray(native(self.x))))
+        y = self.y.astype(np.int64, copy=False) if self.has_classes else native(self.y)
         object.__setattr__(self, "y", keep(np.ascontiguousarray(y)))
 
     @property
@@ -121,18 +151,37 @@ class Split:
             if not 0 <= which <= len(self):
                 raise ValueError(f"take(n) expects 0 to {len(self)}, the number of images, got {which}")
             return Split(self.x[:which], self.y[:which])
-        indices = np.asarray(which)
+        expected = "take expects a number of images or a list of indices"
+        try:
+            indices = np.asarray(which)
+        except ValueError:  # lists of unequal length
+            indices = np.empty((), object)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-            raise TypeError(f"take expects a number of images or a list of indices, got {which!r}")
+            raise TypeError(f"{expected}, got {told(which)}")
+        if indices.size and not -len(self) <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{expected} below {len(self)}, got {indices.min()} to {indices.max()}")
         indices = indices.astype(np.intp)
         return Split(self.x[indices], self.y[indices])
 
     def hold_out(self, count: int) -> tuple["Split", "Split"]:
         """All but the last `count` images, and those. Raises ValueError for more images than there are."""
-        if not 0 <= count <= len(self):
+        if integer("hold_out's count", count, least=0) > len(self):
             raise ValueError(f"hold_out(n) expects 0 to {len(self)}, the number of images, got {count}")
         rest = self.take(len(self) - count)
         return rest, self.take(np.arange(len(rest), len(self)))
+
+
+def _class_names(classes: Any) -> tuple[str, ...]:
+    return texts("classes", classes, "names, one for each class")
+
+
+def expect_split(name: str, value: Any) -> Split:
+    """`value`, if it is a split; of a pair of arrays or a data set the error says how one is had."""
+    advice = "; fcnn.Split(x, y) makes one" if isinstance(value, (tuple, list)) and len(value) == 2 else ""
+    advice = "; take its .train or .test" if isinstance(value, Dataset) else advice
+    if not isinstance(value, Split):
+        raise TypeError(f"{name} is a Split, got {told(value)}{advice}")
+    return value
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -144,13 +193,22 @@ class Dataset:
     Dataset('toy', train=Split(5 images of 1x28x28), test=Split(1 images of 1x28x28))
     """
 
-    train: Split
+    train: Split = attrs.field()
     test: Split = attrs.field()
-    name: str = ""
-    classes: tuple[str, ...] = attrs.field(default=())
+    name: str = attrs.field(default="")
+    classes: tuple[str, ...] = attrs.field(default=(), converter=_class_names)
+
+    @train.validator
+    def _is_split(self, _: object, train: Split) -> None:
+        expect_split("train", train)
+
+    @name.validator
+    def _is_text(self, _: object, name: str) -> None:
+        instance("a data set's name", name, str, "text")
 
     @test.validator
     def _same_shape(self, _: object, test: Split) -> None:
+        expect_split("test", test)
         if test.x.shape[1:] != self.train.x.shape[1:]:
             raise ValueError(f"train and test have inputs of one shape, got {self.train!r} and {test!r}")
         if test.has_classes != self.train.has_classes or test.y.shape[1:] != self.train.y.shape[1:]:
@@ -168,10 +226,11 @@ class Dataset:
         return f"Dataset({self.name!r}, train={self.train!r}, test={self.test!r})"
 
 
-def as_split(data: Any) -> Split:
+def as_split(data: Any, name: str = "data", expected: str = "a Split, or a pair of arrays (x, y)") -> Split:
     """A split as it is, and a pair of arrays (x, y) as a split."""
     if isinstance(data, Split):
         return data
     if isinstance(data, (tuple, list)) and len(data) == 2:
         return Split(*data)
-    raise TypeError(f"data is a Split, or a pair of arrays (x, y), got {type(data).__name__}")
+    advice = "; take its .train or .test" if isinstance(data, Dataset) else ""
+    raise TypeError(f"{name} is {expected}, got {told(data)}{advice}")

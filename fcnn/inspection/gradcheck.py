@@ -19,19 +19,21 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.network.layer import Layer, Shape
-from fcnn.training.losses import Loss
+from fcnn.network.layer import Layer, Shape, expect_layer
+from fcnn.training.losses import Loss, expect_loss, loss_of
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.keys import Key, fold_in, generator
+from fcnn.values.checks import array, boolean, integer, lengths, number, told
+from fcnn.values.keys import Key, expect_key, fold_in, generator
 from fcnn.values.keys import key as make_key
 from fcnn.values.tree import EMPTY, Tree, astype, flatten, freeze, set_at
 
 _STEPS = (1e-4, 1e-5, 1e-6)  # for values around 1; the smaller ones only where a kink lies within the greater
+_GREATEST = 1e6  # of values that leave a step of 1e-4 as many digits as the default tolerance asks for
 _SMOOTH = 1e-4  # the greatest relative change of slope between h and h / 2 that curvature explains
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong, or can't be measured at this point; the message names the worst path."""
+    """A gradient is wrong, or can't be measured at this point; the message names the worst path, or the first."""
 
 
 @attrs.frozen
@@ -104,11 +106,15 @@ def gradcheck(
     >>> gradcheck(conv2d(2, 3), (2, 5, 5), train=True).ok
     True
     """
-    root = make_key(0) if key is None else key
-    made = layer.init(fold_in(root, "init"), tuple(in_shape))
+    expect_layer("layer", layer)
+    in_shape = lengths("in_shape", in_shape)
+    boolean("train", train)
+    integer("batch", batch, least=1)
+    root = _checked_options(key, directions, elementwise, tolerance, raises)
+    point = _point("x", x, in_shape) if x is not None else _normal(fold_in(root, "x"), (batch, *in_shape))
+    made = layer.init(fold_in(root, "init"), in_shape)
     params = _moved(astype(made.params, np.float64), fold_in(root, "params"))
     state = astype(made.state, np.float64)
-    point = _normal(fold_in(root, "x"), (batch, *in_shape)) if x is None else np.asarray(x, np.float64)
     dropout_key = fold_in(root, "apply")
 
     def forward(values: Tree) -> Array:
@@ -151,12 +157,34 @@ def gradcheck_loss(
     >>> gradcheck_loss(softmax_cross_entropy(0.1), np.eye(3), np.array([0, 2, 1])).ok
     True
     """
-    point = freeze({"outputs": np.asarray(outputs, np.float64)})
-    gradient = freeze({"outputs": loss(point["outputs"], targets)[1]})
-    root = make_key(0) if key is None else key
-    return _check(
-        lambda v: loss(v["outputs"], targets)[0], point, gradient, root, directions, elementwise, tolerance, raises
-    )
+    expect_loss("loss", loss)
+    root = _checked_options(key, directions, elementwise, tolerance, raises)
+    point = freeze({"outputs": _point("outputs", outputs, None)})
+    gradient = freeze({"outputs": loss_of(loss, point["outputs"], targets)[1]})
+
+    def value(values: Tree) -> float:
+        return loss_of(loss, values["outputs"], targets)[0]
+
+    return _check(value, point, gradient, root, directions, elementwise, tolerance, raises)
+
+
+def _checked_options(key: Any, directions: int, elementwise: int, tolerance: float, raises: bool) -> Key:
+    """The key that seeds everything, once the other options are known to be such."""
+    integer("directions", directions, least=0)
+    integer("elementwise", elementwise, least=0)
+    number("tolerance", tolerance, "(0, inf)")
+    boolean("raises", raises)
+    return make_key(0) if key is None else expect_key("key", key)
+
+
+def _point(name: str, value: Any, in_shape: Shape | None) -> Array:
+    """Where derivatives are measured, as float64; of a layer's input, (N, …) with its `in_shape`."""
+    point = array(name, value, "real numbers")
+    if point.dtype.kind == "c" or not point.size:
+        raise ValueError(f"{name} are real numbers, at least one, got {told(point)}")
+    if in_shape is not None and point.shape[1:] != in_shape:
+        raise ValueError(f"x has the shape (N, {', '.join(map(str, in_shape))}), got {point.shape}")
+    return frozen(point.astype(np.float64))
 
 
 def _check(
@@ -176,6 +204,12 @@ def _check(
     for path, point in points.items():
         if slopes[path].shape != point.shape:
             raise GradientError(f"{path}: the gradient's shape is {slopes[path].shape}, expected {point.shape}")
+        greatest = np.abs(point).max(initial=0.0)
+        if not greatest <= _GREATEST:
+            raise GradientError(
+                f"{path} holds {greatest:.3g}, where steps of {_STEPS[0]:g} measure nothing; choose a point of numbers "
+                f"around 1, at most {_GREATEST:g}"
+            )
         along = fold_in(fold_in(root, "directions"), path)
         tried: list[tuple[tuple[int, ...] | None, Array]]
         tried = [(None, _normal(fold_in(along, number), point.shape)) for number in range(directions)]
@@ -186,6 +220,8 @@ def _check(
                 tried.append((element, unit))
         for which, u in tried:
             checks.append(_compare(function, values, path, which, u, slopes[path], tolerance))
+    if not checks:
+        raise ValueError("nothing is compared: directions is 0, and no array has as few numbers as elementwise")
     report = Report(tuple(checks), tolerance)
     if raises and report.kinks:
         raise GradientError(

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fcnn.values.arrays import Array
+from fcnn.values.checks import array, instance, told
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 INK, GRID = "#222222", "#DDDDDD"
@@ -21,6 +22,7 @@ INK, GRID = "#222222", "#DDDDDD"
 _SCREEN = 96  # pixels an inch, in a browser
 _MOST_COLUMNS = 5
 _MOST_MARKERS = 25  # on a curve
+_DRAWN = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 class InlineFigure(Figure):
@@ -49,6 +51,9 @@ def curves(
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['loss', 'accuracy (%)']
     """
+    _expect_history(history)
+    for name, text in (("title", title), ("validation_name", validation_name), ("loss_name", loss_name)):
+        instance(name, text, str, "text")
     known = {name for item in history for name, value in item.items() if value is not None}
     panels = [("loss", loss_name, 1)]
     panels += [("accuracy", "accuracy (%)", 100)] if {"train_accuracy", "validation_accuracy"} & known else []
@@ -94,11 +99,17 @@ def heatmaps(images: Array, maps: Array, titles: Sequence[object] | None = None,
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
     ['0', '1', '2', '3', '4', '5', '6']
     """
-    count = len(images)
-    if images.ndim != 4 or not count or maps.shape != (count, *images.shape[2:]):
+    images, maps = array("images", images, "numbers (N, C, H, W)"), array("maps", maps, "numbers (N, H, W)")
+    if "c" in images.dtype.kind + maps.dtype.kind:
+        raise TypeError(f"images and maps are real numbers, got {images.dtype} and {maps.dtype}")
+    if images.ndim != 4 or not images.size or maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"expected images (N, C, H, W) and maps (N, H, W), got {images.shape} and {maps.shape}")
+    count = len(images)
+    if titles is not None and (isinstance(titles, str) or not isinstance(titles, Sequence)):
+        raise TypeError(f"titles are a list, one an image, got {told(titles)}")
     if titles is not None and len(titles) != count:
         raise ValueError(f"expected {count} titles, one an image, got {len(titles)}")
+    instance("name", name, str, "text")
     columns = min(count, _MOST_COLUMNS)
     rows = math.ceil(count / columns)
     figure = InlineFigure(figsize=(1.5 * columns + 1.1, 3.2 * rows), dpi=150, layout="constrained")
@@ -118,6 +129,27 @@ def heatmaps(images: Array, maps: Array, titles: Sequence[object] | None = None,
     return figure
 
 
+def _expect_history(history: Any) -> None:
+    expected = "history is an item an epoch, as fitted.history has them"
+    if not isinstance(history, (list, tuple)):
+        advice = "; take its .history" if hasattr(history, "history") else ""
+        raise TypeError(f"{expected}, got {told(history)}{advice}")
+    for item in history:
+        if not isinstance(item, Mapping) or "epoch" not in item:
+            raise TypeError(f"{expected}, got {told(item)} among them")
+        for name in _DRAWN:
+            value = item.get(name)
+            if value is not None and not _is_drawable(value):
+                raise TypeError(f"an epoch's {name} is a number or None, got {told(value)}")
+
+
+def _is_drawable(value: object) -> bool:
+    """Whether it is a number that a float can hold, NaN too."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return not isinstance(value, int) or value.bit_length() < 1000
+
+
 def _scaled(pixels: Array) -> Array:
     """The numbers moved and stretched to 0 to 1."""
     least, greatest = float(pixels.min()), float(pixels.max())
@@ -126,6 +158,9 @@ def _scaled(pixels: Array) -> Array:
 
 def style(axes: Axes, x_label: str, y_label: str) -> None:
     """The library's look for one pair of axes: labelled, a light grid, no box."""
+    instance("axes", axes, Axes, "axes of matplotlib")
+    instance("x_label", x_label, str, "text")
+    instance("y_label", y_label, str, "text")
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
     axes.grid(True, color=GRID, linewidth=0.8)

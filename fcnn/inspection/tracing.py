@@ -6,11 +6,12 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.network.layer import Grads, Layer, Out
+from fcnn.network.layer import Grads, Layer, Out, expect_layer, expect_values
 from fcnn.network.rewriting import rewrite
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.keys import Key
+from fcnn.values.checks import array, boolean, floats, instance, output_gradient
+from fcnn.values.keys import Key, expect_key
 from fcnn.values.tree import Tree, flatten
 
 
@@ -75,10 +76,17 @@ def trace(
     >>> found.dx
     array([[2.]])
     """
-    if np.asarray(x).dtype.kind != "f":
-        raise ValueError(
-            f"trace expects x of floats, got {np.asarray(x).dtype}; uint8 becomes such by as_batch(x, y).x"
-        )
+    expect_layer("network", network)
+    expect_values("params", params)
+    expect_values("state", state)
+    boolean("train", train)
+    if key is not None:
+        expect_key("key", key)
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+        raise TypeError("trace's x is an array of float32 or float64, got uint8; fcnn.data.as_batch(x, y).x is such")
+    x = floats("trace's x", x)
+    if dy is not None and not callable(dy):
+        floats("trace's dy", dy)
     outputs: dict[str, Array] = {}
     gradients: dict[str, Array] = {}
 
@@ -98,7 +106,8 @@ def trace(
     out = noted.apply(params, state, x, train=train, key=key)
     if dy is None:
         return Trace(outputs, {}, None, None)
-    found = noted.backward(params, out.cache, dy(out.y) if callable(dy) else dy)
+    dy = output_gradient("trace", dy(out.y) if callable(dy) else dy, out.y.shape)
+    found = noted.backward(params, out.cache, dy.astype(out.y.dtype, copy=False))
     return Trace(outputs, dict(reversed(gradients.items())), found.dx, found.params)
 
 
@@ -112,9 +121,9 @@ def saliency(network: Layer, params: Tree, state: Tree, x: Array, *, classes: Ar
         x: images, (N, C, H, W).
         classes: of which class each image's map is, integers (N,); the predicted one when None.
     """
+    _expect_images("saliency", x)
     dx = trace(network, params, state, x, dy=lambda y: _one_score(y, classes)).dx
-    if dx is None or dx.ndim != 4:
-        raise ValueError(f"saliency expects images (N, C, H, W), got {x.shape}")
+    assert dx is not None
     return frozen(np.abs(dx).max(axis=1))
 
 
@@ -139,6 +148,9 @@ def grad_cam(
 
     Raises ValueError for a path without images; it lists those that there are.
     """
+    _expect_images("grad_cam", x)
+    if path is not None:
+        instance("path", path, str, "a layer's path, such as 'conv2'")
     found = trace(network, params, state, x, dy=lambda y: _one_score(y, classes))
     places = [name for name, y in found.outputs.items() if y.ndim == 4 and name in found.gradients]
     if path is None:
@@ -156,11 +168,16 @@ def grad_cam(
     return frozen(_resized(_resized(maps, 1, x.shape[2]), 2, x.shape[3]))
 
 
+def _expect_images(name: str, x: Any) -> None:
+    if isinstance(x, np.ndarray) and (x.ndim != 4 or not x.size):
+        raise ValueError(f"{name} expects images (N, C, H, W), got {x.shape}")
+
+
 def _one_score(y: Array, classes: Array | None) -> Array:
     """The gradient of each image's score for its class, which is 1 there and 0 elsewhere."""
     if y.ndim != 2:
         raise ValueError(f"expected a classifier with outputs (N, K), got outputs {y.shape}")
-    chosen = y.argmax(axis=1) if classes is None else np.asarray(classes)
+    chosen = y.argmax(axis=1) if classes is None else array("classes", classes, f"integers ({len(y)},) from 0 on")
     if chosen.shape != y.shape[:1] or chosen.dtype.kind not in "iu" or chosen.min(initial=0) < 0:
         raise ValueError(f"classes are integers ({len(y)},) from 0 on, got {chosen.dtype} {chosen.shape}")
     if chosen.max(initial=0) >= y.shape[1]:

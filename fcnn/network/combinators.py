@@ -19,7 +19,7 @@ from fcnn.network.layer import (
     Out,
     Shape,
     error_path,
-    expect_arguments,
+    expect_call,
     expect_layer,
     expect_values,
 )
@@ -57,7 +57,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
         return _joined(made, shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
+        expect_call(params, state, train, key)
         _only(params, children)
         states, caches = {}, {}
         for name, child in children.items():
@@ -65,7 +65,6 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
         return Out(x, _states(states), caches)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        expect_values("params", params)
         _only(params, children)
         _caches("serial", cache, children)
         # The first children's dx is wanted only for parameters before them, or by the caller.
@@ -126,7 +125,7 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
         return _joined(made, _merged(kind, merge, {name: one.out_shape for name, one in made.items()}, 0))
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
+        expect_call(params, state, train, key)
         _only(params, children)
         outs = {name: _apply(name, child, params, state, x, train, key) for name, child in children.items()}
         ys = {name: out.y for name, out in outs.items()}
@@ -137,10 +136,11 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
         return Out(y, states, MergedCache({name: out.cache for name, out in outs.items()}, shape, widths))
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        expect_values("params", params)
         need_dx = boolean("need_dx", need_dx)
         _only(params, children)
-        caches = _caches(kind, cache.caches if isinstance(cache, MergedCache) else None, children)
+        if type(cache) is not MergedCache:
+            raise _no_cache(kind, cache)
+        caches = _caches(kind, cache.caches, children)
         dy = output_gradient(f"{kind}'s backward", dy, cache.shape)
         parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(cache.widths)[:-1], axis=1)
         grads, dxs = {}, []
@@ -208,7 +208,7 @@ def _apply(name: str, child: Layer, params: Tree, state: Tree, x: Array, train: 
             train=train,
             key=None if key is None else fold_in(key, name),
         )
-        return instance("what apply gives", out, Out, "Out(y, state, cache)")
+        return out if type(out) is Out else instance("what apply gives", out, Out, "Out(y, state, cache)")
 
 
 def _backward(
@@ -216,23 +216,26 @@ def _backward(
 ) -> tuple[Array | None, Tree]:
     with error_path(name):
         grads = child.backward(params.get(name, EMPTY), caches[name], dy, need_dx=need_dx)
-        return instance("what backward gives", grads, Grads, "Grads(dx, params)")
+        return grads if type(grads) is Grads else instance("what backward gives", grads, Grads, "Grads(dx, params)")
 
 
 def _caches(kind: str, cache: Any, children: Mapping[str, Layer]) -> Mapping[str, Any]:
     """The caches by child, if these are what `apply` gave."""
-    if not isinstance(cache, Mapping) or cache.keys() != children.keys():
-        raise TypeError(f"{kind}'s cache is the one that its apply gave, got {told(cache)}")
+    if type(cache) is not dict or cache.keys() != children.keys():
+        raise _no_cache(kind, cache)
     return cache
 
 
+def _no_cache(kind: str, cache: object) -> TypeError:
+    return TypeError(f"{kind}'s cache is the one that its apply gave, got {told(cache)}")
+
+
 def _only(params: Tree, children: Mapping[str, Layer]) -> None:
-    unknown = [name for name in params if name not in children]
+    expect_values("params", params)
+    unknown = params.keys() - children.keys()
     if unknown:
-        raise LayerError(f"the parameters have {', '.join(unknown)}, but the network has {', '.join(children)}")
-    for name, inner in params.items():
-        if not isinstance(inner, Tree):
-            raise LayerError(f"the parameters are a tree, got {told(inner)}", name)
+        named = ", ".join(name for name in params if name in unknown)
+        raise LayerError(f"the parameters have {named}, but the network has {', '.join(children)}")
 
 
 def _joined(made: Mapping[str, Init], out_shape: Shape) -> Init:
@@ -247,7 +250,7 @@ def _states(states: Mapping[str, Tree]) -> Tree:
 
 def _learns(layer: Layer, params: Tree | None) -> bool:
     """Whether the layer has parameters, and not only those of held layers."""
-    if not isinstance(params, Tree):
+    if type(params) is not Tree:
         return params is not None  # an array: so that the layer is asked, which refuses it
     if not params or layer.held:
         return False

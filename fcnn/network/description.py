@@ -108,7 +108,8 @@ def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, A
     """The kind, config and children of a layer's description."""
     expected = {"kind": str, "config": Mapping, "children": Mapping}
     if not isinstance(node, Mapping) or node.keys() != expected.keys():
-        raise LayerError("a layer is described by kind, config and children", path)
+        came = ", ".join(str(name)[:20] for name in [*node][:5]) if isinstance(node, Mapping) else type(node).__name__
+        raise LayerError(f"a layer is described by kind, config and children, got {came or 'nothing'}", path)
     for name, kind in expected.items():
         if not isinstance(node[name], kind):
             raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {told(node[name])}", path)

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import function, instance, integer, is_constructor, lengths, number, one_of, told
+from fcnn.values.checks import function, instance, integer, is_constructor, lengths, one_of, single, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
@@ -43,7 +43,7 @@ class Initializer:
     draw: Draw = attrs.field(eq=False)
 
     def __call__(self, key: Key, shape: tuple[int, ...], fan: Fan) -> Array:
-        """Draw an array of `shape`: the same for the same key."""
+        """Draw an array of `shape`: the same for the same key. Both numbers of the fan are at least 1."""
         rng = generator(key)
         shape = lengths("shape", shape, "a tuple of lengths, such as (10, 84)")
         instance("fan", fan, Fan, "Fan(inputs, outputs)")
@@ -136,7 +136,7 @@ def unallocated() -> Draw:
 @initializer_constructor
 def constant(value: float) -> Draw:
     """All `value`, which is finite."""
-    filled = number("constant's value", value, "(-inf, inf)")
+    filled = single("constant's value", value, "(-inf, inf)")
     return lambda rng, shape, fan: np.full(shape, filled)
 
 

@@ -16,7 +16,7 @@ A layer is one immutable record of three pure functions. A network is a layer to
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
@@ -27,7 +27,7 @@ from fcnn.values.arrays import Array
 from fcnn.values.checks import boolean, function, instance, is_constructor, lengths, mapping, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, expect_key
-from fcnn.values.tree import Tree, check_name, expect_tree
+from fcnn.values.tree import EMPTY, Tree, check_name, expect_tree
 
 Shape: TypeAlias = tuple[int, ...]
 P = ParamSpec("P")
@@ -201,11 +201,11 @@ def expect_layer(name: str, value: object) -> None:
     raise TypeError(f"{name} is {expected}, got {told(value)}")
 
 
-def expect_arguments(params: Tree, state: Tree, train: bool, key: Key | None) -> None:
+def expect_call(params: Tree, state: Tree, train: bool, key: Key | None) -> None:
     """Raise TypeError unless these are what every `apply` takes."""
-    if (
+    if (  # every call of every layer passes here: the usual case is told fast
         (train is True or train is False) and (key is None or type(key) is Key) and type(params) is type(state) is Tree
-    ):  # every call of every layer passes here: the usual case is told fast
+    ):
         return
     expect_values("params", params)
     expect_values("state", state)
@@ -214,18 +214,24 @@ def expect_arguments(params: Tree, state: Tree, train: bool, key: Key | None) ->
         expect_key("key", key)
 
 
-def expect_values(name: str, value: object) -> None:
-    """Raise TypeError unless it is a tree, and not all of what `init` or a training state holds."""
-    if not isinstance(value, Tree) and hasattr(value, name):
-        raise TypeError(f"{name} is a tree, got {told(value)}; its .{name} is one")
-    expect_tree(name, value)
-
-
-def expect_names(params: Tree, names: Sequence[str]) -> None:
-    """Raise LayerError unless the parameters have just these names."""
+def expect_params(names: Collection[str], params: Tree) -> None:
+    """Raise unless it is a tree with just these names: LayerError where it has others."""
+    if params is EMPTY and not names:
+        return
+    if type(params) is not Tree:
+        expect_values("params", params)
     if params.keys() != set(names):
         had, has = (", ".join(some) or "nothing" for some in (params, names))
         raise LayerError(f"the parameters have {had}, the layer has {has}")
+
+
+def expect_values(name: str, value: object) -> None:
+    """Raise TypeError unless it is a tree, and not all of what `init` or a training state holds."""
+    if type(value) is Tree:
+        return
+    if hasattr(value, name):
+        raise TypeError(f"{name} is a tree, got {told(value)}; its .{name} is one")
+    expect_tree(name, value)
 
 
 class Functions(NamedTuple):

@@ -102,16 +102,17 @@ def gelu(x: Array) -> tuple[Array, Array]:
     array([0.        , 0.84134475])
     """
     x = floats("gelu's x", x)
-    return frozen(x * _normal_cdf(x)), keep(x)
+    # Left of -40 it is 0 in float64; without the bound, -inf would give NaN.
+    return frozen(np.maximum(x, -40) * _normal_cdf(x)), keep(x)
 
 
 def gelu_backward(dy: Array, cache: Array) -> Array:
     """dx = dy * (Phi(x) + x * phi(x)) with phi the standard normal density."""
     x = cached_array("gelu", cache)
     dy = output_gradient("gelu_backward", dy, x.shape)
-    near = np.clip(x, -40, 40)  # beyond, the density is 0 in float64, and x² may overflow
+    near = np.clip(x, -40, 40)  # beyond, the density is 0 in float64, where x² may overflow and inf * 0 is NaN
     density = np.exp(-0.5 * near * near) * (1 / math.sqrt(2 * math.pi))
-    return frozen(dy * (_normal_cdf(x) + x * density))
+    return frozen(dy * (_normal_cdf(x) + near * density))
 
 
 def softmax(x: Array) -> tuple[Array, Array]:
@@ -124,7 +125,8 @@ def softmax(x: Array) -> tuple[Array, Array]:
     x = floats("softmax's x", x)
     if x.ndim < 2 or not x.shape[1]:
         raise ValueError(f"softmax expects x (N, classes) or (N, C, H, W), at least one class, got {x.shape}")
-    y = np.exp(x - x.max(axis=1, keepdims=True))
+    with np.errstate(over="ignore"):  # a difference beyond all numbers is one of probability 0
+        y = np.exp(x - x.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
     return frozen(y), y
 
@@ -158,8 +160,9 @@ def _erf(x: Array) -> Array:
         square = z * z
         return z * _polynomial(square, _ERF32_TOP) / _polynomial(square, _ERF32_BOTTOM)
     size = np.abs(x)
-    inner = np.minimum(size, 0.46875) ** 2
-    small = x * _polynomial(inner, _CODY_A) / _polynomial(inner, _CODY_B)
+    near = np.clip(x, -0.46875, 0.46875)
+    inner = near * near
+    small = near * _polynomial(inner, _CODY_A) / _polynomial(inner, _CODY_B)
     middle = np.clip(size, 0.46875, 4.0)
     medium = 1 - np.exp(-middle * middle) * _polynomial(middle, _CODY_C) / _polynomial(middle, _CODY_D)
     outer = np.clip(size, 4.0, 6.0)  # erf(6) is 1 in float64

@@ -64,7 +64,7 @@ def conv2d(
     padded = pad_block(block(x), pads)
     y = _kernel(w, steps, (oh, ow), len(x)).correlate(padded, w, steps)
     if b is not None:
-        y += b.astype(y.dtype, copy=False)[:, None, None]
+        y += b[:, None, None] if b.dtype is y.dtype else b.astype(y.dtype)[:, None, None]
     return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, pads)
 
 
@@ -82,7 +82,7 @@ def conv2d_backward(
     height, channels, width, n = padded.shape
     _, _, (oh, ow) = windows((height, width), (w.shape[2], w.shape[3]), cache.stride, 0)
     out = block(output_gradient("conv2d_backward", dy, (n, filters, oh, ow)))
-    need_dx, need_dw = boolean("need_dx", need_dx), boolean("need_dw", need_dw)
+    boolean("need_dx", need_dx), boolean("need_dw", need_dw)
     dw = db = None
     if need_dw and cache.has_bias:
         db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))

@@ -41,7 +41,7 @@ def dense(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache
         raise ValueError(f"dense expects b ({w.shape[0]},), one number for each row of w, got {b.shape}")
     y = np.matmul(w, x.T)
     if b is not None:
-        y += b.astype(y.dtype, copy=False)[:, None]
+        y += b[:, None] if b.dtype is y.dtype else b.astype(y.dtype)[:, None]
     return frozen(unblock(y)), DenseCache(keep(x), keep(w), b is not None)
 
 
@@ -57,7 +57,7 @@ def dense_backward(
     """
     cached("dense", cache, DenseCache)
     out = block(output_gradient("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0])))
-    need_dx, need_dw = boolean("need_dx", need_dx), boolean("need_dw", need_dw)
+    boolean("need_dx", need_dx), boolean("need_dw", need_dw)
     dw = frozen(np.matmul(out, cache.x)) if need_dw else None
     db = frozen(out.sum(axis=1)) if need_dw and cache.has_bias else None
     dx = frozen(unblock(np.matmul(cache.w.T, out))) if need_dx else None

@@ -80,6 +80,7 @@ def batch_norm(
 
     In training m and v are the batch's mean and biased variance, and the running values become
     `decay * old + (1 - decay) * batch`, with the unbiased variance. In evaluation m and v are the running values.
+    A constant channel gives just beta, whatever the constant. A deviation beyond 1e154 has no square in float64.
 
     Args:
         x: images (N, C, H, W) or features (N, C).
@@ -120,15 +121,12 @@ def batch_norm(
                 f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches, "
                 "and drop_last=True in fcnn.batches where the last one is smaller"
             )
-        used_mean = _channel_sum(rows) / count
-        centred = rows - used_mean[:, None]
-        used_var = _channel_dot(centred, centred) / count
+        used_mean, used_var, inv_std, centred = _standardisation(rows, eps)
         mean = decay * mean + (1 - decay) * used_mean
         var = decay * var + (1 - decay) * (count / (count - 1)) * used_var
     else:
-        used_mean, used_var = mean, var
+        used_mean, inv_std = mean, 1 / np.sqrt(var + eps)
         centred = rows - used_mean[:, None]
-    inv_std = 1 / np.sqrt(used_var + eps)
     centred *= (gamma * inv_std)[:, None]
     centred += beta[:, None]
     y = frozen(unblock(centred.reshape(memory.shape)))
@@ -165,6 +163,29 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     else:
         dx = out * (cache.gamma * cache.inv_std)[:, None]
     return frozen(unblock(dx.reshape(memory.shape))), frozen(dgamma), frozen(dbeta)
+
+
+def _standardisation(rows: Array, eps: float) -> tuple[Array, Array, Array, Array]:
+    """Of (R, C, M) rows the means (C,), biased variances, 1 / deviations, and the numbers minus the mean (R, C, M)."""
+    count = rows.shape[0] * rows.shape[2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = _channel_sum(rows) / count
+        centred = rows - mean[:, None]
+        var = _channel_dot(centred, centred) / count
+        inv_std = 1 / np.sqrt(var + eps)
+        # The rounding of a mean is up to some 64 units in its last place. Of a channel that varies less, as a constant
+        # one does, it would be taken for the variance; such channels are done again, as are those whose squares
+        # overflow float32: in float64, and relative to one of their numbers.
+        known = (var >= np.square(64 * np.finfo(rows.dtype).eps * mean)) & (var < np.inf)
+        for channel in np.flatnonzero(~known):
+            first = np.float64(rows[0, channel, 0])
+            exact = rows[:, channel].astype(np.float64) - first
+            offset = exact.mean()
+            exact -= offset
+            square = np.square(exact).mean()
+            mean[channel], var[channel], inv_std[channel] = first + offset, square, 1 / np.sqrt(square + eps)
+            centred[:, channel] = exact
+    return mean, var, inv_std, centred
 
 
 def _rows(memory: Array) -> Array:

@@ -20,7 +20,8 @@ class DropoutCache:
 def dropout(x: Array, rate: float, *, train: bool, key: Key | None = None) -> tuple[Array, DropoutCache]:
     """In training set each number to 0 with probability `rate` and scale the others by 1 / (1 - rate).
 
-    In evaluation y is x, unchanged. The mask depends on the key and on x's shape only.
+    In evaluation y is x, unchanged. The mask depends on the key and on x's shape only. It is drawn with 24 bits, so a
+    rate within 1e-7 of 1 drops everything.
 
     Args:
         x: features (N, D) or images (N, C, H, W).

@@ -26,7 +26,7 @@ from fcnn.network.rewriting import rewrite
 from fcnn.training.step import TrainState
 from fcnn.values.archives import Archive, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import told
+from fcnn.values.checks import file_path, told
 from fcnn.values.files import replacing
 from fcnn.values.keys import Key
 from fcnn.values.keys import key as make_key
@@ -64,7 +64,14 @@ def save(
         OSError: the folder can't be written or the disk is full (an old file is still there, whole), or the path is
             that of a read-only file, a folder, a pipe or a device.
     """
-    words = json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False)
+    path = file_path("path", path)
+    expected = "meta is a mapping of what JSON can hold: text, finite numbers, lists and mappings"
+    if meta is not None and not isinstance(meta, Mapping):
+        raise TypeError(f"{expected}, got {told(meta)}")
+    try:
+        words = json.dumps({**(meta or {}), "format": FORMAT_VERSION}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(f"{expected}, got {told(meta)}") from None
     text = np.array(words)
     if text.nbytes > _META_LIMIT:
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
@@ -88,7 +95,7 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
             missing, unexpected, wrong-shape and wrong-dtype path.
         OSError: the file can't be read.
     """
-    wanted = _arrays(like)
+    path, wanted = file_path("path", path), _arrays(like, "like is")
     with _opened(path) as archive:
         _read_meta(path, archive)
         sections = {name.partition("/")[0] for name in wanted} | _claimed(like)
@@ -118,8 +125,10 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
     """Write a network with its values, so that `load_model` needs no code to read it. Raises as `save` does."""
+    path = file_path("path", path)
     if not isinstance(model, Model):
-        raise TypeError(f"save_model takes a Model, such as fitted.model, got {type(model).__name__}")
+        advice = "; take its .model" if isinstance(getattr(model, "model", None), Model) else ""
+        raise TypeError(f"save_model takes a Model, such as fitted.model, got {told(model)}{advice}")
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
     try:
         build(meta["network"], layers=_constructors(model.network))
@@ -154,7 +163,8 @@ def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., L
         CheckpointError: no model, damaged, of a newer format, or not one whose values fit its network.
         OSError: the file can't be read.
     """
-    where = os.fspath(path)
+    path = file_path("path", path)
+    where, layers = os.fspath(path), _constructors_given(layers)
     with _opened(path) as archive:
         meta = _read_meta(path, archive)
         if "network" not in meta or "in_shape" not in meta:
@@ -219,11 +229,23 @@ def _like(archive: Archive, place: str, values: Tree) -> Tree:
 
 def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object that was given to `save` as `meta`, with `format`, the format's version."""
+    path = file_path("path", path)
     with _opened(path) as archive:
         return _read_meta(path, archive)
 
 
-def _arrays(value: Tree | Init | TrainState) -> dict[str, Array]:
+def _constructors_given(layers: Any) -> tuple[Callable[..., Layer], ...]:
+    expected = "constructors of layers, in a list"
+    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping, np.ndarray)):
+        raise TypeError(f"layers are {expected}, got {told(layers)}")
+    found = tuple(layers)
+    for one in found:
+        if not callable(one) or not hasattr(one, "__name__"):
+            raise TypeError(f"layers are {expected}, got {told(one)} among them")
+    return found
+
+
+def _arrays(value: Tree | Init | TrainState, expected: str = "a checkpoint holds") -> dict[str, Array]:
     sections: dict[str, Tree] = {}
     plain: dict[str, Array] = {}
     if isinstance(value, TrainState):
@@ -235,7 +257,10 @@ def _arrays(value: Tree | Init | TrainState) -> dict[str, Array]:
     elif isinstance(value, Tree):
         sections = {"params": value}
     else:
-        raise TypeError(f"a checkpoint holds a tree, an Init or a TrainState, got {type(value).__name__}")
+        advice = "; fcnn.freeze makes a tree of a dict of arrays" if isinstance(value, dict) else ""
+        advice = "; fcnn.save_model and fcnn.load_model take one" if isinstance(value, Model) else advice
+        advice = "; take its .state or .model" if isinstance(getattr(value, "model", None), Model) else advice
+        raise TypeError(f"{expected} a tree, an Init or a TrainState, got {told(value)}{advice}")
     leaves = {f"{name}/{path}": leaf for name, tree in sections.items() for path, leaf in flatten(tree).items()}
     return {**leaves, **plain}
 

@@ -7,31 +7,43 @@ and changes no bit of what the fold by hand would give.
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from pathlib import Path
 from signal import SIGINT
 from typing import Any
 
 import attrs
 import numpy as np
 
+from fcnn.data.augmentation import expect_transform as expect_batch_transform
+from fcnn.data.batching import steps_per_epoch
 from fcnn.data.types import BatchTransform, Dataset, Split, as_split
-from fcnn.network.layer import Layer
+from fcnn.network.layer import Layer, expect_layer
 from fcnn.network.model import Model
 from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
+from fcnn.training.arguments import expect_map_fn, expect_metrics
 from fcnn.training.checkpoint import CheckpointError, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
-from fcnn.training.losses import Loss, softmax_cross_entropy
-from fcnn.training.optim import Transform, adam
+from fcnn.training.losses import Loss, expect_loss, softmax_cross_entropy
+from fcnn.training.optim import adam
 from fcnn.training.progress import display
 from fcnn.training.runs import Progress, RunError, RunFolder
-from fcnn.training.step import Evaluation, GradientFn, Metric, TrainState, evaluate, init_state, train_step
+from fcnn.training.step import (
+    Evaluation,
+    GradientFn,
+    Metric,
+    TrainState,
+    evaluate,
+    expect_gradient_fn,
+    init_state,
+    train_step,
+)
 from fcnn.training.step import gradient as plain_gradient
+from fcnn.training.transform import Transform, expect_transform
 from fcnn.values import html, tree
 from fcnn.values.arrays import Array
-from fcnn.values.checks import integer
+from fcnn.values.checks import boolean, file_path, instance, integer, told
 from fcnn.values.keys import fold_in, key
 
 _SHARD = 64  # inputs a thread takes at a time: few enough that a small network's arrays stay in cache
@@ -153,11 +165,26 @@ def fit(
     >>> found.history[-1]["train_accuracy"] > 0.9
     True
     """
-    _check_kinds(network, optimizer, loss, metrics)
+    expect_layer("network", network)
+    expect_transform("optimizer", optimizer)
+    expect_loss("loss", loss)
+    expect_metrics(metrics)
     integer("epochs", epochs, least=0)
+    boolean("resume", resume)
+    boolean("progress", progress)
     if patience is not None:
         integer("patience", patience, least=1)
+    if transform is not None:
+        expect_batch_transform("transform", transform)
+    if gradient is not None:
+        expect_gradient_fn("gradient", gradient)
+    if folder is not None:
+        folder = file_path("folder", folder, "a folder, text or a pathlib.Path")
+    elif resume:
+        raise ValueError("resume=True goes on with the run in a folder; name it, folder=…, or leave resume out")
+    workers = _workers(workers)
     train, held_out, classes = _splits(data, validation, patience)
+    steps_per_epoch(len(train), batch_size, drop_last)
     first = _first_state(network, optimizer, integer("seed", seed, least=0), train, start)
     shard = _shard_size(shard_size, first)
     settings = {
@@ -169,7 +196,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         run, at = None, Progress(first)
         if folder is not None:
-            place = stack.enter_context(runs.claimed(Path(folder), resume=resume))
+            place = stack.enter_context(runs.claimed(folder, resume=resume))
             settings |= {"data": _digest(train.x, train.y)}
             settings |= {"validation_data": None if held_out is None else _digest(held_out.x, held_out.y)}
             settings |= {"start": None if start is None else _digest(*dict(tree.leaves(first.params)).values())}
@@ -177,7 +204,7 @@ def fit(
             at = _furthest(run, at) if resume else at
             if at.history and at.history[-1]["epoch"] > epochs:
                 raise RunError(f"{place} has {at.history[-1]['epoch']} epochs behind it already, more than {epochs}")
-        map_fn = stack.enter_context(_map_of(workers))
+        map_fn = expect_map_fn(stack.enter_context(workers))
         asked = stack.enter_context(interruptible())
         shown = stack.enter_context(display(len(train), progress))
         stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # it shows in the loss, which is checked
@@ -221,34 +248,24 @@ def fit(
         return fitted(at.state if best == at.history[-1]["epoch"] else kept, best)
 
 
-def _check_kinds(network: object, optimizer: object, loss: object, metrics: Any) -> None:
-    """Raise TypeError, with what would do, for arguments that would fail far from here."""
-    if not isinstance(network, Layer):
-        raise TypeError(f"network is a layer, such as fcnn.serial(…), got {network!r}")
-    if not isinstance(optimizer, Transform):
-        raise TypeError(f"optimizer is a transform, such as fcnn.adam(1e-3), got {optimizer!r}")
-    if not callable(loss) or hasattr(loss, "__wrapped__"):  # a constructor that wasn't called
-        raise TypeError(f"loss is a function, such as fcnn.softmax_cross_entropy() gives, got {loss!r}")
-    if not isinstance(metrics, (tuple, list)) or not all(map(callable, metrics)):
-        raise TypeError(f"metrics are functions (outputs, targets) in a tuple or a list, got {metrics!r}")
-
-
 def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Split | None, tuple[str, ...]]:
     """The training split, what is evaluated after each epoch, and the classes' names."""
     train, test, classes = (data.train, data.test, data.classes) if isinstance(data, Dataset) else (data, None, ())
-    train = as_split(train)
+    train = as_split(train, "data", "a Dataset, a Split, or a pair of arrays (x, y)")
     if validation is None:
         if patience is not None:
             raise ValueError("patience needs a validation split of its own, as nothing is chosen by the test split")
+        if test is not None and not len(test):
+            raise ValueError("the data's test split is empty, so nothing can be evaluated; give fit its .train alone")
         return train, test, classes
     if isinstance(validation, (int, np.integer)):
         count = integer("validation", validation, least=1)
         if count >= len(train):
             raise ValueError(f"validation {count} leaves none of {len(train)} inputs to train on")
         return *train.hold_out(count), classes
-    if isinstance(validation, float):
-        raise TypeError(f"validation is a split, a pair of arrays, or how many inputs to hold out, got {validation}")
-    held_out = as_split(validation)
+    held_out = as_split(validation, "validation", "a Split, a pair of arrays (x, y), or how many inputs to hold out")
+    if not len(held_out):
+        raise ValueError("validation is at least one input, got an empty split")
     for what, ours, theirs in (
         ("in_shape", train.in_shape, held_out.in_shape),
         ("targets", (train.has_classes, train.y.shape[1:]), (held_out.has_classes, held_out.y.shape[1:])),
@@ -262,7 +279,8 @@ def _first_state(
     network: Layer, optimizer: Transform, seed: int, train: Split, start: Model | TrainState | None
 ) -> TrainState:
     if start is not None and not isinstance(start, (Model, TrainState)):
-        raise TypeError(f"start is a Model or a TrainState, got {type(start).__name__}")
+        advice = "; take its .model or .state" if isinstance(start, Fitted) else ""
+        raise TypeError(f"start is a Model or a TrainState, got {told(start)}{advice}")
     first = init_state(network, optimizer, fold_in(key(seed), "model"), train.in_shape)
     if start is None:
         return first
@@ -294,13 +312,14 @@ def _shard_size(shard_size: int | None, state: TrainState) -> int:
     return integer("shard_size", shard_size, least=0)
 
 
-@contextlib.contextmanager
-def _map_of(workers: Any) -> Iterator[parallel.MapFn]:
-    if workers is None or isinstance(workers, (int, float, np.integer)):
-        count = os.cpu_count() or 1 if workers is None else integer("workers", workers, least=1)
-        workers = parallel.threads(count)
-    with workers as map_fn:
-        yield map_fn
+def _workers(workers: Any) -> contextlib.AbstractContextManager[parallel.MapFn]:
+    """What maps shards, once it is entered."""
+    if workers is None:
+        return parallel.threads(os.cpu_count() or 1)
+    if isinstance(workers, (int, float, np.integer)):
+        return parallel.threads(integer("workers", workers, least=1))
+    kind: Any = contextlib.AbstractContextManager
+    return instance("workers", workers, kind, "a number of threads, or what maps, such as parallel.processes(2)")
 
 
 def _text(value: Any) -> str:

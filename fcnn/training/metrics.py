@@ -6,6 +6,10 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import array, integer, texts, told
+
+_MOST_CLASSES = 1 << 14  # of a confusion matrix, which then takes 2 GiB
+_GREATEST = np.iinfo(np.int64).max
 
 
 def accuracy(predictions: Array, labels: Array) -> float:
@@ -21,7 +25,7 @@ def accuracy(predictions: Array, labels: Array) -> float:
 def confusion_matrix(predictions: Array, labels: Array, classes: int | None = None) -> Array:
     """How often each class, in rows, was taken for each class, in columns: int64 (K, K).
 
-    K is `classes`, or one more than the greatest number seen.
+    K is `classes`, or one more than the greatest number seen; at most 16,384.
 
     >>> confusion_matrix(predictions=np.array([0, 1, 1]), labels=np.array([0, 0, 1]))
     array([[1, 1],
@@ -29,10 +33,15 @@ def confusion_matrix(predictions: Array, labels: Array, classes: int | None = No
     """
     predictions, labels = _check(predictions, labels)
     least, most = min(predictions.min(), labels.min()), max(predictions.max(), labels.max())
-    k = int(most) + 1 if classes is None else classes
+    k = int(most) + 1 if classes is None else integer("classes", classes, least=1)
     if least < 0 or most >= k:
         raise ValueError(f"classes are 0 to {k - 1}, got {least} to {most}")
-    return frozen(np.bincount(labels * k + predictions, minlength=k * k).reshape(k, k).astype(np.int64))
+    if k > _MOST_CLASSES:
+        raise ValueError(
+            f"confusion_matrix makes a table of at most {_MOST_CLASSES:,} classes, got {k:,}; where few of them occur, "
+            "number those with np.unique(…, return_inverse=True)"
+        )
+    return frozen(np.bincount(labels * k + predictions, minlength=k * k).reshape(k, k).astype(np.int64, copy=False))
 
 
 @attrs.frozen
@@ -81,16 +90,24 @@ def classification_report(
     >>> report.classes["0"]
     Scores(precision=1.0, recall=0.5, f1=0.6666666666666666, support=2)
     """
-    table = confusion_matrix(predictions, labels, None if class_names is None else len(class_names))
+    predictions, labels = _check(predictions, labels)
+    least, most = min(predictions.min(), labels.min()), max(predictions.max(), labels.max())
     if class_names is None:
-        names = [str(k) for k in range(len(table))]
-        seen = table.sum(axis=0) + table.sum(axis=1) > 0  # a number in between that never occurs is no class
-        table, names = table[seen][:, seen], [name for name, here in zip(names, seen, strict=True) if here]
+        if least < 0:
+            raise ValueError(f"classes are 0 to {most}, got {least} to {most}")
+        # A number in between that never occurs is no class, so a great one takes no memory.
+        seen, codes = np.unique(np.concatenate([predictions, labels]), return_inverse=True)
+        names = list(map(str, seen))
+        predictions, labels = np.split(codes.reshape(-1), 2)
     else:
-        names = list(class_names)
+        names = list(texts("class_names", class_names, "names, one for each class"))
         if len(set(names)) < len(names):
-            raise ValueError(f"class_names are different names, got {names}")
-    right, predicted, support = np.diag(table), table.sum(axis=0), table.sum(axis=1)
+            raise ValueError(f"class_names are different names, got {told(names)}")
+        if least < 0 or most >= len(names):
+            raise ValueError(f"classes are 0 to {len(names) - 1}, got {least} to {most}")
+    right, predicted, support = (
+        np.bincount(which, minlength=len(names)) for which in (labels[predictions == labels], predictions, labels)
+    )
     precision, recall = _ratio(right, predicted), _ratio(right, support)
     f1 = _ratio(2 * right, predicted + support)
 
@@ -103,7 +120,7 @@ def classification_report(
         for k, name in enumerate(names)
     }
     return ClassificationReport(
-        classes, float(right.sum() / support.sum()), average(np.ones(len(table))), average(support)
+        classes, float(right.sum() / support.sum()), average(np.ones(len(names))), average(support)
     )
 
 
@@ -112,10 +129,17 @@ def _ratio(top: Array, bottom: Array) -> Array:
 
 
 def _check(predictions: Array, labels: Array) -> tuple[Array, Array]:
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    for name, array in (("predictions", predictions), ("labels", labels)):
-        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            raise ValueError(f"{name} are classes, integers (N,), got {array.dtype} {array.shape}")
+    found = []
+    for name, value in (("predictions", predictions), ("labels", labels)):
+        numbers = array(name, value, "classes, integers (N,)")
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+            are_scores = numbers.ndim == 2 and numbers.dtype.kind in "fiu" and numbers.shape[1] > 1
+            advice = "; of scores (N, K), .argmax(axis=1) is the class" if are_scores else ""
+            raise ValueError(f"{name} are classes, integers (N,), got {told(numbers)}{advice}")
+        if numbers.dtype == np.uint64 and numbers.max(initial=0) > _GREATEST:
+            raise ValueError(f"{name} are classes, numbers of at most 63 bits, got {numbers.max()}")
+        found.append(numbers.astype(np.int64, copy=False))
+    predictions, labels = found
     if predictions.shape != labels.shape or not labels.size:
         raise ValueError(f"as many predictions as labels, and at least one; got {predictions.size} and {labels.size}")
-    return predictions.astype(np.int64, copy=False), labels.astype(np.int64, copy=False)
+    return predictions, labels

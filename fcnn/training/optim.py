@@ -6,54 +6,30 @@ one step counter belongs to the training state and is passed in. Moments have th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple, ParamSpec, TypeAlias
+from typing import TypeAlias
 
-import attrs
 import numpy as np
 
-from fcnn.training.schedules import Rate, as_schedule
+from fcnn.training.schedules import Rate, as_schedule, rate_at
+from fcnn.training.transform import (
+    Transform,
+    Updated,
+    expect_state,
+    expect_transform,
+    transform_constructor,
+    updated,
+)
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import number
-from fcnn.values.configuration import as_call, constructor
-from fcnn.values.tree import EMPTY, Tree, freeze
+from fcnn.values.checks import boolean, number, single, texts, told
+from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
 
-P = ParamSpec("P")
 Where: TypeAlias = str | Sequence[str]  # shell-style patterns of paths
 
 
-class Updated(NamedTuple):
-    """What `Transform.update` gives."""
-
-    updates: Tree
-    state: Tree
-
-
-@attrs.frozen(repr=False)
-class Transform:
-    """`init(params) -> state` and `update(updates, state, params, step) -> (updates, state)`.
-
-    `parts` are the transforms of a chain, so that a chain within a chain lies flat. `text` is how it prints: those made
-    here print as the call that made them.
-    """
-
-    name: str
-    init: Callable[[Tree], Tree]
-    update: Callable[[Tree, Tree, Tree, int], Updated]
-    parts: "tuple[Transform, ...]" = ()
-    text: str = ""
-
-    def __repr__(self) -> str:
-        return self.text or f"{self.name}()"
-
-
-def _transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform]:
-    return constructor(body, lambda kind, config, make, transform: attrs.evolve(transform, text=as_call(kind, config)))
-
-
-@_transform_constructor
+@transform_constructor
 def chain(*transforms: Transform) -> Transform:
     """Apply transforms one after the other; the state is a tree by transform name, such as `adam/mu/conv1/w`.
 
@@ -62,6 +38,8 @@ def chain(*transforms: Transform) -> Transform:
     >>> chain(clip_by_global_norm(1.0), adam(1e-3)).init(freeze({"w": np.ones(2)}))
     {adam: {mu: {w: float64[2]}, nu: {w: float64[2]}}}
     """
+    for transform in transforms:
+        expect_transform("what is chained", transform)
     parts = tuple(part for transform in transforms for part in (transform.parts or (transform,)))
 
     def init(params: Tree) -> Tree:
@@ -79,8 +57,9 @@ def chain(*transforms: Transform) -> Transform:
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         states: dict[str, Tree] = {}
+        expect_state(state, *(part.name for part in parts))
         for part in parts:
-            updates, new = part.update(updates, state.get(part.name, EMPTY), params, step)
+            updates, new = updated(part, updates, state.get(part.name, EMPTY), params, step)
             if new:
                 states[part.name] = new
         return Updated(updates, freeze(states))
@@ -90,10 +69,12 @@ def chain(*transforms: Transform) -> Transform:
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
     """params + updates."""
+    expect_tree("params", params)
+    expect_tree("updates", updates)
     return tree.map_elementwise(lambda p, u: frozen(p + u), params, updates)
 
 
-@_transform_constructor
+@transform_constructor
 def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> Transform:
     """Stochastic gradient descent, as PyTorch's `SGD`: L2 in the gradient, then momentum, then the rate.
 
@@ -107,6 +88,7 @@ def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: f
     """
     number("momentum", momentum, "[0, 1)")
     number("weight_decay", weight_decay, "[0, inf)")
+    boolean("nesterov", nesterov)
     if nesterov and not momentum:
         raise ValueError("sgd with nesterov=True needs momentum > 0")
     parts = [add_weight_decay(weight_decay)] if weight_decay else []
@@ -114,7 +96,7 @@ def sgd(lr: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: f
     return chain(*parts, scale_by_learning_rate(lr))
 
 
-@_transform_constructor
+@transform_constructor
 def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Transform:
     """Adam (D. Kingma and J. Ba, ICLR 2015, arXiv 1412.6980, algorithm 1), as PyTorch's `Adam`.
 
@@ -134,7 +116,7 @@ def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight
     return chain(*parts, scale_by_adam(b1, b2, eps), scale_by_learning_rate(lr))
 
 
-@_transform_constructor
+@transform_constructor
 def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01) -> Transform:
     """Adam with decoupled weight decay (I. Loshchilov and F. Hutter, ICLR 2019, arXiv 1711.05101), as PyTorch's.
 
@@ -145,7 +127,7 @@ def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weigh
     return chain(scale_by_adam(b1, b2, eps), add_weight_decay(weight_decay), scale_by_learning_rate(lr))
 
 
-@_transform_constructor
+@transform_constructor
 def masked(transform: Transform, where: Where) -> Transform:
     """The transform for some parameters only; updates of all others pass through untouched, to the bit.
 
@@ -165,6 +147,7 @@ def masked(transform: Transform, where: Where) -> Transform:
     >>> [leaf.tolist() for leaf in tree.flatten(decay.update(params, EMPTY, params, 0).updates).values()]
     [[1.5, 1.5], [1.0, 1.0]]
     """
+    expect_transform("what is masked", transform)
     patterns = _patterns(where)
 
     def init(params: Tree) -> Tree:
@@ -172,13 +155,13 @@ def masked(transform: Transform, where: Where) -> Transform:
         return transform.init(_part(params, patterns))
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        found, after = transform.update(_part(updates, patterns), state, _part(params, patterns), step)
+        found, after = updated(transform, _part(updates, patterns), state, _part(params, patterns), step)
         return Updated(_joined(updates, found), after)
 
     return Transform(f"masked_{transform.name}", init, update)
 
 
-@_transform_constructor
+@transform_constructor
 def by_path(transforms: Mapping[str, Transform]) -> Transform:
     """Other transforms for other parameters: each path goes by the first pattern that matches it.
 
@@ -192,7 +175,15 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
     >>> optimizer.init(freeze({"fc": {"w": np.ones(2), "b": np.ones(2)}}))["group2"]
     {adam: {mu: {fc: {b: float64[2]}}, nu: {fc: {b: float64[2]}}}}
     """
+    if not isinstance(transforms, Mapping) or not transforms:
+        raise TypeError(
+            f'by_path expects transforms by patterns, such as {{"*": fcnn.adam(1e-3)}}, got {told(transforms)}'
+        )
     transforms = dict(transforms)  # the caller's may change
+    for pattern, transform in transforms.items():
+        if not isinstance(pattern, str):
+            raise TypeError(f"by_path's patterns are text, got {told(pattern)}")
+        expect_transform(f"what goes by {pattern!r}", transform)
     patterns = tuple(transforms)
 
     def parts(values: Tree) -> list[Tree]:
@@ -214,19 +205,22 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         states, after = {}, updates
+        expect_state(state, *(f"group{k + 1}" for k in range(len(patterns))))
         for k, (part, ups, values) in enumerate(
             zip(transforms.values(), parts(updates), parts(params), strict=True), 1
         ):
-            found, states[f"group{k}"] = part.update(ups, state.get(f"group{k}", EMPTY), values, step)
+            found, states[f"group{k}"] = updated(part, ups, state.get(f"group{k}", EMPTY), values, step)
             after = _joined(after, found)
         return Updated(after, freeze({name: new for name, new in states.items() if new}))
 
     return Transform("by_path", init, update)
 
 
-@_transform_constructor
+@transform_constructor
 def clip_by_global_norm(max_norm: float) -> Transform:
     """Scale all gradients down together so that their joint L2 norm is at most `max_norm` (arXiv 1211.5063).
+
+    Infinite gradients become NaN, which the loss of the next step will show: clipping hides none.
 
     >>> clip_by_global_norm(1.0).update(freeze({"w": np.array([3.0, 4.0])}), EMPTY, EMPTY, 0).updates["w"]
     array([0.6, 0.8])
@@ -237,17 +231,26 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         norm = global_norm(updates)
         if norm <= max_norm:
             return Updated(updates, EMPTY)
-        return Updated(tree.map_elementwise(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
+        with np.errstate(invalid="ignore"):  # inf * 0
+            return Updated(tree.map_elementwise(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
 
     return Transform("clip_by_global_norm", _stateless, update)
 
 
 def global_norm(updates: Tree) -> float:
-    """The L2 norm of all numbers of a tree together."""
-    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in tree.flatten(updates).values()))
+    """The L2 norm of all numbers of a tree together: right also where their squares would overflow float64."""
+    leaves = tree.flatten(expect_tree("updates", updates)).values()
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
+    if norm != math.inf:
+        return norm
+    greatest = max(float(np.abs(leaf).max(initial=0.0)) for leaf in leaves)
+    if not greatest < math.inf:
+        return greatest
+    return greatest * math.sqrt(sum(float(np.square(leaf / greatest).sum()) for leaf in leaves))
 
 
-@_transform_constructor
+@transform_constructor
 def add_weight_decay(coefficient: float) -> Transform:
     """Add coefficient * params to the updates."""
     number("weight_decay", coefficient, "[0, inf)")
@@ -258,12 +261,14 @@ def add_weight_decay(coefficient: float) -> Transform:
     return Transform("add_weight_decay", _stateless, update)
 
 
-@_transform_constructor
+@transform_constructor
 def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
     """A running sum of the updates, each weighing `momentum` times less a step later (the state's `velocity`)."""
     number("momentum", momentum, "[0, 1)")
+    boolean("nesterov", nesterov)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        expect_state(state, "velocity", all_of_them=True)
         velocity = tree.map_elementwise(lambda g, v: _flushed(momentum * v + g, step), updates, state["velocity"])
         ahead = tree.map_elementwise(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
@@ -271,17 +276,22 @@ def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
     return Transform("momentum", lambda params: freeze({"velocity": tree.map(_zeros, params)}), update)
 
 
-@_transform_constructor
+@transform_constructor
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Transform:
-    """Adam's direction, without the rate: see `adam`."""
+    """Adam's direction, without the rate: see `adam`.
+
+    A gradient whose square overflows, beyond 1e19 in float32, makes `nu` infinite, and its parameter stands still from
+    then on. Put `clip_by_global_norm` before it where such may come.
+    """
     number("b1", b1, "[0, 1)")
     number("b2", b2, "[0, 1)")
-    number("eps", eps, "(0, inf)")
+    single("eps", eps, "(0, inf)")
 
     def init(params: Tree) -> Tree:
         return freeze({"mu": tree.map(_zeros, params), "nu": tree.map(_zeros, params)})
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        expect_state(state, "mu", "nu", all_of_them=True)
         mu = tree.map_elementwise(lambda m, g: _average(m, g, b1, step), state["mu"], updates)
         nu = tree.map_elementwise(lambda v, g: _average(v, g * g, b2, step), state["nu"], updates)
         # With c1 = 1 / (1 - b1^t) and c2 = 1 / sqrt(1 - b2^t), both plain numbers, the direction of `adam`'s formula is
@@ -300,13 +310,13 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
     return Transform("adam", init, update)
 
 
-@_transform_constructor
+@transform_constructor
 def scale_by_learning_rate(lr: Rate) -> Transform:
     """Multiply by minus the learning rate of the step: the last transform of an optimizer."""
     schedule = as_schedule(lr)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        factor = -float(schedule(step))
+        factor = -rate_at(schedule, step)
         return Updated(tree.map_elementwise(lambda g: frozen(g * factor), updates), EMPTY)
 
     return Transform("scale_by_learning_rate", _stateless, update)
@@ -334,11 +344,14 @@ def _zeros(leaf: Array) -> Array:
 
 
 def _patterns(where: Where) -> tuple[str, ...]:
-    return (where,) if isinstance(where, str) else tuple(where)
+    return (where,) if isinstance(where, str) else texts("the patterns of paths", where, 'text, such as "*/w"')
 
 
 def _first(patterns: Sequence[str], path: str) -> int:
-    return next(k for k, pattern in enumerate(patterns) if fnmatchcase(path, pattern))
+    for k, pattern in enumerate(patterns):
+        if fnmatchcase(path, pattern):
+            return k
+    raise ValueError(f"by_path: no pattern matches {path}; there are {', '.join(map(repr, patterns))}")
 
 
 def _part(values: Tree, patterns: Sequence[str]) -> Tree:

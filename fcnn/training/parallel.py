@@ -26,11 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from fcnn.training.step import Gradient, GradientFn
+from fcnn.network.layer import expect_values
+from fcnn.training.arguments import expect_map_fn, inputs_and_targets, mapped
+from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of
 from fcnn.training.workers import MapFn, WorkerError, processes
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import integer, number
-from fcnn.values.keys import Key, fold_in
+from fcnn.values.checks import integer, number, told
+from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
 from fcnn.values.tree import map as tree_map
 
@@ -92,20 +94,20 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
         A gradient function for `fcnn.train_step`. Shard i's key is `fold_in(key, i)`.
     """
     integer("shard_size", shard_size, least=1)
+    expect_gradient_fn("gradient_fn", gradient_fn)
+    expect_map_fn(map_fn)
 
     def of_shard(arguments: tuple[Tree, Tree, Key, Any]) -> Gradient:
         # One function for all steps: `processes` forks new workers for another.
-        return gradient_fn(*arguments)
+        return gradient_of(gradient_fn, *arguments)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
-        x, targets = batch
+        x, targets = _rows_of("sharded", params, state, key, batch)
         total = len(x)
-        if not total:
-            raise ValueError("sharded got an empty batch")
 
         shards = [slice(first, first + shard_size) for first in range(0, total, shard_size)]
         parts = [(params, state, fold_in(key, index), (x[rows], targets[rows])) for index, rows in enumerate(shards)]
-        found = list(map_fn(of_shard, parts))
+        found = mapped(map_fn, of_shard, parts)
         weights = [one.size / total for one in found]
 
         def mean(*leaves: Array) -> Array:
@@ -165,17 +167,17 @@ def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> 
     array([2., 4.])
     """
     number("timeout, in seconds,", timeout, "(0, inf]")
+    expect_gradient_fn("gradient_fn", gradient_fn)
+    _expect_comm(comm)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
-        x, targets = batch
+        x, targets = _rows_of("over_ranks", params, state, key, batch)
         total, rank = len(x), comm.rank
-        if not total:
-            raise ValueError("over_ranks got an empty batch")
         rows = slice(total * rank // comm.size, total * (rank + 1) // comm.size)
         share = rows.stop - rows.start
         like = freeze({"grads": params, "state": state})
         if share:
-            found = gradient_fn(params, state, fold_in(key, rank), (x[rows], targets[rows]))
+            found = gradient_of(gradient_fn, params, state, fold_in(key, rank), (x[rows], targets[rows]))
             values = freeze({"grads": found.grads, "state": found.layer_state})
             values = tree_map(lambda _, leaf: leaf, like, values)  # in the one order that all ranks have
             numbers = [found.loss, math.nan if found.correct is None else found.correct, share]  # NaN stays NaN
@@ -206,6 +208,9 @@ def sum_over_ranks(values: Array, comm: Any, *, timeout: float = 60.0) -> Array:
     down without them, the process that raised then ends the whole job, with `comm.Abort(1)`, when it exits.
     """
     number("timeout, in seconds,", timeout, "(0, inf]")
+    _expect_comm(comm)
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biufc" or not values.flags.c_contiguous:
+        raise TypeError(f"sum_over_ranks adds arrays of numbers in C order, got {told(values)}")
     received = np.empty_like(values)
     request = comm.Iallreduce(values, received)
     began = time.monotonic()
@@ -224,6 +229,29 @@ def sum_over_ranks(values: Array, comm: Any, *, timeout: float = 60.0) -> Array:
         else:
             time.sleep(min(waited / 50, 0.01))  # late by 2 % at most, and the core is free
     return frozen(received)
+
+
+def _expect_comm(comm: Any) -> None:
+    lacks = [name for name in ("rank", "size", "Iallreduce") if not hasattr(comm, name)]
+    if lacks or isinstance(comm, np.ndarray):
+        raise TypeError(f"comm is a communicator of mpi4py, such as MPI.COMM_WORLD, got {told(comm)}")
+
+
+def _rows_of(name: str, params: Tree, state: Tree, key: Key, batch: Any) -> tuple[Array, Any]:
+    """The inputs and targets of a batch that can be taken apart, at least one row."""
+    expect_values("params", params)
+    expect_values("state", state)
+    expect_key("key", key)
+    x, targets = inputs_and_targets(batch)
+    if not _has_rows(targets) or len(targets) != len(x):
+        raise ValueError(f"{name} expects a target for each of {len(x)} inputs, got {told(targets)}")
+    if not len(x):
+        raise ValueError(f"{name} got an empty batch")
+    return x, targets
+
+
+def _has_rows(targets: Any) -> bool:
+    return bool(targets.ndim) if isinstance(targets, np.ndarray) else isinstance(targets, (list, tuple))
 
 
 def _abort(comm: Any, _: Any) -> None:

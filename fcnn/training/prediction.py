@@ -6,11 +6,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.data.types import Split
+from fcnn.data.types import Split, check_inputs
+from fcnn.network.layer import Layer
 from fcnn.network.model import Model
 from fcnn.ops import softmax
 from fcnn.training.step import evaluate
 from fcnn.values.arrays import Array, NDArray, frozen
+from fcnn.values.checks import told
 
 
 @attrs.frozen(eq=False)
@@ -58,11 +60,18 @@ def predict(
     >>> [found.names[k] for k in found.classes]
     ['below', 'above']
     """
-    if np.shape(x)[1:] != model.in_shape or not len(x):
+    if not isinstance(model, Model):
+        advice = "; take its .model" if isinstance(getattr(model, "model", None), Model) else ""
+        advice = "; fcnn.Model(network, params, state, in_shape=…) makes one" if isinstance(model, Layer) else advice
+        raise TypeError(f"model is a Model, such as fitted.model, got {told(model)}{advice}")
+    if isinstance(x, np.ndarray) and (x.shape[1:] != model.in_shape or not len(x)):
         expected = ", ".join(["N", *map(str, model.in_shape)])
+        advice = "; x[None] is a batch of one" if x.shape == model.in_shape else ""
         raise ValueError(
-            f"predict expects at least one input, in the shape that the network takes, ({expected}), got {np.shape(x)}"
+            f"predict expects at least one input, in the shape that the network takes, ({expected}), got {x.shape}"
+            f"{advice}"
         )
+    check_inputs("predict", x)
     split = Split(x, np.zeros(len(x), np.int64))  # labels, as evaluate asks for some
     with np.errstate(over="ignore", invalid="ignore"):  # it shows in the outputs, which are checked
         outputs = evaluate(

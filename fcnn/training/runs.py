@@ -171,7 +171,8 @@ def _with_way_on(path: Path, read: Callable[[Path], T]) -> T:
                 except (CheckpointError, OSError):
                     bad.append(other.name)
                 else:
-                    advice = f"delete or rename {' and '.join(bad)}, and the run goes on from {other.name}"
+                    # Not to delete it: a disk that fails for a moment looks like a damaged file.
+                    advice = f"rename {' and '.join(bad)}, and the run goes on from {other.name}"
                     raise CheckpointError(f"{error}: {advice}") from error
         raise
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fcnn.values.checks import integer, number
+from fcnn.values.checks import MOST_STEPS, function, integer, number, told
 from fcnn.values.configuration import prints_as_call
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -20,12 +20,14 @@ Rate: TypeAlias = float | Schedule
 def constant_schedule(value: float) -> Schedule:
     """Always `value`."""
     rate = _rate("the rate", value)
-    return lambda step: rate
+    return _of_steps(lambda step: rate)
 
 
 @prints_as_call
 def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     """`value * factor ** (step // every)`.
+
+    A `factor` above 1 makes it grow; where it grows beyond all floats, it raises ValueError.
 
     >>> [step_decay(1.0, every=2, factor=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -33,7 +35,20 @@ def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     _rate("the rate", value)
     _rate("factor", factor)
     integer("every", every, least=1)
-    return lambda step: value * factor ** (step // every)
+
+    def rate(step: int) -> float:
+        try:
+            found = value * factor ** (step // every)
+        except OverflowError:
+            found = math.inf
+        if found == math.inf:
+            raise ValueError(
+                f"step_decay({value}, every={every}, factor={factor}) is too great for a float at step {step}; "
+                "a factor below 1 makes it fall"
+            )
+        return found
+
+    return _of_steps(rate)
 
 
 @prints_as_call
@@ -46,7 +61,7 @@ def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     _rate("the rate", value)
     _rate("end", end)
     integer("steps", steps, least=1)
-    return lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
+    return _of_steps(lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2)
 
 
 @prints_as_call
@@ -58,7 +73,7 @@ def linear_warmup(then: Rate, *, steps: int) -> Schedule:
     """
     after = as_schedule(then)
     integer("steps", steps, least=1)
-    return lambda step: after(step) * min((step + 1) / steps, 1.0)
+    return _of_steps(lambda step: rate_at(after, step) * min((step + 1) / steps, 1.0))
 
 
 @prints_as_call
@@ -68,19 +83,45 @@ def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
     >>> [piecewise_linear([(0, 0.0), (2, 1.0), (4, 0.5)])(step) for step in range(6)]
     [0.0, 0.5, 1.0, 0.75, 0.5, 0.5]
     """
-    steps = [float(step) for step, _ in points]
-    rates = [float(rate) for _, rate in points]
+    if not isinstance(points, (list, tuple)) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in points):
+        raise TypeError(f"piecewise_linear expects pairs (step, rate), in a list, got {told(points)}")
+    steps = [_rate("a point's step", step) for step, _ in points]
+    rates = [_rate("a point's rate", rate) for _, rate in points]
     if not points or steps != sorted(set(steps)):
-        raise ValueError(f"piecewise_linear expects points with rising steps, got {list(points)}")
-    for step, rate in zip(steps, rates, strict=True):
-        _rate("a point's step", step)
-        _rate("a point's rate", rate)
-    return lambda step: float(np.interp(step, steps, rates))
+        raise ValueError(f"piecewise_linear expects points with rising steps, got {told(points)}")
+    return _of_steps(lambda step: float(np.interp(step, steps, rates)))
 
 
 def as_schedule(rate: Rate) -> Schedule:
     """A schedule of a float or a schedule."""
-    return rate if callable(rate) else constant_schedule(rate)
+    if not callable(rate):
+        return constant_schedule(rate)
+    return function("the rate", rate, "a number, or a schedule, such as fcnn.cosine(1e-3, steps=1000)")
+
+
+def rate_at(schedule: Schedule, step: int) -> float:
+    """The rate of a step; anybody's function can be a schedule, so it is looked at.
+
+    >>> rate_at(lambda step: 0.1 - 0.1 * step, 3)
+    Traceback (most recent call last):
+    ...
+    ValueError: the rate of step 3 is a number in [0, inf), got -0.20000000000000004
+    """
+    rate = schedule(step)
+    if type(rate) is float and 0 <= rate < math.inf:
+        return rate
+    return _rate(f"the rate of step {step}", rate.item() if isinstance(rate, np.ndarray) and rate.ndim == 0 else rate)
+
+
+def _of_steps(schedule: Schedule) -> Schedule:
+    """The schedule that refuses what is no step."""
+
+    def rate(step: int) -> float:
+        if type(step) is not int or not 0 <= step <= MOST_STEPS:
+            number("step", step, "[0, inf)")
+        return schedule(step)
+
+    return rate
 
 
 def _rate(name: str, value: object) -> float:

@@ -14,17 +14,19 @@ from typing import Any, NamedTuple, TypeAlias
 import attrs
 import numpy as np
 
-from fcnn.data.batching import as_batch
+from fcnn.data.batching import batch_of
 from fcnn.data.types import Split, as_split
-from fcnn.network.layer import Layer, Shape
+from fcnn.network.layer import Layer, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
-from fcnn.training.losses import Loss, softmax_cross_entropy
-from fcnn.training.optim import Transform, apply_updates
+from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped, measured
+from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entropy
+from fcnn.training.optim import apply_updates
+from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import integer
-from fcnn.values.keys import Key, fold_in
-from fcnn.values.tree import EMPTY, Tree, astype, leaves, set_at
+from fcnn.values.checks import count_of_steps, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.keys import Key, expect_key, fold_in
+from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
 
 
 @attrs.frozen
@@ -36,6 +38,13 @@ class TrainState:
     opt_state: Tree
     step: int
     key: Key
+
+    def __attrs_post_init__(self) -> None:
+        expect_tree("params", self.params)
+        expect_tree("layer_state", self.layer_state)
+        expect_tree("opt_state", self.opt_state)
+        count_of_steps("step", self.step)
+        expect_key("key", self.key)
 
 
 class Record(NamedTuple):
@@ -73,18 +82,27 @@ def init_state(model: Layer, optimizer: Transform, key: Key, in_shape: Shape, dt
         in_shape: one input's shape without the batch axis, such as (1, 28, 28).
         dtype: float32 or float64, of the parameters and everything computed from them.
     """
-    made = model.init(fold_in(key, "init"), tuple(in_shape))
+    expect_layer("model", model)
+    expect_transform("optimizer", optimizer)
+    expect_key("key", key)
+    dtype = float_dtype("dtype", dtype)
+    made = model.init(fold_in(key, "init"), lengths("in_shape", in_shape))
     params = astype(made.params, dtype)
     return TrainState(params, astype(made.state, dtype), optimizer.init(params), 0, fold_in(key, "train"))
 
 
 def gradient(model: Layer, loss: Loss) -> GradientFn:
     """The pure function (params, state, key, batch) -> Gradient of a model in training mode under a loss."""
+    expect_layer("model", model)
+    expect_loss("loss", loss)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
-        x, targets = batch
+        expect_values("params", params)
+        expect_values("state", state)
+        expect_key("key", key)
+        x, targets = inputs_and_targets(batch)
         out = model.apply(params, state, x, train=True, key=key)
-        value, dy = loss(out.y, targets)
+        value, dy = loss_of(loss, out.y, targets)
         grads = model.backward(params, out.cache, dy, need_dx=False).params
         return Gradient(value, grads, out.state, _correct(out.y, targets), len(x))
 
@@ -101,13 +119,21 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
     The step raises ValueError if the batch's dtype isn't that of the parameters, which would turn all of them into
     float64 unnoticed.
     """
+    expect_layer("model", model)
+    expect_loss("loss", loss)
+    expect_transform("optimizer", optimizer)
+    if gradient_fn is not None:
+        expect_gradient_fn("gradient_fn", gradient_fn)
     compute = gradient(model, loss) if gradient_fn is None else gradient_fn
     held = tuple(path for path, layer in layers_of(model) if layer.held)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Record]:
-        _check_dtype(state.params, batch[0])
-        found = compute(state.params, state.layer_state, fold_in(state.key, state.step), batch)
-        updates, opt_state = optimizer.update(found.grads, state.opt_state, state.params, state.step)
+        instance("state", state, TrainState, "a training state, as fcnn.init_state makes")
+        x = inputs_of(batch)
+        _check_dtype(state.params, x)
+        batch = batch if x is batch[0] else (x, *batch[1:])
+        found = gradient_of(compute, state.params, state.layer_state, fold_in(state.key, state.step), batch)
+        updates, opt_state = updated(optimizer, found.grads, state.opt_state, state.params, state.step)
         params = _with_held(apply_updates(state.params, updates), state.params, held)
         record = Record(state.step, float(found.loss), found.correct, found.size)
         return TrainState(params, found.layer_state, opt_state, state.step + 1, state.key), record
@@ -115,12 +141,33 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
     return step
 
 
+def expect_gradient_fn(name: str, value: object) -> GradientFn:
+    """`value`, if it can be a gradient function."""
+    return function(name, value, "a function (params, state, key, batch), such as fcnn.gradient(…) gives")
+
+
+def gradient_of(gradient_fn: GradientFn, params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
+    """What anybody's gradient function gives, if it is a gradient."""
+    found = gradient_fn(params, state, key, batch)
+    return instance("what gradient_fn gives", found, Gradient, "a Gradient, as fcnn.gradient(…) gives it")
+
+
 def scan(step: Step, start: TrainState, stream: Iterable[Any]) -> Iterator[tuple[TrainState, Record]]:
     """Fold `step` over the stream, yielding (state, record) after each batch."""
-    state = start
-    for batch in stream:
-        state, record = step(state, batch)
-        yield state, record
+    function("step", step, "a function (state, batch), such as fcnn.train_step(…) gives")
+    if not isinstance(stream, Iterable) or (isinstance(stream, np.ndarray) and not stream.ndim):
+        raise TypeError(f"stream is batches, such as fcnn.batches(split, 128, key) gives, got {told(stream)}")
+
+    def steps() -> Iterator[tuple[TrainState, Record]]:
+        state = start
+        for batch in stream:
+            found = step(state, batch)
+            if not isinstance(found, tuple) or len(found) != 2:
+                raise TypeError(f"a step gives a pair (state, record), {told(step)} gave {told(found)}")
+            state, record = found
+            yield state, record
+
+    return steps()
 
 
 def fold(step: Step, start: TrainState, stream: Iterable[Any]) -> tuple[TrainState, list[Record]]:
@@ -174,24 +221,30 @@ def evaluate(
         metrics: functions of all outputs and targets, found by their names in the result.
         map_fn: how the batches are mapped, such as an executor's `map`.
     """
-    split = as_split(split)
+    expect_layer("model", model)
+    expect_values("params", params)
+    expect_values("state", state)
+    split = as_split(split, "split")
     if not len(split):
         raise ValueError("evaluate expects at least one image, got an empty split")
     integer("batch_size", batch_size, least=1)
-    dtype = next(leaves(params))[1].dtype if params else np.dtype(np.float32)
+    measure = softmax_cross_entropy() if loss is None else expect_loss("loss", loss)
+    metrics, map_fn = expect_metrics(metrics), expect_map_fn(map_fn)
+    dtype = _dtype_of(params)
     network = without_caches(model)
 
     def outputs_at(start: int) -> Array:
-        x = as_batch(split.x[start : start + batch_size], split.y[start : start + batch_size]).x
+        x = batch_of(split.x[start : start + batch_size], split.y[start : start + batch_size]).x
         return network.apply(params, state, x.astype(dtype, copy=False), train=False).y
 
-    outputs = frozen(np.concatenate(list(map_fn(outputs_at, range(0, len(split), batch_size)))))
-    value = float((softmax_cross_entropy() if loss is None else loss)(outputs, split.y)[0])
+    outputs = frozen(np.concatenate(mapped(map_fn, outputs_at, range(0, len(split), batch_size))))
+    value, _ = loss_of(measure, outputs, split.y)
     found: dict[str, float] = {}
     for metric in metrics:
         name = _name_of(metric)
         alike = sum(other.partition(" ")[0] == name for other in found)
-        found[f"{name} {alike + 1}" if alike else name] = float(metric(outputs, split.y))
+        value_of = measured(f"the metric {name} gives", metric(outputs, split.y))
+        found[f"{name} {alike + 1}" if alike else name] = value_of
     if not _are_scores(outputs, split.y):
         return Evaluation(value, None, None, outputs, found)
     predictions = frozen(outputs.argmax(axis=1).astype(np.int64, copy=False))
@@ -225,8 +278,24 @@ def _with_held(params: Tree, before: Tree, held: Sequence[str]) -> Tree:
     return params
 
 
+def _dtype_of(params: Tree) -> np.dtype[Any]:
+    """The one dtype of parameters, float32 or float64."""
+    dtypes = {leaf.dtype for _, leaf in leaves(params)} or {np.dtype(np.float32)}
+    if len(dtypes) > 1 or dtypes.isdisjoint(_DTYPES):
+        raise TypeError(
+            f"params are all of float32 or all of float64, got {', '.join(sorted(map(str, dtypes)))}; "
+            "fcnn.tree.astype(params, np.float32) makes such"
+        )
+    return dtypes.pop()
+
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
 def _check_dtype(params: Tree, x: Array) -> None:
     for path, leaf in leaves(params):
+        if leaf.dtype not in _DTYPES:
+            _dtype_of(params)
         if leaf.dtype != x.dtype:
             raise ValueError(
                 f"train_step expects one dtype: {path} is {leaf.dtype}, the batch's x is {x.dtype}; "

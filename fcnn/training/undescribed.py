@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fcnn.network.layer import Init, Layer, Shape
+from fcnn.network.layer import Init, Layer, Shape, expect_layer
 from fcnn.network.model import Model
 from fcnn.training.checkpoint import CheckpointError, load
+from fcnn.values.checks import file_path, instance, lengths, texts
 from fcnn.values.keys import key
 from fcnn.values.tree import astype
 
@@ -31,7 +32,11 @@ def load_undescribed(
         CheckpointError: no checkpoint, damaged, of a newer format, or of another network: then with every difference.
         OSError: the file can't be read.
     """
-    single = network.init(key(0), tuple(in_shape))
+    path = file_path("path", path)
+    expect_layer("network", network)
+    classes = texts("classes", classes, "names of the outputs")
+    instance("name", name, str, "text")
+    single = network.init(key(0), lengths("in_shape", in_shape))
     double = Init(astype(single.params, np.float64), astype(single.state, np.float64), single.out_shape)
     differences: list[str] = []
     for template in (double, single):

@@ -6,8 +6,10 @@ numbers. What came is told in a few words however large it is.
 """
 
 import math
+import os
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias, TypeGuard, TypeVar
 
@@ -20,6 +22,7 @@ Kind = TypeVar("Kind")
 
 FLOATS = (np.float32, np.float64)
 _FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
+MOST_STEPS = (1 << 63) - 1  # of training, which is what a checkpoint's int64 holds
 _MOST_CHARACTERS = 80
 _MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
 _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
@@ -41,12 +44,22 @@ def integer(name: str, value: object, *, least: int, most: int | None = None) ->
     return int(value)
 
 
+def count_of_steps(name: str, value: object, *, most: int = MOST_STEPS) -> int:
+    """`value` as an int of at least 0, and not beyond what a checkpoint can hold."""
+    found = integer(name, value, least=0)
+    if found > most:
+        raise ValueError(f"{name} is at most {most:,}, got {told(value)}")
+    return found
+
+
 def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     """`value` as (height, width): one integer of at least `least` for both, or two of them.
 
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
     """
+    if type(value) is tuple and [*map(type, value)] == [int, int] and least <= min(value) <= max(value) <= _MOST_PIXELS:
+        return value  # as layers give it to every call of an operation: told fast
     both = value if isinstance(value, (tuple, list)) else (value, value)
     expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
     if not all(map(_is_integer, both)):
@@ -100,6 +113,21 @@ def number(name: str, value: object, interval: str) -> float:
         raise ValueError(f"{expected} that a float can hold, got {told(value)}") from None
 
 
+def single(name: str, value: object, interval: str) -> float:
+    """`value` as a float in an interval that keeps its digits in float32, which networks compute in by default.
+
+    >>> single("eps", 1e-50, "(0, inf)")
+    Traceback (most recent call last):
+    ...
+    ValueError: eps is a number in (0, inf) that float32 can hold, got 1e-50
+    """
+    found = number(name, value, interval)
+    limits = np.finfo(np.float32)
+    if found and not float(limits.smallest_normal) <= abs(found) <= float(limits.max):
+        raise ValueError(f"{name} is a number in {interval} that float32 can hold, got {told(value)}")
+    return found
+
+
 def boolean(name: str, value: object) -> bool:
     """`value`, if it is True or False.
 
@@ -108,7 +136,9 @@ def boolean(name: str, value: object) -> bool:
     ...
     TypeError: train is True or False, got 'no'
     """
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{name} is True or False, got {told(value)}")
     return bool(value)
 
@@ -137,7 +167,7 @@ def instance(name: str, value: object, kind: type[Kind], expected: str) -> Kind:
     TypeError: network is a layer, such as fcnn.serial(…), got 'lenet'
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is {expected}, got {told(value)}")
+        raise TypeError(f"{name} is {expected}, got {_came(value, kind)}")
     return value
 
 
@@ -159,13 +189,67 @@ def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
     if is_constructor(value):
-        raise TypeError(f"{name} is {expected}, got the constructor {value.__name__}; call it: {value.__name__}(…)")
+        raise TypeError(f"{name} is {expected}, got {_came(value)}")
     return value  # type: ignore[no-any-return]
 
 
 def is_constructor(value: object) -> bool:
     """Whether it makes losses, optimizers, layers or schedules, and so is none: somebody forgot to call it."""
-    return hasattr(value, "__wrapped__") and getattr(value, "__module__", "").startswith("fcnn.")
+    return hasattr(value, "__wrapped__") and str(getattr(value, "__module__", "")).startswith("fcnn.")
+
+
+def array(name: str, value: object, expected: str) -> Array:
+    """`value` as an array, of what lists and numbers NumPy can make one; not of text or objects.
+
+    >>> array("labels", [1, "two"], "integers (N,)")
+    Traceback (most recent call last):
+    ...
+    TypeError: labels are integers (N,), got [1, 'two']
+    """
+    try:
+        found = np.asarray(value)
+    except Exception:  # lists of unequal length, tensors elsewhere, anybody's class
+        found = np.empty(0, object)
+    if found.dtype.kind not in "biufc":
+        raise TypeError(f"{name} are {expected}, got {told(value)}")
+    return found
+
+
+def file_path(name: str, value: object, expected: str = "the name of a file, text or a pathlib.Path") -> Path:
+    """`value` as a path.
+
+    >>> file_path("path", 3)
+    Traceback (most recent call last):
+    ...
+    TypeError: path is the name of a file, text or a pathlib.Path, got 3
+    """
+    try:
+        text = os.fspath(value)  # type: ignore[call-overload]
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {expected}, got {told(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {expected}, got {text!r}")
+    return Path(text)
+
+
+def texts(name: str, value: Any, expected: str) -> tuple[str, ...]:
+    """`value` as a tuple of texts; one text isn't taken for its letters.
+
+    >>> texts("class_names", "cat", "names, one a class")
+    Traceback (most recent call last):
+    ...
+    TypeError: class_names are names, one a class, got 'cat'; put it into a list
+    """
+    advice = "; put it into a list" if isinstance(value, str) else ""
+    if advice or isinstance(value, (bytes, np.ndarray, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} are {expected}, got {told(value)}{advice}")
+    found = tuple(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} are {expected}, got {told(one)} among them")
+    return found
 
 
 def floats(name: str, value: object) -> Array:
@@ -196,6 +280,8 @@ def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
     ...
     ValueError: sigmoid_backward expects dy of the output's shape (4, 3), got (4, 1)
     """
+    if type(dy) is np.ndarray and dy.shape == shape and (dy.dtype is _FLOAT32 or dy.dtype is _FLOAT64):
+        return dy  # as in `floats`
     array = floats(f"{name}'s dy", dy)
     if array.shape != shape:
         raise ValueError(f"{name} expects dy of the output's shape {shape}, got {array.shape}")
@@ -214,7 +300,7 @@ def float_dtype(name: str, value: object) -> np.dtype[Any]:
     """
     try:
         kind = None if value is None else np.dtype(value).type  # type: ignore[call-overload]
-    except (TypeError, ValueError):  # what NumPy knows no dtype for
+    except (TypeError, ValueError, SyntaxError):  # what NumPy knows no dtype for
         kind = None
     for dtype in (_FLOAT32, _FLOAT64):
         if kind is dtype.type:
@@ -237,14 +323,14 @@ def cached(name: str, cache: object, kind: type[Kind]) -> Kind:
 
 def cached_array(name: str, cache: object) -> Array:
     """`cache`, if it is an array as the forward function `name` gives it to its backward function."""
-    if type(cache) is not np.ndarray or cache.dtype not in FLOATS:
+    if type(cache) is not np.ndarray or cache.dtype not in (_FLOAT32, _FLOAT64):
         raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
     return cache
 
 
 def cached_shape(name: str, cache: object, dimensions: Sequence[int]) -> tuple[int, ...]:
     """`cache`, if it is the shape of an input of the forward function `name`, of so many dimensions."""
-    if not isinstance(cache, tuple) or len(cache) not in dimensions or not all(map(_is_integer, cache)):
+    if type(cache) is not tuple or len(cache) not in dimensions or {*map(type, cache)} != {int}:
         raise TypeError(f"{name}_backward's cache is the one that {name} gave, got {told(cache)}")
     return cache
 
@@ -270,11 +356,20 @@ def told(value: object) -> str:
         return f"{article} {kind}"
     if len(text) <= _MOST_CHARACTERS and "\n" not in text and " at 0x" not in text:
         return text
-    if isinstance(value, (list, tuple, dict, set, frozenset)):
-        return f"{article} {kind} of {len(value)}"
+    if isinstance(value, Sized) and type(value) in (list, tuple, dict, set, frozenset):
+        return f"a {kind} of {len(value)}"
     if isinstance(value, (str, bytes, int)):
         return reprlib.repr(value)
     return f"{article} {kind}"
+
+
+def _came(value: Any, kind: type | None = None) -> str:
+    """What came, with advice for a constructor, or another function that gives what is meant, that wasn't called."""
+    if is_constructor(value):
+        return f"the constructor {value.__name__}; call it: {value.__name__}(…)"
+    gives = value.__annotations__.get("return") if isinstance(value, FunctionType) else None
+    is_meant = kind is not None and gives is kind
+    return told(value) + (f"; call it: {value.__name__}(…)" if is_meant else "")
 
 
 def _how_to_make_floats(value: object) -> str:

@@ -52,7 +52,9 @@ def fold_in(parent: Key, data: str | int) -> Key:
     >>> len({fold_in(root, "1"), fold_in(root, 1), fold_in(root, 2), root})
     4
     """
-    stem = expect_key("parent", parent).value.to_bytes(_BITS // 8, "little")
+    if type(parent) is not Key:
+        expect_key("parent", parent)
+    stem = parent.value.to_bytes(_BITS // 8, "little")
     if isinstance(data, str):
         return Key(_digest(b"name" + stem, data.encode("utf-8", "surrogatepass")))
     return Key(_digest(b"number" + stem, _digits("data", data)))

@@ -21,6 +21,7 @@ Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings
 Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NUMBERS = "biufc"  # the kinds of dtypes: truth values, integers with and without a sign, floats, complex numbers
 _MOST_DEPTH = 200  # of what is frozen: a network's hundred levels, and what an optimizer and a file put around them
 
 
@@ -136,6 +137,8 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
             check_name(name, parents + (name if isinstance(name, str) else told(name)))
         if isinstance(value, Tree):
             items[name] = value
+        elif type(value) is np.ndarray and value.dtype.kind in _NUMBERS:
+            items[name] = keep(value)  # the usual case, told fast
         elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
             items[name] = _freeze(value, f"{parents}{name}/", depth + 1)
         else:
@@ -146,7 +149,7 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
 def _leaf(value: object, path: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
         raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it")
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _NUMBERS:
         return keep(np.asarray(value))
     came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
     raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
@@ -165,8 +168,9 @@ def _is_name(name: str) -> bool:
 def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
     if not isinstance(name, str) or not _is_name(name):
+        where = path or (name if isinstance(name, str) else told(name))
         raise TreeError(
-            f"{path or (name if isinstance(name, str) else told(name))}: the name {told(name)} does not match [a-z][a-z0-9_]*; "
+            f"{where}{': ' if where else ''}the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
 
@@ -195,7 +199,7 @@ def _expect_trees(name: str, function: object, trees: tuple[object, ...]) -> Non
         expect_tree(f"every tree of {name}", tree)
 
 
-def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> Tree:
+def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str, of_one_shape: bool = False) -> Tree:
     first = trees[0]
     for other in trees[1:]:
         if other._items.keys() != first._items.keys():
@@ -204,14 +208,15 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
     items: dict[str, Array | Tree] = {}
     for name, value in first._items.items():
         here = f"{path}/{name}" if path else name
-        values = tuple(tree._items[name] for tree in trees)
+        values: tuple[Any, ...] = tuple(tree._items[name] for tree in trees)
+        if any(isinstance(v, Tree) is not isinstance(value, Tree) for v in values):
+            kinds = ("a subtree", "an array") if isinstance(value, Tree) else ("an array", "a subtree")
+            raise TreeError(f"{here}: the trees differ: {' in one, '.join(kinds)} in another")
         if isinstance(value, Tree):
-            if not all(isinstance(v, Tree) for v in values):
-                raise TreeError(f"{here}: the trees differ: a subtree in one, an array in another")
-            items[name] = _map(function, values, here)  # type: ignore[arg-type]
+            items[name] = _map(function, values, here, of_one_shape)
+        elif of_one_shape and len({v.shape for v in values}) > 1:  # NumPy would broadcast them, or fail
+            raise TreeError(f"{here}: the trees differ: {' and '.join(str(v.shape) for v in values)}")
         else:
-            if any(isinstance(v, Tree) for v in values):
-                raise TreeError(f"{here}: the trees differ: an array in one, a subtree in another")
             items[name] = _result(function(*values), here)
     return _tree(items)
 
@@ -219,10 +224,8 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str) -> 
 def _result(value: Any, path: str) -> Array:
     """What a user's function gave for the leaf at `path`, if it is an array or a number."""
     try:
-        return _leaf(value if isinstance(value, np.ndarray) else np.asarray(value), path)
+        return _leaf(np.asanyarray(value), path)
     except (TreeError, ValueError) as error:  # ValueError: lists of several lengths
-        if isinstance(value, np.ma.MaskedArray):
-            raise
         raise TreeError(f"{path}: the function gives an array or a number, got {told(value)}") from error
 
 
@@ -235,7 +238,7 @@ def map_elementwise(function: Callable[..., Array], tree: Tree, *rest: Tree) -> 
     _expect_trees("map_elementwise", function, (tree, *rest))
     (flat, layout), *others = (_ravelled(each) for each in (tree, *rest))
     if flat is None or any(other is None or theirs != layout for other, theirs in others):
-        return map(function, tree, *rest)
+        return _map(function, (tree, *rest), "", of_one_shape=True)
     made = _result(function(flat, *(other for other, _ in others)), "all leaves")
     if made.shape != flat.shape:
         raise TreeError(f"map_elementwise expects a function that keeps the shape {flat.shape}, it gave {made.shape}")
@@ -374,7 +377,7 @@ def _set_at(tree: Tree, name: str, rest: str, value: Array | Nested, path: str) 
         head, _, tail = rest.partition("/")
         new: Array | Tree = _set_at(old, head, tail, value, path)
     else:
-        new = freeze({name: value})._items[name]
+        new = _freeze({name: value}, path[: len(path) - len(name)], 0)._items[name]
     return _tree({**tree._items, name: new})
 
 
@@ -390,7 +393,7 @@ def size(tree: Tree) -> int:
 def astype(tree: Tree, dtype: Any) -> Tree:
     """The same tree with every leaf cast to `dtype`, float32 or float64."""
     to = float_dtype("astype's dtype", dtype)
-    return map(lambda leaf: leaf.astype(to, copy=False), tree)
+    return map(lambda leaf: leaf.astype(to, copy=False), expect_tree("tree", tree))
 
 
 def _same_bits(a: Array, b: Array) -> bool:

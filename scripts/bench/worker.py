@@ -39,9 +39,10 @@ class Worker:
         """Call a method of the worker's `Server`. Raises WorkerError."""
         if self._process is None:
             self._connection, theirs = _SPAWN.Pipe()
-            self._process = _SPAWN.Process(target=serve, args=(theirs, *self._arguments))  # no daemon: fcnn forks
             with stopping.sparing_children():
-                self._process.start()
+                process = _SPAWN.Process(target=serve, args=(theirs, *self._arguments))  # no daemon: fcnn forks
+                process.start()
+                self._process = process
             theirs.close()
         try:
             self._connection.send((method, arguments))

@@ -3,7 +3,7 @@
 from fcnn import ops
 from fcnn.network.layer import Functions, layer_constructor
 from fcnn.network.layers.common import same_shape, without_weights
-from fcnn.values.checks import number
+from fcnn.values.checks import single
 
 
 @layer_constructor
@@ -15,7 +15,7 @@ def relu() -> Functions:
 @layer_constructor
 def leaky_relu(slope: float = 0.01) -> Functions:
     """x where x > 0, else slope * x."""
-    number("leaky_relu's slope", slope, "[0, inf)")
+    single("leaky_relu's slope", slope, "[0, inf)")
     return without_weights(same_shape, lambda x: ops.leaky_relu(x, slope), ops.leaky_relu_backward)
 
 

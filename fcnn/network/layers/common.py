@@ -13,9 +13,8 @@ from fcnn.network.layer import (
     LayerError,
     Out,
     Shape,
-    expect_arguments,
-    expect_names,
-    expect_values,
+    expect_call,
+    expect_params,
 )
 from fcnn.values.arrays import Array
 from fcnn.values.checks import boolean
@@ -29,8 +28,8 @@ def without_weights(
     """The functions of a layer without parameters, the same in both modes, from a pair of `fcnn.ops`."""
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
-        expect_names(params, ())
+        expect_call(params, state, train, key)
+        expect_params((), params)
         y, cache = op(x)
         return Out(y, EMPTY, cache)
 
@@ -41,8 +40,7 @@ def only_dx(op_backward: Callable[..., Array]) -> BackwardFn:
     """The backward function of a layer without parameters, from one of `fcnn.ops`."""
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        expect_values("params", params)
-        expect_names(params, ())
+        expect_params((), params)
         return Grads(op_backward(dy, cache) if boolean("need_dx", need_dx) else None, EMPTY)
 
     return backward
@@ -58,14 +56,13 @@ def with_weights(
     names = ("w", "b") if bias else ("w",)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
-        expect_names(params, names)
+        expect_call(params, state, train, key)
+        expect_params(names, params)
         y, cache = op(x, params["w"], params["b"] if bias else None)
         return Out(y, EMPTY, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True, need_params: bool = True) -> Grads:
-        expect_values("params", params)
-        expect_names(params, names)
+        expect_params(names, params)
         dx, dw, db = op_backward(dy, cache, need_dx=need_dx, need_dw=need_params)
         if dw is None:
             return Grads(dx, EMPTY)

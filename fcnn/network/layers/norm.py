@@ -13,14 +13,13 @@ from fcnn.network.layer import (
     LayerError,
     Out,
     Shape,
-    expect_arguments,
-    expect_names,
-    expect_values,
+    expect_call,
+    expect_params,
     layer_constructor,
 )
 from fcnn.network.layers.common import without_weights
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import boolean, number, told
+from fcnn.values.checks import boolean, number, single, told
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -36,7 +35,7 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         eps: added to the variance.
     """
     number("batch_norm's decay", decay, "[0, 1]")
-    number("batch_norm's eps", eps, "(0, inf)")
+    single("batch_norm's eps", eps, "(0, inf)")
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         if len(in_shape) not in (1, 3):
@@ -45,16 +44,15 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
         return Init(freeze({"gamma": one, "beta": zero}), freeze({"mean": zero, "var": one}), in_shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
-        expect_names(params, ("gamma", "beta"))
+        expect_call(params, state, train, key)
+        expect_params(("gamma", "beta"), params)
         y, mean, var, cache = ops.batch_norm(
             x, params["gamma"], params["beta"], state["mean"], state["var"], train=train, decay=decay, eps=eps
         )
         return Out(y, freeze({"mean": mean, "var": var}) if train else state, cache)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        expect_values("params", params)
-        expect_names(params, ("gamma", "beta"))
+        expect_params(("gamma", "beta"), params)
         need_dx = boolean("need_dx", need_dx)
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
         return Grads(dx if need_dx else None, freeze({"gamma": dgamma, "beta": dbeta}))
@@ -93,4 +91,4 @@ def _per_channel(name: str, values: float | Sequence[float], interval: str) -> A
     several = values if isinstance(values, (tuple, list)) else (values,)
     if not several:
         raise ValueError(f"normalize's {name} is a number, or one for each channel, got {told(values)}")
-    return np.array([number(f"normalize's {name}", value, interval) for value in several])
+    return np.array([single(f"normalize's {name}", value, interval) for value in several])

@@ -1,7 +1,7 @@
 """Layers that draw random numbers in training; the mathematics stands in `fcnn.ops.stochastic`."""
 
 from fcnn import ops
-from fcnn.network.layer import Functions, Out, expect_arguments, expect_names, layer_constructor
+from fcnn.network.layer import Functions, Out, expect_call, expect_params, layer_constructor
 from fcnn.network.layers.common import only_dx, same_shape
 from fcnn.ops.stochastic import check_rate
 from fcnn.values.arrays import Array
@@ -15,8 +15,8 @@ def dropout(rate: float) -> Functions:
     check_rate(rate)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
-        expect_arguments(params, state, train, key)
-        expect_names(params, ())
+        expect_call(params, state, train, key)
+        expect_params((), params)
         y, cache = ops.dropout(x, rate, train=train, key=key)
         return Out(y, EMPTY, cache)
 

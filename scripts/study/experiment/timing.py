@@ -49,8 +49,9 @@ def run_timing(cell: Timing) -> dict[str, Any]:
         workers: dict[Framework, dict[str, _Worker]] = {framework: {} for framework in cell.frameworks}
         for framework, variants in workers.items():
             for variant in VARIANTS[framework]:
-                variants[variant] = _Worker(cell, images, framework, variant)
-                stack.callback(variants[variant].close)
+                with stopping.sparing_children():
+                    variants[variant] = _Worker(cell, images, framework, variant)
+                    stack.callback(variants[variant].close)
         every = [worker for variants in workers.values() for worker in variants.values()]
         for worker in every:
             worker.steps(0, WARM_UP)
@@ -87,8 +88,7 @@ class _Worker:
         self._connection, theirs = _SPAWN.Pipe()
         # Not a daemon, which may not have the processes that fcnn forks.
         self._process = _SPAWN.Process(target=_serve, args=(theirs, cell, images, framework, variant))
-        with stopping.sparing_children():
-            self._process.start()
+        self._process.start()
         theirs.close()
 
     def steps(self, epoch: int, count: int | None = None) -> list[float]:

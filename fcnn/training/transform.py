@@ -1,0 +1,91 @@
+"""The contract of optimizers and of what they are made of: a pure transform of updates, with a state of its own."""
+
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec
+
+import attrs
+import numpy as np
+
+from fcnn.values import tree
+from fcnn.values.checks import count_of_steps, function, instance, told
+from fcnn.values.configuration import Config, as_call, constructor
+from fcnn.values.tree import Tree, expect_tree
+
+P = ParamSpec("P")
+
+
+class Updated(NamedTuple):
+    """What `Transform.update` gives."""
+
+    updates: Tree
+    state: Tree
+
+
+@attrs.frozen(repr=False)
+class Transform:
+    """`init(params) -> state` and `update(updates, state, params, step) -> (updates, state)`.
+
+    `parts` are the transforms of a chain, so that a chain within a chain lies flat. `text` is how it prints: those made
+    here print as the call that made them.
+    """
+
+    name: str
+    init: Callable[[Tree], Tree]
+    update: Callable[[Tree, Tree, Tree, int], Updated]
+    parts: "tuple[Transform, ...]" = ()
+    text: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        instance("a transform's name", self.name, str, 'text, such as "sgd"')
+        function("a transform's init", self.init, "a function of parameters that gives a state")
+        function("a transform's update", self.update, "a function (updates, state, params, step)")
+
+    def __repr__(self) -> str:
+        return self.text or f"{self.name}()"
+
+
+def expect_transform(name: str, value: object) -> Transform:
+    """`value`, if it is an optimizer or a part of one."""
+    return instance(name, value, Transform, "a transform, such as fcnn.adam(1e-3)")
+
+
+def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform]:
+    """A function called as `body` is; its transform prints as the call that made it, and looks at what it is given."""
+
+    def record(kind: str, config: Config, make: object, transform: Transform) -> Transform:
+        def init(params: Tree) -> Tree:
+            for path, leaf in tree.leaves(expect_tree("params", params)):
+                if leaf.dtype not in (np.float32, np.float64):
+                    raise TypeError(
+                        f"{kind} learns parameters of float32 or float64, got {path} as {leaf.dtype}"
+                        + ("; fcnn.tree.astype(params, np.float32) makes such" if leaf.dtype.kind in "biuf" else "")
+                    )
+            return transform.init(params)
+
+        def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+            expect_tree("updates", updates)
+            expect_tree("state", state)
+            expect_tree("params", params)
+            return transform.update(updates, state, params, count_of_steps("step", step))
+
+        return attrs.evolve(transform, init=init, update=update, text=as_call(kind, config))
+
+    return constructor(body, record)
+
+
+def updated(transform: Transform, updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+    """What anybody's transform gives, if it is two trees."""
+    found = transform.update(updates, state, params, step)
+    if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, Tree) for part in found):
+        raise TypeError(f"a transform's update gives two trees (updates, state), {transform} gave {told(found)}")
+    return Updated(*found)
+
+
+def expect_state(state: Tree, *names: str, all_of_them: bool = False) -> None:
+    """Raise ValueError if the state has other names, and so is another optimizer's."""
+    if any(name not in names for name in state) or (all_of_them and len(state) != len(names)):
+        ours = f"{'keeps' if all_of_them else 'is made of'} {', '.join(dict.fromkeys(names)) or 'nothing'}"
+        raise ValueError(
+            f"the state is another optimizer's: it has {', '.join(state) or 'nothing'}, this one {ours}; "
+            "optimizer.init(params) makes a new one"
+        )
