@@ -150,14 +150,14 @@ class Checkpoints:
         if found in self.states or exact:
             return found in self.states
         require(found.step >= 0, f"a step of {found.step}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:  # NumPy's own reading of the file
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sections = {"params": found.params, "state": found.layer_state, "opt": found.opt_state}
             for name, tree in sections.items():
                 for path, leaf in fcnn.tree.flatten(tree).items():
-                    theirs = archive[f"{name}/{path}"]
+                    theirs = numpys(archive, f"{name}/{path}")
                     if leaf.dtype != theirs.dtype or leaf.shape != theirs.shape or leaf.tobytes() != theirs.tobytes():
                         return False
-            return bool(found.step == archive["step"])
+            return bool(found.step == numpys(archive, "step"))
 
     def is_meta(self, found: Any, exact: bool) -> bool:
         return found in self.metas if exact else isinstance(found, dict) and found.get("format") == 1
@@ -176,6 +176,12 @@ class Checkpoints:
             if shapes[0] != shapes[1]:
                 return False
         return True
+
+
+def numpys(archive: zipfile.ZipFile, name: str) -> Any:
+    """An array of an archive as NumPy itself reads it, by either of the names that it may have."""
+    member = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+    return np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
 
 
 def declared(data: bytes) -> tuple[int, int]:
