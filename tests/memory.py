@@ -27,7 +27,7 @@ def batch_innermost(array: np.ndarray) -> np.ndarray:
 
 def sliced(array: np.ndarray) -> np.ndarray:
     """The same values as a view with gaps in the first axis and the last axis reversed."""
-    larger = np.full((2 * array.shape[0], *array.shape[1:]), np.nan, array.dtype)
+    larger = np.zeros((2 * array.shape[0], *array.shape[1:]), array.dtype)
     view = larger[1::2, ..., ::-1] if array.ndim > 1 else larger[1::2]
     view[...] = array
     return view

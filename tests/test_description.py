@@ -1,5 +1,7 @@
 """A network is data: made again from what it was made of, rewritten, described and summed up."""
 
+import pickle
+
 import numpy as np
 import pytest
 from cases import CASES, Case, descendants
@@ -156,3 +158,27 @@ def test_summary_names_the_layer_that_does_not_fit():
     network = fcnn.serial(flat=fcnn.flatten(), res1=fcnn.residual(fcnn.serial(conv1=fcnn.conv2d(2, 3))))
     with pytest.raises(LayerError, match=r"^res1/body/conv1: conv2d\(2, 3\) expects \(C, H, W\), got \(48,\)"):
         fcnn.summary(network, (3, 4, 4))
+
+
+def test_the_deepest_network_does_everything(tmp_path):
+    network = fcnn.relu()
+    for _ in range(99):
+        network = fcnn.serial(a=network)
+    network = fcnn.residual(network)
+    assert network.depth == 100
+    made = network.init(KEY, (3,))
+    x = np.ones((2, 3), np.float32)
+    for layer in (
+        network,
+        fcnn.build(fcnn.describe(network)),
+        fcnn.checked(network),
+        pickle.loads(pickle.dumps(network)),
+    ):
+        out = layer.apply(made.params, made.state, x, train=True, key=KEY)
+        assert (layer.backward(made.params, out.cache, x).dx == 2).all()
+        assert repr(layer) == repr(network)
+    assert "relu()" in fcnn.summary(network, (3,))
+    fcnn.save_model(tmp_path / "m.npz", fcnn.Model(network, made.params, in_shape=(3,)))
+    assert repr(fcnn.load_model(tmp_path / "m.npz").network) == repr(network)
+    with pytest.raises(LayerError, match=r"^serial: a network has at most 100 layers one within the other$"):
+        fcnn.serial(a=network)

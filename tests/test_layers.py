@@ -100,6 +100,17 @@ def test_table_has_every_constructor() -> None:
         assert {name for name in constructors if not name.startswith("_")} <= made
 
 
+def test_a_constructor_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    @fcnn.layer_constructor
+    def scale(factor: float) -> fcnn.Functions:
+        return fcnn.Functions(fcnn.relu().init, fcnn.relu().apply, fcnn.relu().backward)
+
+    monkeypatch.setattr(fcnn, "scale", scale, raising=False)
+    monkeypatch.setattr(fcnn, "__all__", [*fcnn.__all__, "scale"])
+    with pytest.raises(AssertionError, match=r"no row in tests/cases.py for \{'scale'\}"):
+        test_table_has_every_constructor()
+
+
 def test_names_in_table_are_distinct() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
@@ -116,7 +127,7 @@ def test_shapes_and_dtypes(run: Run) -> None:
 
 
 def test_what_is_handed_out_is_read_only(run: Run) -> None:
-    assert_handed_out((run.out.y, run.out.state, *run.grads))
+    assert_handed_out((*run.out, *run.grads))
 
 
 def test_cache_is_plain_data(run: Run) -> None:

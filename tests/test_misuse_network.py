@@ -16,6 +16,7 @@ from fcnn.values.tree import EMPTY
 KEY = fcnn.key(0)
 NET = fcnn.serial(fc=fcnn.dense(2), act=fcnn.relu())
 RES = fcnn.residual(fcnn.tanh())
+WIDE = fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
 DROP = fcnn.dropout(0.5)
 MADE = NET.init(KEY, (3,))
 PARAMS = MADE.params
@@ -94,7 +95,8 @@ MISUSES = [
     Misuse("freeze of text as a leaf", lambda: fcnn.freeze({"fc": {"w": np.array(["a", "b"])}}),
            TreeError, "fc/w: a leaf is a NumPy array of numbers, got <U1 (2,)"),
     Misuse("freeze of a masked array", lambda: fcnn.freeze({"fc": {"w": np.ma.masked_equal([1.0, 2.0], 2.0)}}),
-           TreeError, "fc/w: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it"),
+           TreeError, "fc/w: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it, "
+                      "with 0 where it is masked"),
     Misuse("freeze of objects", lambda: fcnn.freeze({"w": np.array([None])}),
            TreeError, "w: a leaf is a NumPy array of numbers, got object (1,)"),
     Misuse("freeze of dates", lambda: fcnn.freeze({"w": np.array(["2020-01-01"], "M8[D]")}),
@@ -220,7 +222,7 @@ MISUSES = [
            TypeError, "conv2d's b is an array of float32 or float64, got 0.0"),
     Misuse("conv2d of images of bytes", lambda: ops.conv2d(np.zeros((1, 1, 4, 4), np.uint8), Z(2, 1, 3, 3)),
            TypeError, "conv2d's x is an array of float32 or float64, got uint8 (1, 1, 4, 4); .astype(np.float32) "
-                      "makes one of it"),
+                      "makes one of it, / 255 where it holds pixels"),
     Misuse("conv2d with whole weights", lambda: ops.conv2d(Z(1, 1, 4, 4), np.ones((2, 1, 3, 3), np.int64)),
            TypeError, "conv2d's w is an array of float32 or float64, got int64 (2, 1, 3, 3); .astype(np.float32) "
                       "makes one of it"),
@@ -295,7 +297,7 @@ MISUSES = [
            ValueError, "avg_pool2d expects images (N, C, H, W), got (2, 3)"),
     Misuse("avg_pool2d of bytes", lambda: ops.avg_pool2d(np.zeros((1, 1, 4, 4), np.uint8), 2),
            TypeError, "avg_pool2d's x is an array of float32 or float64, got uint8 (1, 1, 4, 4); "
-                      ".astype(np.float32) makes one of it"),
+                      ".astype(np.float32) makes one of it, / 255 where it holds pixels"),
     Misuse("avg_pool2d with a stride of True", lambda: ops.avg_pool2d(Z(1, 1, 4, 4), 2, stride=True),
            TypeError, "stride is an integer of at least 1, or a pair (height, width), got True"),
     Misuse("global_avg_pool2d of features", lambda: ops.global_avg_pool2d(Z(2, 3)),
@@ -576,6 +578,8 @@ MISUSES = [
            ValueError, "in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got (0,)"),
     Misuse("dense.init with an empty shape", lambda: fcnn.dense(2).init(KEY, ()),
            ValueError, "in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got ()"),
+    Misuse("dense.init of a matrix", lambda: fcnn.dense(2).init(KEY, (3, 4)),
+           LayerError, "dense(2) expects (D,), got (3, 4)"),
     Misuse("dense.init of images", lambda: fcnn.dense(2).init(KEY, (3, 4, 4)),
            LayerError, "dense(2) expects (D,), got (3, 4, 4); put flatten() before it"),
     Misuse("conv2d.init of small images", lambda: fcnn.conv2d(2, 5).init(KEY, (1, 4, 4)),
@@ -647,8 +651,7 @@ MISUSES = [
            lambda: fcnn.serial(bn=fcnn.batch_norm()).apply(BN.params, BN.state, Z(1, 3), train=True),
            LayerError, "bn: batch_norm needs at least two numbers a channel in training, got x (1, 3); use larger "
                        "batches, and drop_last=True in fcnn.batches where the last one is smaller"),
-    Misuse("apply of a sum of several widths",
-           lambda: fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d()).apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
+    Misuse("apply of a sum of several widths", lambda: WIDE.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
            LayerError, "branch expects children of the same shape, got a (2, 3, 4, 4), b (2, 3)"),
     Misuse("apply of a layer of one's own that gives nothing",
            lambda: fcnn.serial(mine=mine()).apply(EMPTY, EMPTY, Z(2, 3), train=False),

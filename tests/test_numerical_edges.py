@@ -2,6 +2,8 @@
 
 Warnings are errors here as everywhere, so these also show that no NumPy warning reaches a user where the result is
 right. Where NaN or infinity must come out, so that `fit` can stop at it, that is what is tested.
+
+Tolerances are roundings: k * eps(dtype) where up to k of them lie on the way to a number of that size.
 """
 
 import math
@@ -24,7 +26,7 @@ def eps(dtype):
     return float(np.finfo(dtype).eps)
 
 
-# --- Losses and softmax
+# Losses and softmax
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -92,6 +94,12 @@ def test_softmax_of_huge_numbers(dtype, size):
     np.testing.assert_allclose(dx, [[0, 0, 0], [1 / 3, -1 / 3, 0], [0.5, -0.5, 0]], rtol=0, atol=2 * eps(dtype))
 
 
+@FLOATS
+def test_softmax_of_denormals_is_that_of_zeros(dtype):
+    y, _ = ops.softmax(np.array([[1, 2, -3, 0]], dtype) * np.finfo(dtype).smallest_subnormal)
+    np.testing.assert_array_equal(y, [[0.25] * 4])
+
+
 def test_softmax_of_one_class_is_1():
     y, cache = ops.softmax(np.array([[-1e300], [7.0]]))
     np.testing.assert_array_equal(y, [[1], [1]])
@@ -116,9 +124,9 @@ def test_squares_beyond_all_floats_are_infinite_and_their_gradient_right():
     assert math.isnan(mean_squared_error()(np.float32([np.nan, 1]), np.zeros(2, np.float32))[0])
 
 
-# --- Activations
+# Activations
 
-ACTIVATIONS = {  # what -inf, inf, and the greatest numbers give; the slope at 0 from the right, there, and at ±inf
+ACTIVATIONS = {  # what -inf and inf give, and the slopes there
     "relu": (0, np.inf, (0, 1)),
     "leaky_relu": (-np.inf, np.inf, (0.01, 1)),
     "sigmoid": (0, 1, (0, 0)),
@@ -145,6 +153,7 @@ def test_activations_of_infinite_huge_and_no_numbers(name, dtype):
     assert np.isnan(forward(np.array([np.nan, 1], dtype))[0]).tolist() == [True, False]
 
 
+# At 0, from the left and from the right; the value is 0.5 for sigmoid, and else a multiple of the number.
 SLOPES = {"relu": (0, 1), "leaky_relu": (0.01, 1), "sigmoid": (0.25, 0.25), "tanh": (1, 1), "gelu": (0.5, 0.5)}
 VALUES = {"relu": (0, 1), "leaky_relu": (-0.01, 1), "sigmoid": None, "tanh": (-1, 1), "gelu": (-0.5, 0.5)}
 
@@ -171,7 +180,7 @@ def test_erf_at_both_ends(dtype):
     np.testing.assert_allclose(ops.erf(x), expected, rtol=0, atol=128 * float(np.finfo(dtype).smallest_subnormal))
 
 
-# --- Batch norm and normalize
+# Batch norm and normalize
 
 
 def batch_norm(x, train, var=1.0):
@@ -259,6 +268,13 @@ def test_batch_norm_of_tiny_numbers_scales_them_by_eps_alone(dtype, size):
     np.testing.assert_allclose(var, [0.9], rtol=eps(dtype))
 
 
+def test_batch_norm_beyond_what_float64_can_square_gives_beta_as_it_says():
+    y, mean, var, dx, *_ = batch_norm(np.array([[-1e200], [1e200]]), train=True)
+    np.testing.assert_array_equal(y, [[0.5], [0.5]])
+    assert (mean, var) == ([0], [np.inf])
+    assert not dx.any()
+
+
 def test_batch_norm_does_not_hide_a_nan_or_an_infinity():
     for value in (np.nan, np.inf):
         x = np.ones((4, 2), np.float32)
@@ -302,7 +318,7 @@ def test_normalize_by_tiny_and_huge_deviations(std, dtype):
     )
 
 
-# --- Dropout, pools, convolution
+# Dropout, pools, convolution
 
 
 @FLOATS
@@ -330,6 +346,24 @@ def test_max_pool_of_nan_and_infinities(dtype):
     assert dx[0, 0, :2, :2].sum() == 1  # somewhere in the window whose maximum is NaN
     np.testing.assert_array_equal(dx[0, 0, :2, 2:], [[0, 0], [2, 0]])
     np.testing.assert_array_equal(dx[0, 0, 2:], [[3, 0, 4, 0], [0, 0, 0, 0]])  # the first of equal infinities
+
+
+@pytest.mark.parametrize("pool", [lambda x: ops.avg_pool2d(x, 2), ops.global_avg_pool2d], ids=["window", "global"])
+def test_average_pools_add_up_what_they_can(pool):
+    size = float(np.finfo(np.float32).max) / 8
+    assert pool(np.full((1, 1, 2, 2), size, np.float32))[0].item() == size
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        assert pool(np.full((1, 1, 2, 2), 8 * size, np.float32))[0].item() == math.inf
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_mean_of_a_large_constant_image_is_the_constant(count):
+    images = np.full((count, 2, 600, 500), 0.1, np.float32)
+    y, cache = ops.global_avg_pool2d(images)
+    # 1,100 roundings of sums that grow to the whole, half a unit each at most, which mostly cancel: a tenth of that
+    np.testing.assert_allclose(y, np.full((count, 2), 0.1), rtol=1100 * eps(np.float32) / 20)
+    dx = ops.global_avg_pool2d_backward(y, cache)
+    np.testing.assert_allclose(dx, np.full(images.shape, 0.1 / 300_000), rtol=1100 * eps(np.float32) / 20)
 
 
 def test_average_pools_pass_infinities_on():
@@ -361,7 +395,7 @@ def test_a_convolution_of_huge_numbers_is_exact_where_nothing_is_added():
     np.testing.assert_array_equal(ops.conv2d(x, w, padding=1)[0], x)
 
 
-# --- Optimizers
+# Optimizers
 
 
 def steps(optimizer, gradient, count=3, start=1.0):
@@ -486,7 +520,7 @@ def test_a_growing_rate_ends_with_a_sentence():
         fcnn.step_decay(1e300, every=1, factor=1e300)(1)
 
 
-# --- Metrics, initialisers, gradcheck
+# Metrics, initialisers, gradcheck
 
 
 def test_a_report_of_one_example():
@@ -524,8 +558,8 @@ def test_initialisers_of_fans_of_1_and_of_none(init):
     drawn = init(fcnn.key(0), (4, 4), Fan(1, 1))
     assert np.isfinite(drawn).all()
     assert np.abs(drawn).max() < 6 * math.sqrt(2)  # six deviations of the greatest variance, 2
-    for fan, name in ((Fan(0, 1), "fan.inputs"), (Fan(1, 0), "fan.outputs")):
-        with pytest.raises(ValueError, match=rf"^{name} is an integer of at least 1, got 0"):
+    for fan, name in ((Fan(0, 1), "inputs"), (Fan(1, 0), "outputs")):
+        with pytest.raises(ValueError, match=rf"^fan's {name} is an integer of at least 1 and .*, got 0"):
             init(fcnn.key(0), (2, 2), fan)
 
 

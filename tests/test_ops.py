@@ -55,15 +55,16 @@ def naive_conv(x: Array, w: Array, dy: Array, stride: Any, padding: Any) -> tupl
 
 
 def naive_max_pool(x: Array, dy: Array, window: Any, stride: Any, padding: Any) -> tuple[Array, Array]:
-    """y and dx, number by number; np.argmax gives the first maximum."""
+    """y and dx, number by number; np.argmax gives the first maximum, of ranks, in which the border is below -inf."""
     pad = around(padding, x.shape[2:], window, stride)
-    padded = np.pad(x, pad, constant_values=-np.inf)
+    padded = np.pad(x, pad)
+    ranks = np.pad(np.unique(x, return_inverse=True)[1].reshape(x.shape), pad, constant_values=-1)
     y, dpadded = np.zeros(dy.shape), np.zeros(padded.shape)
     for n, c in np.ndindex(x.shape[:2]):
         for i, j, at in windows(*padded.shape[2:], window, stride):
-            here = padded[at][n, c]
+            here = ranks[at][n, c]
             best = np.unravel_index(here.argmax(), here.shape)
-            y[n, c, i, j] = here[best]
+            y[n, c, i, j] = padded[at][n, c][best]
             dpadded[at][n, c][best] += dy[n, c, i, j]
     return y, inner(dpadded, pad)
 
@@ -122,17 +123,18 @@ def test_im2col_and_col2im(shape: Any, kernel: Any, stride: Any, padding: Any) -
     np.testing.assert_array_equal(dw.reshape(2, -1), (dy @ columns.transpose(0, 2, 1)).sum(axis=0))
 
 
-@given(images, pairs, pairs, paddings)
+@given(images, pairs, pairs, paddings, st.sampled_from([0.0, -np.inf, np.inf, np.nan]))
 @modest
-def test_pools_are_the_naive_loops(shape: Any, window: Any, stride: Any, padding: Any) -> None:
+def test_pools_are_the_naive_loops(shape: Any, window: Any, stride: Any, padding: Any, special: float) -> None:
     assume(fits(shape, window, padding))
     assume(all(max(p) < k for p, k in zip(around(padding, shape[2:], window, stride)[2:], window, strict=True)))
     x = integers(*shape)  # few values, so many ties
-    y, cache = ops.max_pool2d(x, window, stride=stride, padding=padding)
-    dy = integers(*y.shape, seed=1)
-    expected = naive_max_pool(x, dy, window, stride, padding)
-    np.testing.assert_array_equal(y, expected[0])
-    np.testing.assert_array_equal(ops.max_pool2d_backward(dy, cache), expected[1])
+    for values in (x, np.where(x < 3, special, x), np.full(shape, special)):
+        y, cache = ops.max_pool2d(values, window, stride=stride, padding=padding)
+        dy = integers(*y.shape, seed=1)
+        expected = naive_max_pool(values, dy, window, stride, padding)
+        np.testing.assert_array_equal(y, expected[0])
+        np.testing.assert_array_equal(ops.max_pool2d_backward(dy, cache), expected[1])
     y, plan = ops.avg_pool2d(x, window, stride=stride, padding=padding)
     expected = naive_avg_pool(x, dy, window, stride, padding)
     np.testing.assert_allclose(y, expected[0], rtol=1e-14, atol=1e-14)
@@ -164,6 +166,20 @@ def test_padding_never_wins_a_max_pool() -> None:
     y, cache = ops.max_pool2d(x, 3, stride=2, padding=1)
     assert (y <= -1).all()
     assert ops.max_pool2d_backward(np.ones(y.shape), cache).sum() == y.size  # no gradient is lost in the border
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_the_border_of_a_max_pool_takes_no_gradient_whatever_the_pixels_are(value: float) -> None:
+    x = np.full((1, 1, 2, 2), value)
+    _, cache = ops.max_pool2d(x, 3, stride=1, padding=1)
+    np.testing.assert_array_equal(ops.max_pool2d_backward(np.ones((1, 1, 2, 2)), cache)[0, 0], [[4, 0], [0, 0]])
+
+
+def test_nan_is_the_maximum_of_a_max_pool_as_for_argmax() -> None:
+    x = np.array([[[[1.0, np.nan, 9.0, 2.0]]]])
+    y, cache = ops.max_pool2d(x, (1, 4))
+    assert np.isnan(y).all()
+    np.testing.assert_array_equal(ops.max_pool2d_backward(np.ones((1, 1, 1, 1)), cache)[0, 0, 0], [0, 1, 0, 0])
 
 
 def test_max_pool_tie_goes_to_the_first_in_reading_order() -> None:
@@ -301,6 +317,27 @@ def test_softmax_backward_is_the_whole_jacobian() -> None:
     y, cache = ops.softmax(np.array([[0.3, -1.0, 2.0]]))
     jacobian = np.vstack([ops.softmax_backward(row[None], cache) for row in np.eye(3)])
     np.testing.assert_allclose(jacobian, np.diag(y[0]) - np.outer(y[0], y[0]), atol=1e-16)
+
+
+def test_columns_of_no_images() -> None:
+    columns = ops.im2col(np.zeros((0, 2, 5, 4)), 3)
+    assert columns.shape == (0, 18, 6)
+    assert ops.col2im(columns, (0, 2, 5, 4), 3).shape == (0, 2, 5, 4)
+
+
+def test_images_without_pixels_go_through_what_is_elementwise() -> None:
+    for op in (ops.relu, ops.tanh, ops.sigmoid, ops.gelu, ops.leaky_relu, ops.flatten, ops.softmax):
+        assert op(np.zeros((2, 3, 0, 4)))[0].size == 0
+
+
+def test_the_widest_dtype_is_that_of_the_result() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    wide = ops.batch_norm(x, *np.ones((4, 3)), train=True)
+    exact = ops.batch_norm(x.astype(np.float64), *np.ones((4, 3)), train=True)
+    assert [array.tobytes() for array in wide[:3]] == [array.tobytes() for array in exact[:3]]
+    both = fcnn.residual(fcnn.identity(), fcnn.dense(3))
+    params = fcnn.tree.astype(both.init(fcnn.key(0), (3,)).params, np.float64)
+    assert both.apply(params, fcnn.freeze({}), x, train=False).y.dtype == np.float64
 
 
 def test_a_list_is_as_good_as_a_pair_and_true_is_no_number():

@@ -81,3 +81,17 @@ def test_a_figure_shows_itself_as_png(figure):
     pixels = imread(io.BytesIO(data))
     assert pixels.shape[:2] == (round(height * 150), round(width * 150))
     assert size == {"width": round(width * 96), "height": round(height * 96)}
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e300, -np.inf, np.nan])
+def test_heatmaps_of_a_constant_and_of_numbers_that_are_none(value):
+    images = np.full((1, 1, 4, 4), value)
+    images[0, 0, 0, 0] = -1e300 if value == 1e300 else value
+    maps = np.zeros((1, 4, 4))
+    maps[0, 1] = value if not np.isfinite(value) else 0
+    above, below, _ = plots.heatmaps(images, maps).axes
+    for axes, numbers in ((above, images[0, 0]), (below, maps[0])):
+        drawn = np.ma.masked_invalid(axes.images[0].get_array())  # blank where there is nothing to draw
+        assert drawn.mask.any() == (not np.isfinite(numbers).all())
+        assert drawn.compressed().min(initial=0) >= 0
+        assert drawn.compressed().max(initial=0) <= 1

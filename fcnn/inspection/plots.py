@@ -153,7 +153,8 @@ def _is_drawable(value: object) -> bool:
 def _scaled(pixels: Array) -> Array:
     """The numbers moved and stretched to 0 to 1."""
     least, greatest = float(pixels.min()), float(pixels.max())
-    return np.asarray((pixels - least) / (greatest - least or 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is left blank
+        return np.asarray((pixels - least) / (greatest - least or 1))
 
 
 def style(axes: Axes, x_label: str, y_label: str) -> None:

@@ -64,7 +64,7 @@ def conv2d(
     padded = pad_block(block(x), pads)
     y = _kernel(w, steps, (oh, ow), len(x)).correlate(padded, w, steps)
     if b is not None:
-        y += b[:, None, None] if b.dtype is y.dtype else b.astype(y.dtype)[:, None, None]
+        y += b[:, None, None]
     return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, pads)
 
 

@@ -41,7 +41,7 @@ def dense(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache
         raise ValueError(f"dense expects b ({w.shape[0]},), one number for each row of w, got {b.shape}")
     y = np.matmul(w, x.T)
     if b is not None:
-        y += b[:, None] if b.dtype is y.dtype else b.astype(y.dtype)[:, None]
+        y += b[:, None]
     return frozen(unblock(y)), DenseCache(keep(x), keep(w), b is not None)
 
 

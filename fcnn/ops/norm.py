@@ -80,7 +80,8 @@ def batch_norm(
 
     In training m and v are the batch's mean and biased variance, and the running values become
     `decay * old + (1 - decay) * batch`, with the unbiased variance. In evaluation m and v are the running values.
-    A constant channel gives just beta, whatever the constant. A deviation beyond 1e154 has no square in float64.
+    A constant channel gives just beta, whatever the constant; so does one whose deviation, beyond 1e154, has no square
+    in float64.
 
     Args:
         x: images (N, C, H, W) or features (N, C).
@@ -111,7 +112,7 @@ def batch_norm(
             f"gamma {gamma.shape}, beta {beta.shape}, mean {mean.shape}, var {var.shape}"
         )
     if not x.dtype == gamma.dtype == beta.dtype == mean.dtype == var.dtype:
-        x = x.astype(np.float64, copy=False)  # what is computed in place below takes the widest of them
+        x = x.astype(np.float64, copy=False)  # the widest of them, in both modes
     memory = block(x)
     rows = _rows(memory)
     if train:
@@ -146,10 +147,8 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     Returns:
         dx like x, dgamma (C,), dbeta (C,).
     """
-    h_c_w_n = cached("batch_norm", cache, NormCache).block
-    memory = block(output_gradient("batch_norm_backward", dy, unblock(h_c_w_n).shape))
-    if memory.dtype != h_c_w_n.dtype:
-        memory = memory.astype(np.float64, copy=False)
+    shape = unblock(cached("batch_norm", cache, NormCache).block).shape
+    memory = block(output_gradient("batch_norm_backward", dy, shape))
     out = _rows(memory)
     x_hat = (_rows(cache.block) - cache.mean[:, None]) * cache.inv_std[:, None]
     dgamma, dbeta = _channel_dot(out, x_hat), _channel_sum(out)

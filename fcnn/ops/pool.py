@@ -83,6 +83,8 @@ def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
 def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, PoolPlan]:
     """The mean of each window; padded zeros count, as in PyTorch's default. Arguments and shapes as `max_pool2d`.
 
+    It is infinite where the sum of a window is beyond the dtype's numbers.
+
     >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """
@@ -120,7 +122,10 @@ def global_avg_pool2d(x: Array) -> tuple[Array, tuple[int, ...]]:
         raise ValueError(f"global_avg_pool2d expects images (N, C, H, W), got {x.shape}")
     if 0 in x.shape[2:]:
         raise ValueError(f"global_avg_pool2d expects images of at least one pixel, got {x.shape}")
-    return frozen(unblock(block(x).mean(axis=(0, 2)))), x.shape
+    # Along the height, then along the width: one sum over all pixels would round as often as there are pixels.
+    y = block(x).sum(axis=0).sum(axis=1)
+    y *= 1 / (x.shape[2] * x.shape[3])
+    return frozen(unblock(y)), x.shape
 
 
 def global_avg_pool2d_backward(dy: Array, cache: tuple[int, ...]) -> Array:

@@ -34,5 +34,10 @@ def is_frozen(array: Array) -> bool:
 
 
 def keep(array: Array) -> Array:
-    """`array` itself if it is read-only, else a read-only copy in the same memory order: safe to hold on to."""
+    """`array` itself if it is read-only, else a read-only copy in the same memory order: safe to hold on to.
+
+    A copy, too, of one in another byte order than the machine's: nothing in the library is.
+    """
+    if not array.dtype.isnative:
+        return frozen(array.astype(array.dtype.newbyteorder("=")))
     return array if is_frozen(array) else frozen(np.array(array, order="K"))

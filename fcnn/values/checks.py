@@ -29,7 +29,7 @@ _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which c
 
 
 def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
-    """`value` as an int of at least `least`, and at most `most`.
+    """`value` as an int of at least `least`, and where there is a `most`, of at most that.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
@@ -377,7 +377,8 @@ def _how_to_make_floats(value: object) -> str:
     if isinstance(value, np.ma.MaskedArray):
         return "; value.filled(0) makes an array of it, with 0 where it is masked"
     if isinstance(value, np.ndarray):
-        return "; .astype(np.float32) makes one of it" if value.dtype.kind in "iufb" else ""
+        pixels = ", / 255 where it holds pixels" if value.dtype == np.uint8 else ""
+        return f"; .astype(np.float32) makes one of it{pixels}" if value.dtype.kind in "iufb" else ""
     if isinstance(value, np.generic) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
         return ""
     try:

@@ -147,12 +147,12 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
 
 
 def _leaf(value: object, path: str) -> Array:
+    expected = f"{path}: a leaf is a NumPy array of numbers, got"
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
-        raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got a masked one; .filled(0) makes one of it")
+        raise TreeError(f"{expected} a masked one; .filled(0) makes one of it, with 0 where it is masked")
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _NUMBERS:
         return keep(np.asarray(value))
-    came = told(value) if isinstance(value, np.ndarray) else type(value).__name__
-    raise TreeError(f"{path}: a leaf is a NumPy array of numbers, got {came}")
+    raise TreeError(f"{expected} {told(value) if isinstance(value, np.ndarray) else type(value).__name__}")
 
 
 def expect_tree(name: str, value: object) -> Tree:
@@ -168,7 +168,7 @@ def _is_name(name: str) -> bool:
 def check_name(name: object, path: str | None = None) -> None:
     """Raise TreeError unless `name` may be a key: a small letter, then small letters, digits and underscores."""
     if not isinstance(name, str) or not _is_name(name):
-        where = path or (name if isinstance(name, str) else told(name))
+        where = path if isinstance(path, str) else name if isinstance(name, str) else told(name)
         raise TreeError(
             f"{where}{': ' if where else ''}the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"

@@ -95,5 +95,6 @@ def images(call: str, in_shape: Shape) -> Shape:
 def features(call: str, in_shape: Shape) -> Shape:
     """The shape, if it is one of features (D,)."""
     if len(in_shape) != 1:
-        raise LayerError(f"{call} expects (D,), got {in_shape}; put flatten() before it")
+        advice = "; put flatten() before it" if len(in_shape) == 3 else ""  # which takes images only
+        raise LayerError(f"{call} expects (D,), got {in_shape}{advice}")
     return in_shape

@@ -1,0 +1,125 @@
+"""Losses: a row each, and what all of them promise."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from constructors import constructors
+from memory import FLOATS, ORDERS, OTHER_DTYPES, assert_close, assert_handed_out, bits, read_only
+
+import fcnn
+from fcnn.training.losses import Loss
+
+every_float = pytest.mark.parametrize("dtype", FLOATS)
+
+
+@dataclass(frozen=True)
+class LossRow:
+    loss: Loss
+    outputs: tuple[int, ...]
+    targets: Callable[[np.random.Generator], np.ndarray]
+    target_dtypes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.loss} of {self.outputs}"
+
+
+def labels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 4, 5)
+
+
+LOSSES = (
+    LossRow(fcnn.softmax_cross_entropy(), (5, 4), labels, ("uint8", "int32", ">i8")),
+    LossRow(fcnn.softmax_cross_entropy(0.2), (5, 4), labels, ("uint8", "int32", ">i8")),
+    LossRow(fcnn.softmax_cross_entropy(0.1), (5, 1), lambda rng: np.zeros(5, int), ("uint8", ">u2")),
+    LossRow(fcnn.mean_squared_error(), (5,), lambda rng: rng.integers(-3, 4, 5), ("int16", "f4", ">f8")),
+    LossRow(fcnn.mean_squared_error(), (5, 1), lambda rng: rng.integers(-3, 4, (5, 1)), ("int16", "f4", ">f8")),
+    LossRow(fcnn.mean_squared_error(), (5, 2, 3, 2), lambda rng: rng.standard_normal((5, 2, 3, 2)), (">f8",)),
+)
+every_loss = pytest.mark.parametrize("row", LOSSES, ids=str)
+
+
+def loss_inputs(row: LossRow, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return read_only(rng.standard_normal(row.outputs).astype(dtype)), read_only(row.targets(rng))
+
+
+def test_the_table_has_every_loss() -> None:
+    assert constructors(Loss) == {str(row.loss).partition("(")[0] for row in LOSSES}
+
+
+def test_a_constructor_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcnn.losses, "novel", fcnn.mean_squared_error, raising=False)
+    with pytest.raises(AssertionError, match="novel"):
+        test_the_table_has_every_loss()
+
+
+@every_float
+@every_loss
+def test_a_loss_gives_a_number_and_a_gradient_like_the_outputs(row: LossRow, dtype: type) -> None:
+    outputs, targets = loss_inputs(row, dtype)
+    value, d_outputs = row.loss(outputs, targets)
+    assert type(value) is float
+    assert (d_outputs.shape, d_outputs.dtype) == (outputs.shape, outputs.dtype)
+    assert_handed_out(d_outputs)
+    again, d_again = row.loss(outputs, targets)
+    assert (again, bits(d_again)) == (value, bits(d_outputs))
+
+
+@every_float
+@every_loss
+def test_a_loss_is_the_mean_over_the_batch(row: LossRow, dtype: type) -> None:
+    outputs, targets = loss_inputs(row, dtype)
+    value, d_outputs = row.loss(outputs, targets)
+    each = [row.loss(outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
+    assert math.fsum(one for one, _ in each) / len(each) == pytest.approx(value, rel=float(8 * np.finfo(dtype).eps))
+    assert_close(np.concatenate([d for _, d in each]) / len(each), d_outputs)
+
+
+@every_loss
+def test_a_loss_has_its_gradient(row: LossRow) -> None:
+    assert fcnn.gradcheck_loss(row.loss, *loss_inputs(row, np.float64)).ok
+
+
+@every_float
+@every_loss
+def test_a_loss_takes_any_order_of_memory_and_bytes_and_writes_to_nothing(row: LossRow, dtype: type) -> None:
+    outputs, targets = loss_inputs(row, dtype)
+    value, d_outputs = row.loss(outputs, targets)
+    for order in ORDERS.values():
+        passed = order(outputs), order(targets)
+        before = [array.tobytes() for array in passed]
+        found, d_found = row.loss(*passed)
+        assert [array.tobytes() for array in passed] == before
+        assert found == pytest.approx(value, rel=float(8 * np.finfo(dtype).eps))
+        assert d_found.dtype == outputs.dtype
+        assert d_found.dtype.isnative
+        assert_close(d_found, d_outputs)
+        assert_handed_out(d_found, *passed)
+    for target_dtype in row.target_dtypes:
+        assert row.loss(outputs, targets.astype(target_dtype)) == (value, pytest.approx(d_outputs, abs=0))
+
+
+@every_loss
+def test_a_loss_refuses_other_dtypes_shapes_and_nothing(row: LossRow) -> None:
+    outputs, targets = loss_inputs(row, np.float64)
+    name = str(row.loss).partition("(")[0]
+    for dtype in OTHER_DTYPES:
+        with pytest.raises(TypeError, match=rf"^{name}'s \w+ is an array of float32 or float64, got "):
+            row.loss(np.zeros(outputs.shape, dtype), targets)
+    for wrong in (targets[:1], targets[:-1], targets[None], targets[..., None]):
+        with pytest.raises(ValueError, match=rf"^{name} expects .*, got "):
+            row.loss(outputs, wrong)
+    with pytest.raises(ValueError, match=f"^{name} got an empty batch"):
+        row.loss(outputs[:0], targets[:0])
+
+
+@every_loss
+def test_a_loss_prints_as_the_call_that_makes_it_again(row: LossRow) -> None:
+    again = eval(str(row.loss), vars(fcnn).copy())
+    inputs = loss_inputs(row, np.float32)
+    assert str(again) == str(row.loss)
+    assert bits(again(*inputs)[1]) == bits(row.loss(*inputs)[1])

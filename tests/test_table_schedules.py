@@ -1,0 +1,69 @@
+"""Schedules: a row each, and what all of them promise."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from constructors import constructors
+
+import fcnn
+from fcnn.training.schedules import Schedule
+
+SCHEDULES: dict[Schedule, int] = {  # and the step after which they stay as they are
+    fcnn.constant_schedule(0.3): 0,
+    fcnn.constant_schedule(0.0): 0,
+    fcnn.step_decay(0.1, every=7): 400 * 7,  # 1e-400 is 0
+    fcnn.step_decay(0.1, every=3, factor=0.0): 3,
+    fcnn.step_decay(0.1, every=3, factor=1.0): 0,
+    fcnn.cosine(0.1, steps=50): 50,
+    fcnn.cosine(0.0, steps=50, end=0.7): 50,
+    fcnn.cosine(0.1, steps=1): 1,
+    fcnn.linear_warmup(0.1, steps=5): 4,
+    fcnn.linear_warmup(fcnn.cosine(0.1, steps=50, end=0.01), steps=5): 50,
+    fcnn.piecewise_linear([(5, 0.7)]): 5,
+    fcnn.piecewise_linear([(3, 0.0), (10, 1.0), (40, 0.5)]): 40,
+}
+every_schedule = pytest.mark.parametrize(("schedule", "last"), SCHEDULES.items(), ids=map(str, SCHEDULES))
+
+
+def test_the_table_has_every_schedule() -> None:
+    assert constructors(Schedule) == {str(schedule).partition("(")[0] for schedule in SCHEDULES}
+
+
+def test_a_constructor_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcnn.schedules, "novel", fcnn.cosine, raising=False)
+    with pytest.raises(AssertionError, match="novel"):
+        test_the_table_has_every_schedule()
+
+
+@every_schedule
+def test_rates_are_finite_and_stay_in_the_end(schedule: Schedule, last: int) -> None:
+    rates = [schedule(step) for step in range(60)]
+    end = schedule(last)
+    assert all(type(rate) is float and 0 <= rate < math.inf for rate in [*rates, end])
+    for beyond in (last + 1, last + 7, 10**6, 10**18, 10**300):
+        assert schedule(beyond) == end
+    assert type(schedule(10**300)) is float
+
+
+@every_schedule
+def test_schedules_are_pure(schedule: Schedule, last: int) -> None:
+    steps = [*range(12), last, last + 1]
+    once = {step: schedule(step) for step in steps}
+    assert {step: schedule(step) for step in reversed(steps)} == once
+    assert {step: schedule(np.int64(step)) for step in steps} == once
+
+
+@every_schedule
+def test_a_schedule_prints_as_the_call_that_makes_it_again(schedule: Schedule, last: int) -> None:
+    again = eval(str(schedule), vars(fcnn).copy())
+    assert str(again) == str(schedule)
+    assert [again(step) for step in range(60)] == [schedule(step) for step in range(60)]
+
+
+@every_schedule
+def test_a_schedule_refuses_what_is_no_step(schedule: Schedule, last: int) -> None:
+    for step in (-1, math.nan, "1", None):
+        with pytest.raises((TypeError, ValueError), match=f"^step is .*, got {re.escape(repr(step))}"):
+            schedule(step)
