@@ -104,16 +104,29 @@ def _install(handler: Any) -> None:
             signal.signal(number, handler)
 
 
-def _raise(number: int, frame: object) -> None:
+def _raise(number: int, frame: Any) -> None:
     global _held
     if _holding:  # another thread may get what this one doesn't
         _held = number
+        return
+    if _ending_since is None and hasattr(signal, "setitimer") and _in_an_import(frame):
+        # Compiled modules turn what is raised while they begin into an ImportError, or crash: it waits for them.
+        signal.signal(signal.SIGALRM, lambda _, later: _raise(number, later))
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
         return
     if _ending_since is None:
         ending()
         raise _interrupt(number)
     if time.monotonic() - _ending_since > PATIENCE:
         os._exit(128 + number)
+
+
+def _in_an_import(frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupt(number: int) -> KeyboardInterrupt:

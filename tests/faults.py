@@ -117,7 +117,7 @@ def ended(pid):
 def after_each_fault(action, deeds, check, errors, stride=1):
     """Run `action` in children, a call of which fails, and `check` what is left, until none has so many calls.
 
-    Each call in turn, or every so manieth.
+    Each call in turn, or with a `stride` a sample of them.
 
     `errors` are what the action may raise then; anything else fails the test. Gives how many faults there were.
     """

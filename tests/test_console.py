@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stopping
 import train as script
 from running import SCRIPTS, runner
 
@@ -117,6 +118,8 @@ STEPS = 2  # of TINY, an epoch
 
 def signals(monkeypatch, number, step, times):
     """Send this process a signal in the middle of a step, so many times."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    stopping.raising()  # as a script does that is run by itself
     real = fcnn.train_step
 
     def train_step(*args):
@@ -137,7 +140,7 @@ def signals(monkeypatch, number, step, times):
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_once_a_signal_waits_for_the_step_and_twice_it_ends_at_once(run, monkeypatch, number, code, word):
-    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(one) for one in stopping.SIGNALS]
     on = "go on with: python scripts/train.py --resume"
     with monkeypatch.context() as patch:
         signals(patch, number, STEPS, 1)
@@ -155,11 +158,13 @@ def test_once_a_signal_waits_for_the_step_and_twice_it_ends_at_once(run, monkeyp
         assert (found, err) == (code, f"\n{word} before the first checkpoint; nothing is kept\n")
         assert not Path("early").exists()
     with monkeypatch.context() as patch:
+        signals(patch, number, -1, 0)
         patch.setattr(fcnn.data, "load", lambda *args, **kwargs: signal.raise_signal(number))
         found, _, err = run(*TINY, "loading")
         assert (found, err) == (code, f"\n{word} before the first checkpoint; nothing is kept\n")
         assert not Path("loading").exists()
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    for one, handler in zip(stopping.SIGNALS, before, strict=True):
+        signal.signal(one, handler)
     for folder in ("once", "twice"):
         code, _, err = run("--resume", folder)
         assert (code, err) == (0, "")

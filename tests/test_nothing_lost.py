@@ -182,7 +182,7 @@ def test_killed_at_random_moments_a_fit_goes_on_to_the_same_bits(tmp_path, whole
     """Of a process that does nothing else, so that nearly every kill meets the steps or the writing."""
     rng, folder = random.Random(0), tmp_path / "run"
     kills, runs_done = 0, 0
-    while kills < (500 if LONG else 10):
+    while kills < (200 if LONG else 10):
         pid = forked(lambda: bool(going_on(folder)) - 1)
         time.sleep(rng.uniform(0, 0.12))
         os.kill(pid, signal.SIGKILL)
@@ -277,7 +277,7 @@ def test_programs_killed_at_random_moments_go_on_to_the_same_bits(tmp_path, trai
 @forks
 def test_of_two_fits_at_the_same_instant_one_goes_on(tmp_path, whole):
     """Also in a folder that isn't there."""
-    for race in range(200 if LONG else 20):
+    for race in range(100 if LONG else 20):
         folder, (read, write) = tmp_path / f"{race}" / "run", os.pipe()
 
         def child(folder=folder, read=read):
@@ -607,6 +607,17 @@ def test_a_best_checkpoint_that_is_gone_is_told_with_what_can_be_done(tmp_path):
     with pytest.raises(RunError, match=r"(?s)is needed, as the best epoch so far is 1.*leave out patience"):
         run(tmp_path, patience=9, resume=True, **options)
     assert run(tmp_path, resume=True, **options).history == found.history
+
+
+def test_a_history_whose_validation_was_edited_away_gets_a_sentence(tmp_path):
+    options = {"validation": 20, "patience": 2, "epochs": 1}
+    state = run(tmp_path, **options).state
+    path = tmp_path / "epoch-01.npz"
+    meta = fcnn.load_meta(path)
+    meta["history"][0]["validation_loss"] = None
+    fcnn.save(path, state, meta=meta)
+    with pytest.raises(RunError, match=r"epoch-01\.npz: its history was changed, an epoch has no validation loss"):
+        run(tmp_path, resume=True, **options)
 
 
 CHANGES = [

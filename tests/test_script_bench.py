@@ -322,3 +322,11 @@ def test_list_and_nonsense(capsys, tmp_path):
     assert "choose another --out" in capsys.readouterr().err
     assert script.main(["--only", "epoch", "--data", str(tmp_path), "--out", str(tmp_path / "a")]) == 1
     assert f"{tmp_path}: no mnist there" in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_said_at_once(tmp_path, capsys):
+    assert script.main(["--quick", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "new")]) == 1
+    found = capsys.readouterr()
+    assert (found.out, found.err.count("\n")) == ("", 1)
+    assert f"--data {tmp_path / 'nowhere'}: no such folder" in found.err
+    assert not (tmp_path / "new").exists()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -239,6 +240,64 @@ def test_a_full_disk_costs_the_epoch_and_not_the_run(run, monkeypatch):
     assert (code, "No space left on device" in err, "--resume" in err) == (1, True, True)
     assert run("--resume", "a")[0] == 0
     assert_same_bits("a/epoch-03.npz", "whole/epoch-03.npz")
+
+
+def test_a_full_disk_beneath_the_figure_costs_the_figure_alone(run, monkeypatch):
+    run(*TINY, "--out", "whole")
+
+    def full(target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "replacing", full)
+        code, _, err = run(*TINY, "--out", "a")
+    assert (code, err) == (
+        1,
+        "\nerror: [Errno 28] No space left on device: 'a/curves.png'; the checkpoints in a are whole\n"
+        "go on with: python scripts/train.py --resume a\n",
+    )
+    assert sorted(path.name for path in Path("a").iterdir()) == ["epoch-01.npz", "history.json"]
+    assert run("--resume", "a")[0] == 0
+    assert_same_bits("a/epoch-03.npz", "whole/epoch-03.npz")
+    assert epochs("a") == epochs("whole")
+    (Path("a") / "curves.png").unlink()  # as after a kill between the last checkpoint and the figure
+    (Path("a") / "history.json").unlink()
+    assert run("--resume", "a")[0] == 0
+    assert (Path("a") / "curves.png").exists()
+    assert epochs("a") == epochs("whole")
+
+
+def test_a_folder_that_is_removed_in_the_middle_is_told(run, monkeypatch):
+    real = runs.save
+
+    def removing(path, *args, **kwargs):
+        if path.name == "epoch-02.npz":
+            shutil.rmtree(path.parent)
+        real(path, *args, **kwargs)
+
+    monkeypatch.setattr(runs, "save", removing)
+    code, _, err = run(*TINY, "--out", "a")
+    message = "error: a was removed or renamed while the run went on, and what it had written with it"
+    assert (code, err) == (1, f"\n{message}\n")
+    assert not Path("a").exists()
+
+
+def test_a_damaged_checkpoint_names_the_way_on_which_works(run):
+    run(*TINY, "--out", "a")
+    whole = Path("a/epoch-03.npz").read_bytes()
+    Path("a/epoch-03.npz").write_bytes(whole[:-9])
+    code, _, err = run("--resume", "a")
+    assert (code, "rename epoch-03.npz, and the run goes on from epoch-02.npz" in err) == (1, True)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1  # in an array: found when the state is loaded
+    Path("a/epoch-03.npz").write_bytes(damaged)
+    code, _, err = run("--resume", "a")
+    assert (code, "rename epoch-03.npz, and the run goes on from epoch-02.npz" in err) == (1, True)
+    Path("a/epoch-03.npz").rename("a/damaged.npz")
+    code, out, err = run("--resume", "a")
+    assert (code, err, "going on from a/epoch-02.npz" in out) == (0, "", True)
+    Path("whole.npz").write_bytes(whole)
+    assert_same_bits("a/epoch-03.npz", "whole.npz")
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -349,6 +349,8 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
         lines += ["network: another one"] if "network" in different else []
         raise RunError(f"{run.path} is a run with other settings:\n  " + "\n  ".join(lines))
     at = runs.progress_of(path, meta, start.state)
+    if mine["validation"] != "None" and any(item["validation_loss"] is None for item in at.history):
+        raise RunError(f"{path}: its history was changed, an epoch has no validation loss; use an earlier checkpoint")
     run.write_history(at.history)  # a run that was killed may have left it an epoch short
     return at
 

@@ -116,6 +116,10 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
         model, loss, optimizer: what is trained, against what, and how.
         gradient_fn: how gradients are computed; `gradient(model, loss)` when None.
 
+    BLAS computes each step on every core, unless `gradient_fn` maps shards (`fcnn.parallel`). Two such programs on the
+    same cores wait for each other, and take ten times as long as with one thread of BLAS each: let each run in
+    `with fcnn.parallel.threads(1):`, or with OPENBLAS_NUM_THREADS=1. `fit` does so by itself.
+
     The step raises ValueError if the batch's dtype isn't that of the parameters, which would turn all of them into
     float64 unnoticed.
     """

@@ -100,8 +100,12 @@ def processes(count: int) -> Iterator[MapFn]:
                 return crew.run(items)
 
         try:
-            yield map_fn
-        finally:
+            try:
+                yield map_fn
+            finally:
+                if crew is not None:
+                    crew.close()
+        finally:  # once more, as an interrupt may have come just before
             if crew is not None:
                 crew.close()
 
@@ -249,9 +253,6 @@ class _Worker:
             for one in (self._pipe, self._requests, self._replies):
                 one.close()
             self._pid = 0
-
-    def __del__(self) -> None:
-        self.close()  # where an interrupt came just before its crew's end
 
 
 @contextmanager

@@ -48,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     if not names:
         print(f"error: --only {', '.join(arguments.only)} names no case; --list prints them", file=sys.stderr)
         return 2
+    if arguments.data and not Path(arguments.data).is_dir():
+        print(f"error: --data {arguments.data}: no such folder; name the one with MNIST", file=sys.stderr)
+        return 1
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
         print(report.ending(session.run(arguments)))
