@@ -609,3 +609,14 @@ def test_meta_of_more_values_than_there_is_memory_for_is_refused(path, part):
         tracemalloc.stop()
     with pytest.raises(ValueError, match="meta is of at most 500,000 values, got more; write it to a file of its own"):
         save(path, PARAMS, meta={"a": [json.loads(part)] * 600_000})
+
+
+def test_a_disk_that_fails_is_no_damaged_file(path, monkeypatch):
+    save(path, PARAMS)
+
+    def fail(self, *size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcnn.values.archives._Bounded.read", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        load(path, like=PARAMS)

@@ -16,6 +16,7 @@ from strategies import examples
 
 import fcnn
 from fcnn.data import pictures
+from fcnn.data.png import PngError, checked
 
 DIGIT = fcnn.data.make_digits(fcnn.key(7), 1).x[0, 0]
 
@@ -108,6 +109,17 @@ def test_a_png_is_read_only_with_one_header_and_all_its_pixels(tmp_path, mode, i
     for damaged in (lambda: opened(raw[:-1]), lambda: opened(raw[:9]), lambda: opened(raw, header=[chunks[0]])):
         with pytest.raises(pictures.PictureError, match=r"^a damaged picture \(expected .*, got .*\)$"):
             damaged()
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [(bytes(12), "its header is 12 bytes, not 13"), (bytes(9) + b"\5" + bytes(3), "colour type 5")],
+)
+def test_headers_that_no_png_has(header, message):
+    with pytest.raises(PngError, match=message):
+        checked(mutations.png_file([(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]))
+    with pytest.raises(PngError, match="it starts with b'GIF89a"):
+        checked(b"GIF89a" + bytes(9))
 
 
 def test_a_file_that_cannot_be_read_raises_what_open_raises(tmp_path):

@@ -114,6 +114,12 @@ def pixels(raw):
         (read_cifar_png, remade([CHUNKS[0], pixels(RAW + bytes(1)), CHUNKS[-1]]), "18,438 bytes of pixels, got more"),
         (read_cifar_png, remade([CHUNKS[0], pixels(bytes(1 << 28)), CHUNKS[-1]]), "18,438 bytes of pixels, got more"),
         (read_cifar_png, remade([CHUNKS[0], (b"IDAT", b"no zlib"), CHUNKS[-1]]), "its pixels don't inflate"),
+        (read_cifar_png, PNG[:-12] + b"\xff" * 4 + b"IEND1234", r"does not decode \(it is cut short\)"),
+        (
+            read_cifar_pickle,
+            files.cifar_pickle(X, Y).replace(b"(K\x01", b"(K\x02"),
+            "of two axes under `data`, got some",
+        ),
         (read_cifar_png, files.cifar_png(X, "L"), "8 bits, colour type 0"),
         (read_cifar_png, PNG[:16] + struct.pack(">2I", 1024, 2**31 - 1) + PNG[24:], "got 1024 x 2147483647"),
         (read_cifar_pickle, b"", "expected a pickle"),

@@ -559,6 +559,7 @@ patch, folder = pytest.MonkeyPatch(), Path(sys.argv[1])
 (folder / "home").mkdir(exist_ok=True)
 web = tests.small_sets(patch, folder / "home")
 tests.serve(web)
+patch.setattr("fcnn.data.fetch._CONNECT_SECONDS", 600.0)  # it isn't given up
 if sys.argv[2] == "hang":
     real = tests.Web.__call__
     def hang(self, request, timeout):

@@ -182,3 +182,30 @@ def test_the_deepest_network_does_everything(tmp_path):
     assert repr(fcnn.load_model(tmp_path / "m.npz").network) == repr(network)
     with pytest.raises(LayerError, match=r"^serial: a network has at most 100 layers one within the other$"):
         fcnn.serial(a=network)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb", "\x1b[31m", "\u202e", "\ud800", "X" * 9000],
+    ids=["lines", "a terminal's", "turned", "half", "long"],
+)
+def test_whatever_names_a_description_has_an_error_is_one_line(name):
+    """Descriptions come in files from anywhere, and what is wrong with them goes to a terminal."""
+    good = fcnn.describe(fcnn.serial(a=fcnn.relu()))
+    odd = [
+        {**good, name: 1},
+        {"kind": "relu", name: {}, "children": {}},
+        {**good, "kind": name},
+        {**good, "config": name},
+        {**good, "config": {name: name}},
+        {**good, "children": {name: fcnn.describe(fcnn.relu())}},
+        {**good, "children": {"a": {**good, "kind": name}, name: 0}},
+        {"kind": "dense", "config": {"units": name}, "children": {}},
+        {"kind": "dense", "config": {"units": 1, "weights": {"kind": name, "config": {}}}, "children": {}},
+        {"kind": "dense", "config": {"units": 1, "weights": {"kind": "he", "config": {name: 1}}}, "children": {}},
+    ]
+    for description in odd:
+        with pytest.raises(fcnn.LayerError) as caught:
+            fcnn.build(description)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 600

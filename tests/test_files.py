@@ -129,6 +129,13 @@ def test_a_file_that_becomes_a_pipe_before_it_is_opened_is_not_waited_for(tmp_pa
             opened(pipe)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="a name of the standard output")
+def test_standard_output_is_not_replaced():
+    code = "import fcnn, numpy as np; fcnn.save('/dev/stdout', fcnn.freeze({'w': np.ones(3)}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.endswith("a pipe, not a file; choose another name: '/dev/stdout'\n")
+
+
 def test_names_that_no_file_has(tmp_path):
     with pytest.raises(OSError, match="no name of a file"):
         write(f"{tmp_path}/a\0b")
@@ -298,6 +305,36 @@ def test_without_locks_what_is_a_day_old_is_left_over(tmp_path, monkeypatch, age
     monkeypatch.setattr(files, "_lock", lambda handle: None)
     remove_leftovers(tmp_path)
     assert left.exists() == (age < 1)
+
+
+@posix
+def test_a_file_that_is_taken_for_left_over_before_it_is_held_is_made_again(tmp_path, monkeypatch):
+    real, taken = files._lock, []
+
+    def late(handle):
+        if len(taken) < 2:  # once another is faster with the lock, and once with removing
+            (temporary,) = tmp_path.iterdir()
+            taken.append(temporary)
+            temporary.unlink()
+            return None if len(taken) == 1 else False
+        return real(handle)
+
+    monkeypatch.setattr(files, "_lock", late)
+    write(tmp_path / "x")
+    assert len(set(taken)) == 2
+    assert ((tmp_path / "x").read_bytes(), len(list(tmp_path.iterdir()))) == (b"new", 1)
+
+
+@posix
+def test_a_folder_is_held_while_the_block_runs(tmp_path):
+    for path, mine in ((tmp_path, True), (tmp_path / "gone", False)):
+        with files.held(path) as held:
+            assert held is mine
+            if mine:
+                with files.if_abandoned(path) as free:
+                    assert not free
+    with files.if_abandoned(tmp_path) as free:
+        assert free
 
 
 def test_threads_that_write_the_same_file_all_end_well(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,16 @@ def fuzz(*arguments):
 @pytest.mark.skipif(sys.platform == "win32", reason="it forks, to survive crashes")
 def test_damaged_files_come_out_right_or_with_a_sentence_and_a_stopped_run_goes_on(tmp_path):
     state, record = tmp_path / "state.json", tmp_path / "record.json"
-    for inputs in (100, 500):
-        done = fuzz("--inputs", inputs, "--seed", 1, "--state", state, "--failures", tmp_path / "f", "--record", record)
-        assert done.returncode == 0, done.stdout + done.stderr
+    arguments = ["--inputs", 500, "--seed", 1, "--state", state, "--failures", tmp_path / "f", "--record", record]
+    begun = subprocess.Popen([sys.executable, FUZZ, *map(str, arguments)])
+    while not state.exists():
+        time.sleep(0.01)
+    begun.kill()
+    begun.wait()
+    kept = json.loads(state.read_text())
+    assert 0 < kept["next"] <= 500
+    done = fuzz(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(record.read_text())
     assert result["inputs"] == 500
     for kind, counts in result["kinds"].items():

@@ -159,8 +159,7 @@ def _paths(file: File, folder: Path, form: Form) -> Iterator[Path]:
     if form.gzipped:
         names += [f"{name}.gz" for name in names]
     yield from (folder / name for name in names)
-    if form.gzipped:
-        yield from (folder / outer / inner for outer in names for inner in names)
+    yield from (folder / outer / inner for outer in names for inner in names)
 
 
 def _read(source: Source, folder: Path, form: Form) -> Dataset:

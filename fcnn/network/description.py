@@ -109,7 +109,8 @@ def _parts(node: Any, path: str) -> tuple[str, Mapping[str, Any], Mapping[str, A
     expected = {"kind": str, "config": Mapping, "children": Mapping}
     if not isinstance(node, Mapping) or node.keys() != expected.keys():
         came = ", ".join(str(name)[:20] for name in [*node][:5]) if isinstance(node, Mapping) else type(node).__name__
-        raise LayerError(f"a layer is described by kind, config and children, got {came or 'nothing'}", path)
+        expectation = "a layer is described by kind, config and children"
+        raise LayerError(f"{expectation}, got {printable(came) or 'nothing'}", path)
     for name, kind in expected.items():
         if not isinstance(node[name], kind):
             raise LayerError(f"{name} is {'text' if kind is str else 'a mapping'}, got {told(node[name])}", path)

@@ -145,11 +145,10 @@ def _damage_told(what: str) -> Iterator[None]:
         yield
     except DamagedFileError:
         raise
-    except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # that is a place before the file's beginning
-            raise
-        raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
     except Exception as error:
+        for fault in (error, error.__context__):  # `zipfile` says of a failing disk, too, that it is no zip file
+            if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):  # a place before the beginning
+                raise fault from None
         raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
 
 

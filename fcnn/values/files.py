@@ -39,7 +39,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Any]:
         raise OSError(errno.EINVAL, f"no name of a file ({error})", os.fspath(target)) from None
     temporary = ""
     try:
-        mode = _mode_to_replace(place)
+        mode = _mode_to_replace(target)
         remove_leftovers(place.parent)
         handle, temporary = _made(place, mode)
         with os.fdopen(handle, "wb") as file:
@@ -182,16 +182,16 @@ def _expect_file(found: os.stat_result, path: str | os.PathLike[str], advice: st
         raise OSError(errno.EINVAL, f"{kind}, not a file{advice}", os.fspath(path))
 
 
-def _mode_to_replace(place: Path) -> int | None:
+def _mode_to_replace(target: str | os.PathLike[str]) -> int | None:
     """The mode of the file that is to be replaced; None where there is none yet."""
     try:
-        found = os.stat(place)
+        found = os.stat(target)
     except FileNotFoundError:
         return None
-    _expect_file(found, place, "; choose another name")
-    if not found.st_mode & 0o222 or not os.access(place, os.W_OK):
+    _expect_file(found, target, "; choose another name")
+    if not found.st_mode & 0o222 or not os.access(target, os.W_OK):
         advice = "a read-only file; allow writing to it, or choose another name"
-        raise PermissionError(errno.EACCES, advice, os.fspath(place))
+        raise PermissionError(errno.EACCES, advice, os.fspath(target))
     return stat.S_IMODE(found.st_mode)
 
 
