@@ -18,8 +18,9 @@ def frozen(array: Array) -> Array:
     """Mark a freshly made array, and the memory it is a view of, as read-only; return it."""
     array = np.asarray(array)  # what NumPy computes from 0-d arrays is a scalar
     array.setflags(write=False)
-    if isinstance(array.base, np.ndarray):
-        array.base.setflags(write=False)
+    base = array.base
+    if base is not None and isinstance(base, np.ndarray):
+        base.setflags(write=False)
     return array
 
 

@@ -7,7 +7,7 @@ A tree is a read-only mapping from names to arrays or to further trees. A *path*
 import functools
 import re
 from collections.abc import Callable, Iterator, KeysView, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
@@ -29,11 +29,12 @@ class TreeError(ValueError):
     """A tree is not what it should be; the message names the path."""
 
 
+@final
 class Tree(Mapping[str, Any]):
     """A read-only mapping of names to read-only arrays or further trees. Make one with `freeze`."""
 
     __slots__ = ("_flat", "_made")
-    _flat: "tuple[Array, Layout] | None"  # what `unravel` made the tree of: all its numbers, and where they belong
+    _flat: "tuple[Array, Layout] | None"  # all its numbers, and where they belong, once they are known
     _made: "dict[str, Array | Tree] | None"  # None as long as nobody asked for the parts of `_flat`
 
     def __init__(self) -> None:
@@ -90,10 +91,8 @@ class Tree(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        def show(value: "Array | Tree") -> str:
-            return repr(value) if isinstance(value, Tree) else f"{value.dtype}{list(value.shape)}"
-
-        return "{" + ", ".join(f"{name}: {show(value)}" for name, value in self._items.items()) + "}"
+        shown = {k: repr(v) if isinstance(v, Tree) else f"{v.dtype}{list(v.shape)}" for k, v in self._items.items()}
+        return "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"
 
     def _repr_html_(self) -> str:
         found = [*leaves(self)]
@@ -135,7 +134,7 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
     for name, value in nested.items():
         if not isinstance(name, str) or not _is_name(name):
             check_name(name, parents + (name if isinstance(name, str) else told(name)))
-        if isinstance(value, Tree):
+        if type(value) is Tree:  # told fast, as `isinstance` asks a Mapping's subclass
             items[name] = value
         elif type(value) is np.ndarray and value.dtype.kind in _NUMBERS:
             items[name] = keep(value)  # the usual case, told fast
@@ -271,7 +270,7 @@ def _layout(tree: Tree) -> Layout:
     if tree._flat is not None:
         return tree._flat[1]
     return tuple(
-        (name, size(value), None, _layout(value)) if isinstance(value, Tree) else (name, value.size, value.shape, None)
+        (name, size(value), None, _layout(value)) if type(value) is Tree else (name, value.size, value.shape, None)
         for name, value in tree._items.items()
     )
 
@@ -280,15 +279,17 @@ def _ravelled(tree: Tree) -> tuple[Array | None, Layout]:
     """All numbers of a tree, None unless its leaves are of one dtype, and where they belong."""
     if tree._flat is not None:
         return tree._flat
-    arrays = _leaves(tree)
-    one = len({array.dtype for array in arrays}) == 1
-    return frozen(np.concatenate(arrays, axis=None)) if one else None, _layout(tree)
+    arrays, layout = _leaves(tree), _layout(tree)
+    if len({array.dtype for array in arrays}) != 1:
+        return None, layout
+    object.__setattr__(tree, "_flat", (frozen(np.concatenate(arrays, axis=None)), layout))  # others will ask, too
+    return _ravelled(tree)
 
 
 def _leaves(tree: Tree) -> list[Array]:
     found: list[Array] = []
     for value in tree._items.values():
-        found += _leaves(value) if isinstance(value, Tree) else [value]
+        found += _leaves(value) if type(value) is Tree else [value]
     return found
 
 
@@ -363,21 +364,20 @@ def set_at(tree: Tree, path: str, value: Array | Nested) -> Tree:
     (array([1., 1.]), array([0., 0.]))
     """
     expect_tree("tree", tree)
-    name, _, rest = instance("set_at's path", path, str, 'text, such as "conv1/w"').partition("/")
-    return _set_at(tree, name, rest, value, path)
+    return _set_at(tree, instance("set_at's path", path, str, 'text, such as "conv1/w"'), value, path)
 
 
-def _set_at(tree: Tree, name: str, rest: str, value: Array | Nested, path: str) -> Tree:
+def _set_at(tree: Tree, rest: str, value: Array | Nested, path: str) -> Tree:
+    name, _, rest = rest.partition("/")
     if name not in tree._items:
         raise TreeError(f"{path}: no such path; at {name!r} the tree has {', '.join(tree) or 'nothing'}")
     old = tree._items[name]
-    if rest:
-        if not isinstance(old, Tree):
-            raise TreeError(f"{path}: no such path; {name!r} is an array")
-        head, _, tail = rest.partition("/")
-        new: Array | Tree = _set_at(old, head, tail, value, path)
+    if not rest:
+        new: Array | Tree = _freeze({name: value}, path[: len(path) - len(name)], 0)._items[name]
+    elif isinstance(old, Tree):
+        new = _set_at(old, rest, value, path)
     else:
-        new = _freeze({name: value}, path[: len(path) - len(name)], 0)._items[name]
+        raise TreeError(f"{path}: no such path; {name!r} is an array")
     return _tree({**tree._items, name: new})
 
 
