@@ -3,9 +3,9 @@
     python -m pip install -e ".[proof]"
     python tests/mutate.py /tmp/mutants --workers 2 --record tests/mutation_result.json
 
-Each module is changed in one place at a time (`+` becomes `-`, `<` becomes `<=`, a number one more, …) in a clone of the
-last commit, never in the checkout, and its tests are run until the first fails. What no test notices has survived, and
-is shown as a difference. The same command goes on after an end in the middle. All modules take some hours of one core.
+Each module is changed in one place at a time (`+` becomes `-`, `<` becomes `<=`, a number one more, …), in a clone of
+the last commit, never in the checkout, and its tests are run until the first fails. What no test notices has survived,
+and is shown as a difference. The same command goes on after an end in the middle. All modules take some hours.
 """
 
 import argparse
