@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _OPS = "ops winograd table_ops numerical_edges misuse_network kernels"
 TESTS = {
     **{path.relative_to(ROOT).as_posix(): _OPS for path in sorted((ROOT / "fcnn/ops").glob("[!_]*.py"))},
-    "fcnn/training/optim.py": "table_optimizers optim misuse_training train rewriting",
+    "fcnn/training/optim.py": "optim table_optimizers misuse_training numerical_edges train rewriting",
     "fcnn/training/checkpoint.py": "checkpoint models misuse_training",
 }
 # One other operator for each, the nearest by sense: of eleven replacements of `*` by something far off all are noticed.

@@ -128,6 +128,30 @@ def test_moments_decay_to_0_and_not_to_denormals_which_are_slow(optimizer):
         assert leaf[1] > 0.5, path
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_what_is_too_small_for_a_normal_number_becomes_0_every_16_steps(kind):
+    normal = np.finfo(kind).smallest_normal
+    optimizer = optim.scale_by_momentum(0.9)
+    params, still = freeze({"x": np.ones(2, kind)}), freeze({"x": np.zeros(2, kind)})
+    for step in range(1, 33):
+        velocity = freeze({"velocity": {"x": np.array([normal / 2, normal / kind(0.9)])}})
+        small, least = optimizer.update(still, velocity, params, step).state["velocity"]["x"]
+        assert (small == 0) == (step % 16 == 0), step
+        assert least >= normal, step  # the smallest normal number is one
+
+
+def test_defaults_are_those_of_pytorch():
+    # To the last bit, on numbers of which each matters: gradients as small as eps, parameters that decay.
+    params, gradient = freeze({"x": np.array([3.0, -2.0])}), lambda params: freeze({"x": 1e-8 * params["x"] ** 3})
+    for made, written in [
+        (adam(0.1), adam(0.1, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0)),
+        (adamw(0.1), adamw(0.1, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01)),
+        (optim.scale_by_adam(), optim.scale_by_adam(0.9, 0.999, 1e-8)),
+        (sgd(0.1), sgd(0.1, momentum=0.0, nesterov=False, weight_decay=0.0)),
+    ]:
+        assert descend(made, params, gradient, 5) == descend(written, params, gradient, 5)
+
+
 def test_clipping_is_joint_and_leaves_small_gradients_alone():
     grads = freeze({"a": np.array([3.0]), "b": np.array([[0.0, 4.0]])})
     clip = clip_by_global_norm(2.5)
