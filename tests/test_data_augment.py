@@ -1,6 +1,8 @@
 """Augmentations are pure, keep shape, dtype, labels and memory order, and do what a slow loop does."""
 
+import copy
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -45,6 +47,9 @@ def test_contract(transform, dtype):
     np.testing.assert_array_equal(transform(key(1), batch).x, out.x)
     innermost = Batch(frozen(unblock(block(batch.x))), batch.y)
     np.testing.assert_array_equal(transform(key(1), innermost).x, out.x)
+    for again in (pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)):
+        assert repr(again) == repr(transform)
+        np.testing.assert_array_equal(again(key(1), batch).x, out.x)
 
 
 @pytest.mark.parametrize("transform", [ALL[0], ALL[3], ALL[4], ALL[5]], ids=repr)

@@ -1,6 +1,8 @@
 """Losses: a row each, and what all of them promise."""
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -118,8 +120,9 @@ def test_a_loss_refuses_other_dtypes_shapes_and_nothing(row: LossRow) -> None:
 
 
 @every_loss
-def test_a_loss_prints_as_the_call_that_makes_it_again(row: LossRow) -> None:
-    again = eval(str(row.loss), vars(fcnn).copy())
+def test_a_loss_prints_as_the_call_that_makes_it_again_and_pickles(row: LossRow) -> None:
     inputs = loss_inputs(row, np.float32)
-    assert str(again) == str(row.loss)
-    assert bits(again(*inputs)[1]) == bits(row.loss(*inputs)[1])
+    for again in (eval(str(row.loss), vars(fcnn).copy()), pickle.loads(pickle.dumps(row.loss))):
+        assert str(again) == str(row.loss)
+        assert bits(again(*inputs)[1]) == bits(row.loss(*inputs)[1])
+    assert copy.deepcopy(row.loss) is copy.copy(row.loss) is row.loss
