@@ -662,6 +662,8 @@ MISUSES = [
                        "np.asarray(value, np.float32) makes one of it"),
     Misuse("backward with the loss's value for dy", lambda: NET.backward(PARAMS, OUT.cache, 0.7),
            LayerError, "act: relu_backward's dy is an array of float32 or float64, got 0.7"),
+    Misuse("backward with None for dy", lambda: NET.backward(PARAMS, OUT.cache, None),
+           TypeError, "serial's dy is an array of float32 or float64, got None"),
     Misuse("backward with dy before the cache", lambda: NET.backward(PARAMS, Z(2, 2), OUT.cache),
            TypeError, "serial's cache is the one that its apply gave, got float64 (2, 2)"),
     Misuse("backward with an Out for a cache", lambda: NET.backward(PARAMS, OUT, Z(2, 2)),
