@@ -464,6 +464,8 @@ STATES_AND_STEPS = [
            f"optimizer is {A_TRANSFORM}, got 0.001"),
     Misuse("a gradient in place of a gradient function", lambda: fcnn.train_step(NET, LOSS, ADAM, 0.5), TypeError,
            f"gradient_fn is {A_GRADIENT}, got 0.5"),
+    Misuse("a gradient that wasn't called", lambda: fcnn.parallel.sharded(fcnn.gradient, 3), TypeError,
+           f"gradient_fn is {A_GRADIENT}, got the function gradient; call it: gradient(…)"),
     Misuse("a gradient function that gives a pair",
            lambda: fcnn.train_step(NET, LOSS, ADAM, lambda *arguments: (0.5, PARAMS))(START, BATCH), TypeError,
            "what gradient_fn gives is a Gradient, as fcnn.gradient(…) gives it, got a tuple of 2"),

@@ -306,6 +306,27 @@ def test_a_pair_of_arrays_is_evaluated_as_a_split(split, optimizer):
     np.testing.assert_array_equal(pair.outputs, whole.outputs)
 
 
+@pytest.mark.parametrize("change", ["one leaf", "all leaves"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64])
+def test_a_gradient_of_another_dtype_is_refused(split, dtype, change):
+    """It would make the parameters float64, and with Adam, whose eps float16 can't hold, no numbers."""
+    optimizer, plain = fcnn.adam(1e-3), fcnn.gradient(NETWORK, fcnn.softmax_cross_entropy())
+    first = next(path for path, _ in tree.leaves(begin(optimizer).params))
+
+    def gradient(*arguments):
+        found = plain(*arguments)
+        leaves = {
+            path: leaf.astype(dtype) if change == "all leaves" or path == first else leaf
+            for path, leaf in tree.leaves(found.grads)
+        }
+        return found._replace(grads=tree.unflatten(leaves))
+
+    step = fcnn.train_step(NETWORK, fcnn.softmax_cross_entropy(), optimizer, gradient)
+    with pytest.raises(TypeError) as error:
+        step(begin(optimizer), next(stream(split)))
+    assert str(error.value) == (f"gradients are of float32, as the parameters are, got {first} as {np.dtype(dtype)}")
+
+
 def test_a_loss_of_ones_own_leaves_the_parameters_their_dtype(split):
     """One that computes in float64, as with targets of a split, where numbers are float64."""
 
