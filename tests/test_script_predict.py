@@ -120,6 +120,7 @@ def test_a_picture_of_the_right_size_is_taken_as_it_is(found, lenet):
     Image.fromarray(255 - DIGITS.x[3, 0]).save("b.png")
     expected = direct(*lenet, DIGITS.x[3:4])[0]
     for item, notes in zip(found("model.npz", "a.png", "b.png"), ([], ["inverted"]), strict=True):
+        # float32 scores, which another batch size changes by 1e-6 of 10; an exp passes that on. JSON keeps all digits
         np.testing.assert_allclose(list(item["probabilities"].values()), expected, rtol=1e-4, atol=1e-9)
         assert item["preparation"] == notes
 
@@ -148,6 +149,7 @@ def test_what_was_prepared_predicts_the_same_again(run, found):
     first = found("model.npz", *sorted(Path().glob("*.png")))
     again = found("model.npz", *sorted(Path("seen/here").iterdir()))[:5]
     for one, other in zip(first, again, strict=True):
+        # as above: float32 scores in batches of another size
         assert one["probabilities"] == pytest.approx(other["probabilities"], rel=1e-4, abs=1e-9)
 
 
@@ -200,6 +202,7 @@ def test_json_has_every_probability_and_the_truth_where_known(found, dataset, le
         assert item.keys() == base | {"truth", "truth_label", "right"}
         assert list(item["probabilities"]) == list("0123456789")
         np.testing.assert_allclose(list(item["probabilities"].values()), row, rtol=1e-4, atol=1e-9)
+        # as above, and float64 sums of ten
         assert sum(item["probabilities"].values()) == pytest.approx(1)
         assert item["prediction"] == row.argmax()
         assert item["label"] == str(row.argmax())
@@ -246,6 +249,7 @@ def test_a_model_with_batch_norm_is_read_with_its_state(found, normed, dataset):
     fcnn.save("bn.npz", normed[1], meta=settings("lenet5_bn"))
     expected = direct(*normed, dataset.test.x[:20])
     rows = found("bn.npz", "--rows", "0:20")
+    # as above, of scores ten times as large
     np.testing.assert_allclose([list(item["probabilities"].values()) for item in rows], expected, rtol=1e-3, atol=1e-7)
 
 

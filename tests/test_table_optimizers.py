@@ -213,6 +213,7 @@ def test_transforms_take_any_order_of_memory_and_bytes(transform: Transform, for
             for values, expected in ((found.updates, updates), (found.state, state)):
                 assert paths_and_shapes(values) == paths_and_shapes(expected)
                 for path, leaf in flatten(values).items():
+                    # norms are sums of squares in the order of memory, rounded by 1.1e-16 each time
                     np.testing.assert_allclose(leaf, flatten(expected)[path], rtol=1e-13, err_msg=path)
 
 
