@@ -90,7 +90,7 @@ def test_a_flip_mirrors_about_half_of_the_images():
 def test_an_affine_map_that_moves_nothing_is_the_identity():
     batch = batch_of()
     # positions up to 5 are float32, rounded by 2.4e-7: so much of a neighbour is blended in
-    np.testing.assert_allclose(random_affine(0, 0, 0)(key(0), batch).x, batch.x, atol=1e-6)
+    np.testing.assert_allclose(random_affine(0, 0, 0)(key(0), batch).x, batch.x, rtol=0, atol=1e-6)
 
 
 def test_an_affine_shift_by_a_fraction_blends_neighbours_and_is_black_outside():
@@ -103,7 +103,7 @@ def test_an_affine_shift_by_a_fraction_blends_neighbours_and_is_black_outside():
     moved = random_affine(0, 0, 1.0)(key(0), Batch(ramp, np.zeros(50, np.int64))).x[:, 0, 4]
     steps = np.diff(moved[:, 2:-2], axis=1)
     # differences of float32 values up to 8 at positions up to 8, rounded by 4.8e-7 each
-    np.testing.assert_allclose(steps, 1, atol=1e-5)
+    np.testing.assert_allclose(steps, 1, rtol=0, atol=1e-5)
     assert np.abs(moved[:, 4] - 4).max() <= 1 + 1e-5
 
 

@@ -122,7 +122,7 @@ def test_grad_cam_is_the_formula(lenet):
         maps = fcnn.grad_cam(model.network, model.params, model.state, x, classes=classes, path=path)
         assert maps.shape == (4, side, side)
         # float32, rounded by 6e-8: sums of six products in another order, which may cancel
-        np.testing.assert_allclose(maps, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
+        np.testing.assert_allclose(maps, expected / expected.max(axis=(1, 2), keepdims=True), rtol=0, atol=1e-5)
     default = fcnn.grad_cam(model.network, model.params, model.state, x, classes=classes)
     named = fcnn.grad_cam(model.network, model.params, model.state, x, classes=classes, path="conv1")
     assert (default == named).all()  # conv2 has no padding, and so is cropped
