@@ -290,3 +290,13 @@ def test_trees_pickle() -> None:
     again = pickle.loads(pickle.dumps(params))
     assert again == params
     assert not again["a"]["w"].flags.writeable
+
+
+def test_a_layer_used_twice_is_two_layers() -> None:
+    """With weights of its own in each place, as the path says whose they are."""
+    one = dense(4)
+    for net in (serial(a=one, b=one), branch(merge="sum", a=one, b=one), residual(one, one), serial(serial(one), one)):
+        weights = [leaf for path, leaf in fcnn.tree.flatten(net.init(KEY, (4,)).params).items() if path.endswith("/w")]
+        assert len(weights) == 2
+        assert not np.array_equal(*weights)
+        assert fcnn.gradcheck(net, (4,), train=True).ok

@@ -362,3 +362,26 @@ def test_a_metric_may_give_any_number(split, optimizer):
     found = fcnn.evaluate(NETWORK, state.params, state.layer_state, split, metrics=metrics).metrics
     np.testing.assert_array_equal(list(found.values()), [1.0, 2.0, 0.5, 0.25, np.nan])
     assert {type(value) for value in found.values()} == {float}
+
+
+def test_what_a_network_needs_of_its_input_is_part_of_it(split, tmp_path):
+    """Evaluation, prediction and the file see the same normalised images as training does."""
+    plain = fcnn.serial(flatten=fcnn.flatten(), fc=fcnn.dense(3))
+    network = fcnn.serial(norm=fcnn.normalize(0.3, 0.2), rest=plain)
+    made = network.init(fcnn.key(0), IMAGE)
+    x = ((split.x / 255.0 - 0.3) / 0.2).astype(np.float32)
+    expected = fcnn.evaluate(plain, made.params["rest"], made.state, (x, split.y))
+    found = fcnn.evaluate(network, made.params, made.state, split)
+    model = fcnn.Model(network, made.params, made.state, in_shape=IMAGE)
+    fcnn.save_model(tmp_path / "m.npz", model)
+    seen = [
+        found.outputs,
+        *(fcnn.predict(one, split.x).outputs for one in (model, fcnn.load_model(tmp_path / "m.npz"))),
+    ]
+    for outputs in seen:
+        # float32, rounded by 6e-8: pixels up to 3.5, and sums of 36 products
+        np.testing.assert_allclose(outputs, expected.outputs, rtol=0, atol=1e-5)
+    assert found.accuracy == expected.accuracy
+    assert not np.allclose(
+        found.outputs, fcnn.evaluate(plain, made.params["rest"], made.state, split).outputs, atol=0.1
+    )
