@@ -1,6 +1,7 @@
 """scripts/predict.py from outside: what it says of pictures and rows, and that bad input gets one sentence."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -136,6 +137,23 @@ def test_clothes_are_prepared_as_fashion_mnist_was(run, found, lenet):
     assert np.flatnonzero(seen.any(axis=1)).tolist() == list(range(28))
     assert np.flatnonzero(seen.any(axis=0)).tolist() == list(range(9, 19))
     assert "Trouser" in {name.capitalize() for name in item["probabilities"]}
+
+
+def test_what_was_prepared_is_not_written_over_anything_but_a_file(run):
+    ink_on_transparent(DIGITS.x[0, 0]).save("a.png")
+    seen = Path("seen")
+    seen.mkdir()
+    (seen / "001-a-seen.png").symlink_to("elsewhere.png")
+    assert run("model.npz", "a.png", "--save-prepared", "seen")[0] == 0
+    assert (seen / "001-a-seen.png").is_symlink()
+    written = (seen / "elsewhere.png").read_bytes()
+    (seen / "elsewhere.png").chmod(0o400)
+    told = "error: can't write to seen/001-a-seen.png ({}); choose another --save-prepared"
+    assert told.format("a read-only file") in run("model.npz", "a.png", "--save-prepared", "seen")[2]
+    assert (seen / "elsewhere.png").read_bytes() == written
+    (seen / "001-a-seen.png").unlink()
+    os.mkfifo(seen / "001-a-seen.png")  # which would be waited for until somebody reads it
+    assert told.format("a pipe, not a file") in run("model.npz", "a.png", "--save-prepared", "seen")[2]
 
 
 def test_what_was_prepared_predicts_the_same_again(run, found):
