@@ -203,6 +203,7 @@ def test_colour_pictures_are_cropped_to_the_middle_and_scaled(found):
     assert np.abs(seen[16, 16].astype(int) - [250, 0, 0]).max() <= 10
     assert wide["preparation"] == ["scaled to 32x32"]
     assert small["preparation"] == []
+    # as above: float32 scores in batches of another size
     np.testing.assert_allclose(
         list(small["probabilities"].values()), direct(model, made, exact.transpose(2, 0, 1)[None])[0], rtol=1e-4
     )

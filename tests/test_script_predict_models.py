@@ -79,6 +79,7 @@ def test_a_checkpoint_of_the_training_script_needs_no_option(found, fitted):
     }
     fcnn.save("epoch.npz", kept.state, meta=meta)
     rows = found("epoch.npz", "--rows", "0:20")
+    # as above: float32 scores in batches of another size
     np.testing.assert_allclose(
         probabilities(rows), fcnn.predict(kept.model, TEST.x[:20]).probabilities, rtol=1e-4, atol=1e-9
     )

@@ -120,7 +120,7 @@ def test_verdicts_follow_the_numbers():
 
 def test_speed_is_of_the_timed_epochs_pair_by_pair():
     head = summary_of()["headline"]["mnist"]
-    assert head["speed"] == {"median": 1.5, "least": 1.4, "most": pytest.approx(1.6), "n": 3}
+    assert head["speed"] == {"median": 1.5, "least": 1.4, "most": pytest.approx(1.6), "n": 3}  # a quotient
     assert head["timed_size"] == SIZES[-1]
     ours = head["frameworks"]["fcnn"]
     assert ours["seconds_per_epoch"] == {"median": 2.0, "least": 1.6, "most": 2.5, "n": 3}
