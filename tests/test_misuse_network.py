@@ -318,13 +318,13 @@ MISUSES = [
                        "3), gamma (2,), beta (2,), mean (2,), var (2,)"),
     Misuse("batch_norm of one number a channel", lambda: ops.batch_norm(Z(1, 3), *np.zeros((4, 3)), train=True),
            ValueError, "batch_norm needs at least two numbers a channel in training, got x (1, 3); use larger "
-                       "batches, and drop_last=True in fcnn.batches where the last one is smaller"),
+                       "batches (or shards), and drop_last=True in fcnn.batches where the last one is smaller"),
     Misuse("batch_norm of one pixel", lambda: ops.batch_norm(Z(1, 3, 1, 1), *np.zeros((4, 3)), train=True),
            ValueError, "batch_norm needs at least two numbers a channel in training, got x (1, 3, 1, 1); use "
-                       "larger batches, and drop_last=True in fcnn.batches where the last one is smaller"),
+                       "larger batches (or shards), and drop_last=True in fcnn.batches where the last one is smaller"),
     Misuse("batch_norm of an empty batch", lambda: ops.batch_norm(Z(0, 3), *np.zeros((4, 3)), train=True),
            ValueError, "batch_norm needs at least two numbers a channel in training, got x (0, 3); use larger "
-                       "batches, and drop_last=True in fcnn.batches where the last one is smaller"),
+                       "batches (or shards), and drop_last=True in fcnn.batches where the last one is smaller"),
     Misuse("batch_norm with text for train", lambda: ops.batch_norm(Z(2, 3), *np.zeros((4, 3)), train="eval"),
            TypeError, "train is True or False, got 'eval'"),
     Misuse("batch_norm with a decay of a momentum",
@@ -650,7 +650,7 @@ MISUSES = [
     Misuse("apply of batch norm to one image",
            lambda: fcnn.serial(bn=fcnn.batch_norm()).apply(BN.params, BN.state, Z(1, 3), train=True),
            LayerError, "bn: batch_norm needs at least two numbers a channel in training, got x (1, 3); use larger "
-                       "batches, and drop_last=True in fcnn.batches where the last one is smaller"),
+                       "batches (or shards), and drop_last=True in fcnn.batches where the last one is smaller"),
     Misuse("apply of a sum of several widths", lambda: WIDE.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
            LayerError, "branch expects children of the same shape, got a (2, 3, 4, 4), b (2, 3)"),
     Misuse("apply of a layer of one's own that gives nothing",
@@ -662,6 +662,8 @@ MISUSES = [
                        "np.asarray(value, np.float32) makes one of it"),
     Misuse("backward with the loss's value for dy", lambda: NET.backward(PARAMS, OUT.cache, 0.7),
            LayerError, "act: relu_backward's dy is an array of float32 or float64, got 0.7"),
+    Misuse("backward with None for dy", lambda: NET.backward(PARAMS, OUT.cache, None),
+           TypeError, "serial's dy is an array of float32 or float64, got None"),
     Misuse("backward with dy before the cache", lambda: NET.backward(PARAMS, Z(2, 2), OUT.cache),
            TypeError, "serial's cache is the one that its apply gave, got float64 (2, 2)"),
     Misuse("backward with an Out for a cache", lambda: NET.backward(PARAMS, OUT, Z(2, 2)),

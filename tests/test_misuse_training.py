@@ -62,6 +62,7 @@ LABELS = "softmax_cross_entropy expects logits (N, K) and integer labels (N,)"
 TO_INPUTS = (
     "grey levels from 0 to 255 become uint8 with x.astype(np.uint8), any other numbers floats with x.astype(np.float32)"
 )
+TO_FLOATS = "x.astype(np.float32) makes floats of it"
 TO_CLASSES = (
     "rows with one 1 each (one-hot) become classes with y.argmax(axis=1), "
     "several labels an input floats with y.astype(np.float32)"
@@ -463,6 +464,8 @@ STATES_AND_STEPS = [
            f"optimizer is {A_TRANSFORM}, got 0.001"),
     Misuse("a gradient in place of a gradient function", lambda: fcnn.train_step(NET, LOSS, ADAM, 0.5), TypeError,
            f"gradient_fn is {A_GRADIENT}, got 0.5"),
+    Misuse("a gradient that wasn't called", lambda: fcnn.parallel.sharded(fcnn.gradient, 3), TypeError,
+           f"gradient_fn is {A_GRADIENT}, got the function gradient; call it: gradient(…)"),
     Misuse("a gradient function that gives a pair",
            lambda: fcnn.train_step(NET, LOSS, ADAM, lambda *arguments: (0.5, PARAMS))(START, BATCH), TypeError,
            "what gradient_fn gives is a Gradient, as fcnn.gradient(…) gives it, got a tuple of 2"),
@@ -775,9 +778,15 @@ SPLITS_AND_SETS = [
     Misuse("images of integers", lambda: fcnn.Split(X8.astype(int), Y), TypeError,
            f"a split's x is {INPUTS}, got int64; {TO_INPUTS}"),
     Misuse("images of float16", lambda: fcnn.Split(X.astype(np.float16), Y), TypeError,
-           f"a split's x is {INPUTS}, got float16; {TO_INPUTS}"),
+           f"a split's x is {INPUTS}, got float16; {TO_FLOATS}"),
     Misuse("images of booleans", lambda: fcnn.Split(X8 > 128, Y), TypeError,
-           f"a split's x is {INPUTS}, got bool; {TO_INPUTS}"),
+           f"a split's x is {INPUTS}, got bool; {TO_FLOATS}"),
+    Misuse("images of integers beyond 255", lambda: fcnn.Split(X8.astype(int) * 4, Y), TypeError,
+           f"a split's x is {INPUTS}, got int64; {TO_FLOATS}"),
+    Misuse("images of integers below 0", lambda: fcnn.Split(X8.astype(int) - 128, Y), TypeError,
+           f"a split's x is {INPUTS}, got int64; {TO_FLOATS}"),
+    Misuse("images of complex numbers", lambda: fcnn.Split(X8 + 0j, Y), TypeError,
+           f"a split's x is {INPUTS}, got complex128"),
     Misuse("images of complex numbers", lambda: fcnn.Split(X.astype(complex), Y), TypeError,
            f"a split's x is {INPUTS}, got complex128"),
     Misuse("images without channels", lambda: fcnn.Split(X8[:, 0], Y), ValueError,
@@ -791,7 +800,19 @@ SPLITS_AND_SETS = [
            f"a split's y is {TARGETS}, got [0, 1, 2, 0, 1, 2]; np.asarray(…) makes an array of it"),
     Misuse("classes as names", lambda: fcnn.Split(X8, np.array(["a", "b", "c", "a", "b", "c"])), TypeError,
            f"a split's y is {TARGETS}, got <U1"),
-    Misuse("classes of booleans", lambda: fcnn.Split(X8, Y > 0), TypeError, f"a split's y is {TARGETS}, got bool"),
+    Misuse("classes of booleans", lambda: fcnn.Split(X8, Y > 0), TypeError,
+           f"a split's y is {TARGETS}, got bool; y.astype(np.int64) makes classes of it, y.astype(np.float32) numbers"),
+    Misuse("a column of booleans", lambda: fcnn.Split(X8, Y[:, None] > 0), TypeError,
+           f"a split's y is {TARGETS}, got bool; y.reshape(-1).astype(np.int64) makes classes of it, "
+           "y.astype(np.float32) numbers"),
+    Misuse("a column of classes", lambda: fcnn.Split(X8, Y[:, None]), TypeError,  # whose argmax would be 0 throughout
+           f"a split's y is {TARGETS}, got int64 (6, 1); y.reshape(-1) makes classes of it, y.astype(np.float32) "
+           "numbers"),
+    Misuse("several labels of booleans", lambda: fcnn.Split(X8, np.ones((6, 3), bool)), TypeError,
+           f"a split's y is {TARGETS}, got bool; several labels an input become floats with y.astype(np.float32)"),
+    Misuse("several labels as integers", lambda: fcnn.Split(X8, np.ones((6, 3), int)), TypeError,
+           f"a split's y is {TARGETS}, got int64 (6, 3); several labels an input become floats with "
+           "y.astype(np.float32)"),
     Misuse("classes below 0", lambda: fcnn.Split(X8, Y - 1), ValueError,
            "a split's labels are class numbers from 0 on, got -1 to 1"),
     Misuse("classes that are one-hot", lambda: fcnn.Split(X8, ONE_HOT), TypeError,

@@ -132,6 +132,7 @@ def test_held_out_images_are_the_last_and_not_trained_on(run, digits):
     params = fcnn.load("a/epoch-01.npz", like=fcnn.lenet5().init(fcnn.key(0), (1, 28, 28)).params)
     held = digits.train.take(list(range(100, 160)))
     found = fcnn.evaluate(fcnn.lenet5(), params, fcnn.tree.EMPTY, held)
+    # float32, in batches of another size: approx allows 1e-6
     assert epochs("a")[0]["validation_loss"] == pytest.approx(found.loss)
     assert arrays("a/epoch-01.npz")["step"] == 4
     code, _, err = run(*TINY, "--validation", "160", "--out", "b")

@@ -26,7 +26,7 @@ from fcnn.network.layer import (
 from fcnn.network.layers.shape import identity
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import boolean, instance, lengths, one_of, output_gradient, told
+from fcnn.values.checks import boolean, floats, instance, lengths, one_of, output_gradient, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, check_name, freeze
 
@@ -67,6 +67,8 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         _only(params, children)
         _caches("serial", cache, children)
+        if dy is None:  # which from a child means that nothing before it learns
+            floats("serial's dy", dy)
         # The first children's dx is wanted only for parameters before them, or by the caller.
         wanted, needs, learns = boolean("need_dx", need_dx), {}, {}
         for name, child in children.items():

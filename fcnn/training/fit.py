@@ -23,7 +23,7 @@ from fcnn.network.model import Model
 from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
-from fcnn.training.checkpoint import CheckpointError, load, network_meta
+from fcnn.training.checkpoint import CheckpointError, differences, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
 from fcnn.training.losses import Loss, expect_loss, softmax_cross_entropy
 from fcnn.training.optim import adam
@@ -295,12 +295,7 @@ def _first_state(
 
 def _expect_like(what: str, theirs: tree.Tree, ours: tree.Tree) -> None:
     """Raise ValueError, with every path, unless a start's tree has the paths and shapes that the network has."""
-    found, wanted = ({path: leaf.shape for path, leaf in tree.leaves(one)} for one in (theirs, ours))
-    different = [
-        f"{path}: {found.get(path, 'missing')}, the network has {wanted.get(path, 'none')}"
-        for path in dict.fromkeys([*wanted, *found])
-        if found.get(path) != wanted.get(path)
-    ]
+    different = differences(theirs, ours)
     if different:
         advice = "; fcnn.tree.set_at puts what is new into what is old" if what == "parameters" else ""
         raise ValueError(f"the start's {what} are not the network's{advice}:\n  " + "\n  ".join(different))

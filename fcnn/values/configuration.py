@@ -5,6 +5,7 @@ Layers and initializers keep it, to be made again; losses, schedules and optimiz
 
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -41,6 +42,13 @@ class Config(Mapping[str, Any]):
     def __hash__(self) -> int:
         return hash(tuple(self._values.items()))
 
+    def remaking(self, make: Callable[..., R]) -> tuple[Callable[..., R], tuple[Any, ...]]:
+        """`make` called so again, as `__reduce__` gives it: pickles by the constructor's import name."""
+        if self._signature is None:
+            return functools.partial(make, **self._values), ()
+        bound = inspect.BoundArguments(self._signature, OrderedDict(self._values))
+        return functools.partial(make, **bound.kwargs), bound.args
+
     def __str__(self) -> str:
         parts: list[str] = []
         for name, value in self._values.items():
@@ -57,6 +65,8 @@ class Config(Mapping[str, Any]):
 def _immutable(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, dict):
+        return dict(value)
     return tuple(map(_immutable, value)) if isinstance(value, (list, tuple)) else value
 
 
@@ -97,13 +107,26 @@ def prints_as_call(body: Callable[P, F]) -> Callable[P, F]:
     >>> constant_rate(0.1), constant_rate(0.1)(7)
     (constant_rate(0.1), 0.1)
     """
-    return constructor(body, lambda kind, config, make, made: cast(F, _Printed(as_call(kind, config), made)))
+    return constructor(
+        body, lambda kind, config, make, made: cast(F, _Printed(as_call(kind, config), made, make, config))
+    )
 
 
 @attrs.frozen(repr=False, eq=False)
 class _Printed:
     text: str
     function: Callable[..., Any]
+    make: Callable[..., Any]
+    config: Config
+
+    def __reduce__(self) -> tuple[Any, ...]:  # the function is a closure, which doesn't pickle; what made it does
+        return self.config.remaking(self.make)
+
+    def __copy__(self) -> "_Printed":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "_Printed":
+        return self
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
