@@ -42,7 +42,8 @@ def check_inputs(owner: str, x: Any) -> None:
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
     if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-        raise ValueError(f"{expected}, none of them empty, got {told(x)}")
+        advice = "; x[:, None] gives grey images (N, H, W) their channel" if x.ndim == 3 and x.size else ""
+        raise ValueError(f"{expected}, none of them empty, got {told(x)}{advice}")
     if x.dtype.type not in _INPUTS:
         advice = (
             "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
@@ -57,7 +58,12 @@ def check_targets(owner: str, y: Any, count: int) -> None:
     if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(y)}{_how_to_make_an_array(y)}")
     if y.dtype.kind not in "iuf" or y.dtype.itemsize not in (1, 2, 4, 8) or y.dtype.type is np.float16:
-        raise TypeError(f"{expected}, got {y.dtype}")
+        raise TypeError(f"{expected}, got {y.dtype}{_how_to_make_targets(y)}")
+    if y.ndim == 2 and y.shape[1] == 1 and y.dtype.kind in "iu":
+        raise TypeError(
+            f"{expected}, got {y.dtype} {y.shape}; a column of classes becomes (N,) with y.reshape(-1), "
+            "one of numbers floats with y.astype(np.float32)"
+        )
     if y.ndim == 2 and y.dtype.kind in "iu":
         raise TypeError(
             f"{expected}, got {y.dtype} {y.shape}; rows with one 1 each (one-hot) become classes with "
@@ -69,6 +75,15 @@ def check_targets(owner: str, y: Any, count: int) -> None:
         raise ValueError(f"{owner} has one target for each input, got {count} inputs and {len(y)} targets")
     if len(y) and y.dtype.kind in "iu" and (y.min() < 0 or y.max() > np.iinfo(np.int64).max):
         raise ValueError(f"{owner}'s labels are class numbers from 0 on, got {y.min()} to {y.max()}")
+
+
+def _how_to_make_targets(y: NDArray[Any]) -> str:
+    """Advice that is right for this array of another dtype, or none."""
+    if y.ndim == 1 and y.dtype.kind in "US":
+        return "; names, y = np.unique(y, return_inverse=True) makes classes of names"
+    if y.ndim == 1 and y.dtype.kind == "b":
+        return "; y.astype(np.int64) makes classes 0 and 1 of it"
+    return "; y.astype(np.float32) makes numbers of it" if y.dtype.type is np.float16 and y.ndim in (1, 2) else ""
 
 
 def _how_to_make_an_array(value: Any) -> str:
@@ -157,7 +172,8 @@ class Split:
         except ValueError:  # lists of unequal length
             indices = np.empty((), object)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-            raise TypeError(f"{expected}, got {told(which)}")
+            advice = "; np.flatnonzero(mask) are such" if indices.dtype.kind == "b" and indices.ndim == 1 else ""
+            raise TypeError(f"{expected}, got {told(which)}{advice}")
         if indices.size and not -len(self) <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{expected} below {len(self)}, got {indices.min()} to {indices.max()}")
         indices = indices.astype(np.intp)
