@@ -345,6 +345,8 @@ OPTIMIZERS = [
     Misuse("an optimizer that wasn't called in a chain",
            lambda: fcnn.chain(fcnn.clip_by_global_norm(1.0), fcnn.adam), TypeError,
            f"what is chained is {A_TRANSFORM}, got the constructor adam; call it: adam(…)"),
+    Misuse("a chain with a rate", lambda: fcnn.chain(ADAM, lr=0.1), TypeError,
+           "chain() got an unexpected keyword argument 'lr'; it takes (*transforms)"),
     Misuse("optimizers in a list", lambda: fcnn.chain([ADAM]), TypeError,
            "chain takes its transforms one by one, got a list of them; write chain(*transforms)"),
     Misuse("two states of one name", lambda: fcnn.chain(ADAM, fcnn.adam(0.1)).init(PARAMS), ValueError,

@@ -92,9 +92,10 @@ def _parameters(signature: inspect.Signature) -> str:
     """What can be passed: without `=` what is needed, and after `*` by name only."""
     found: list[str] = []
     for name, parameter in signature.parameters.items():
-        if parameter.kind is _BY_NAME and "*" not in found:
+        if parameter.kind is _BY_NAME and not any(one.startswith("*") for one in found):
             found.append("*")
-        found.append(name if parameter.default is parameter.empty else f"{name}=")
+        several = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        found.append(f"*{name}" if several else name if parameter.default is parameter.empty else f"{name}=")
     return f"({', '.join(found)})"
 
 
