@@ -132,7 +132,7 @@ def test_shapes_are_refused_at_init_with_the_path(layer: Layer, in_shape: tuple[
 def test_errors_in_apply_and_backward_have_the_path() -> None:
     net = serial(a=residual(serial(fc=dense(3))))
     params = net.init(KEY, (3,)).params
-    with pytest.raises(LayerError, match=r"^a/body/fc: dense expects x \(N, D\) and w \(F, D\) with one D"):
+    with pytest.raises(LayerError, match=r"^a/body/fc: dense expects x \(N, D\) and w \(F, D\) with the same D"):
         net.apply(params, EMPTY, np.ones((2, 4), np.float32), train=False)
     out = net.apply(params, EMPTY, np.ones((2, 3), np.float32), train=False)
     with pytest.raises(LayerError, match=r"^a: residual's backward expects dy of the output's shape \(2, 3\), got"):

@@ -191,7 +191,7 @@ def test_float64_from_end_to_end(split, optimizer, step):
 @pytest.mark.parametrize(("ours", "theirs"), [("float32", "float64"), ("float64", "float32")])
 def test_a_batch_of_another_dtype_is_refused(split, optimizer, step, ours, theirs):
     x, y = next(stream(split))
-    message = f"conv1/w is {ours}, the batch's x is {theirs}; cast x with x.astype\\({ours}\\)"
+    message = f"conv1/w is {ours}, the batch's x is {theirs}; cast x with x.astype\\(np.{ours}\\)"
     with pytest.raises(ValueError, match=message):
         step(begin(optimizer, ours), (x.astype(theirs), y))
 

@@ -15,6 +15,7 @@ from fcnn.data.types import Batch, BatchTransform, native
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import NDArray, frozen, keep
 from fcnn.values.checks import function, integer, number, one_of, told
+from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 Array = NDArray[Any]
@@ -140,6 +141,7 @@ def compose(*transforms: BatchTransform) -> BatchTransform:
     >>> compose(random_shift(2), random_flip())
     compose(random_shift(pixels=2, mode='reflect'), random_flip())
     """
+    one_by_one("compose", "transforms", transforms)
     return _Composed(tuple(expect_transform("what is composed", transform) for transform in transforms))
 
 
@@ -148,6 +150,8 @@ def expect_transform(name: str, value: Any) -> BatchTransform:
     expected = "a function (key, batch), such as fcnn.data.random_flip() gives"
     if any(value is one for one in (random_shift, random_flip, random_affine, compose)):
         raise TypeError(f"{name} is {expected}, got {told(value)}; call it: {value.__name__}(…)")
+    if isinstance(value, (list, tuple)) and value and all(map(callable, value)):
+        raise TypeError(f"{name} is {expected}, got {told(value)}; fcnn.data.compose(*transforms) makes one of several")
     return function(name, value, expected)
 
 

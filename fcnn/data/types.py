@@ -42,7 +42,8 @@ def check_inputs(owner: str, x: Any) -> None:
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
     if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-        raise ValueError(f"{expected}, none of them empty, got {told(x)}")
+        advice = "; x[:, None] gives grey images (N, H, W) their channel" if x.ndim == 3 and x.size else ""
+        raise ValueError(f"{expected}, none of them empty, got {told(x)}{advice}")
     if x.dtype.type not in _INPUTS:
         raise TypeError(f"{expected}, got {x.dtype}{_how_to_make_inputs(x)}")
 
@@ -75,7 +76,11 @@ def _how_to_make_inputs(x: NDArray[Any]) -> str:
 
 
 def _how_to_make_targets(y: NDArray[Any]) -> str:
-    """Advice that is right for these numbers, or none."""
+    """Advice that is right for these targets, or none."""
+    if y.ndim == 1 and y.dtype.kind in "US":
+        return "; names, y = np.unique(y, return_inverse=True) makes classes of names"
+    if y.dtype.type is np.float16 and y.ndim in (1, 2):
+        return "; y.astype(np.float32) makes numbers of it"
     if y.dtype.kind not in "biu" or y.ndim not in (1, 2):
         return ""
     classes = ""
@@ -179,7 +184,8 @@ class Split:
         except ValueError:  # lists of unequal length
             indices = np.empty((), object)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-            raise TypeError(f"{expected}, got {told(which)}")
+            advice = "; np.flatnonzero(mask) are such" if indices.dtype.kind == "b" and indices.ndim == 1 else ""
+            raise TypeError(f"{expected}, got {told(which)}{advice}")
         if indices.size and not -len(self) <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{expected} below {len(self)}, got {indices.min()} to {indices.max()}")
         indices = indices.astype(np.intp)

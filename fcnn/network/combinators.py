@@ -27,6 +27,7 @@ from fcnn.network.layers.shape import identity
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import boolean, floats, instance, lengths, one_of, output_gradient, told
+from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, check_name, freeze
 
@@ -180,6 +181,7 @@ def _merged(kind: str, merge: Literal["sum", "concat"], shapes: Mapping[str, Sha
 def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
     children: dict[str, Layer] = {}
     ordinals: dict[str, int] = {}
+    one_by_one(kind, "layers", layers)
     for layer in layers:
         expect_layer(f"{kind}'s argument", layer)
         ordinals[layer.kind] = ordinals.get(layer.kind, 0) + 1

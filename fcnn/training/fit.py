@@ -267,11 +267,15 @@ def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Sp
     if not len(held_out):
         raise ValueError("validation is at least one input, got an empty split")
     for what, ours, theirs in (
-        ("in_shape", train.in_shape, held_out.in_shape),
-        ("targets", (train.has_classes, train.y.shape[1:]), (held_out.has_classes, held_out.y.shape[1:])),
+        ("inputs of another shape", train.in_shape, held_out.in_shape),
+        (
+            "targets of another kind",
+            (train.has_classes, train.y.shape[1:]),
+            (held_out.has_classes, held_out.y.shape[1:]),
+        ),
     ):
         if ours != theirs:
-            raise ValueError(f"validation has another {what} than the data: {held_out!r}, and {train!r}")
+            raise ValueError(f"validation has {what} than the data: {held_out!r}, and {train!r}")
     return train, held_out, classes
 
 
@@ -342,7 +346,9 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
     if different:
         lines = [f"{name}: {theirs.get(name)!r}, now {mine[name]!r}" for name in different if name != "network"]
         lines += ["network: another one"] if "network" in different else []
-        raise RunError(f"{run.path} is a run with other settings:\n  " + "\n  ".join(lines))
+        raise RunError(
+            f"{run.path} is a run with other settings:\n  " + "\n  ".join([*lines, "take those, or another folder"])
+        )
     at = runs.progress_of(path, meta, start.state)
     if mine["validation"] != "None" and any(item["validation_loss"] is None for item in at.history):
         raise RunError(f"{path}: its history was changed, an epoch has no validation loss; use an earlier checkpoint")

@@ -24,6 +24,7 @@ from fcnn.training.transform import (
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import boolean, number, single, texts, told
+from fcnn.values.configuration import one_by_one
 from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
 
 Where: TypeAlias = str | Sequence[str]  # shell-style patterns of paths
@@ -40,6 +41,7 @@ def chain(*transforms: Transform) -> Transform:
     >>> chain(clip_by_global_norm(1.0), adam(1e-3)).init(freeze({"w": np.ones(2)}))
     {adam: {mu: {w: float64[2]}, nu: {w: float64[2]}}}
     """
+    one_by_one("chain", "transforms", transforms)
     for transform in transforms:
         expect_transform("what is chained", transform)
     parts = tuple(part for transform in transforms for part in (transform.parts or (transform,)))

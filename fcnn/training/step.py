@@ -17,7 +17,7 @@ import numpy as np
 
 from fcnn.data.batching import batch_of
 from fcnn.data.types import Split, as_split
-from fcnn.network.layer import Layer, Shape, expect_layer, expect_values
+from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
 from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped, measured
@@ -90,7 +90,14 @@ def init_state(model: Layer, optimizer: Transform, key: Key, in_shape: Shape, dt
     expect_transform("optimizer", optimizer)
     expect_key("key", key)
     dtype = float_dtype("dtype", dtype)
-    made = model.init(fold_in(key, "init"), lengths("in_shape", in_shape))
+    in_shape = lengths("in_shape", in_shape)
+    try:
+        made = model.init(fold_in(key, "init"), in_shape)
+    except LayerError as error:
+        if len(in_shape) != 3 or in_shape[2] not in (1, 3, 4) or in_shape[0] <= 4:
+            raise
+        advice = f"; where the channels of {in_shape} come last, x.transpose(0, 3, 1, 2) puts them first"
+        raise LayerError(error.message + advice, error.path) from error
     params = astype(made.params, dtype)
     return TrainState(params, astype(made.state, dtype), optimizer.init(params), 0, fold_in(key, "train"))
 
@@ -314,7 +321,7 @@ def _check_dtype(params: Tree, x: Array) -> None:
             _dtype_of(params)
             raise ValueError(
                 f"train_step expects one dtype: {path} is {leaf.dtype}, the batch's x is {x.dtype}; "
-                f"cast x with x.astype({leaf.dtype}), or make the state with init_state(..., dtype={x.dtype})"
+                f"cast x with x.astype(np.{leaf.dtype}), or make the state with init_state(…, dtype=np.{x.dtype})"
             )
         return  # parameters have one dtype
 

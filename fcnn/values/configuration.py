@@ -6,7 +6,7 @@ Layers and initializers keep it, to be made again; losses, schedules and optimiz
 import functools
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
@@ -90,12 +90,23 @@ def constructor(body: Callable[P, Made], record: Callable[[str, Config, Callable
         try:
             arguments = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{body.__name__}() {error}") from None
+            raise TypeError(f"{body.__name__}() {error}; it takes {_parameters(signature)}") from None
         arguments.apply_defaults()
         made = body(*args, **kwargs)  # which refuses what is no argument
         return record(body.__name__, Config(arguments.arguments, signature), construct, made)
 
     return construct
+
+
+def _parameters(signature: inspect.Signature) -> str:
+    """What can be passed: without `=` what is needed, and after `*` by name only."""
+    found: list[str] = []
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is _BY_NAME and not any(one.startswith("*") for one in found):
+            found.append("*")
+        several = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        found.append(f"*{name}" if several else name if parameter.default is parameter.empty else f"{name}=")
+    return f"({', '.join(found)})"
 
 
 def prints_as_call(body: Callable[P, F]) -> Callable[P, F]:
@@ -145,6 +156,22 @@ def tells_new_names(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return call
+
+
+def one_by_one(name: str, what: str, arguments: Sequence[object]) -> None:
+    """Raise TypeError where what a function takes as so many arguments is in a list, as other libraries take it.
+
+    >>> one_by_one("serial", "layers", [["a", "b"]])
+    Traceback (most recent call last):
+    ...
+    TypeError: serial takes its layers one by one, got a list of them; write serial(*layers)
+    """
+    only = arguments[0] if len(arguments) == 1 else None
+    if isinstance(only, (list, tuple, dict)):
+        stars = "**" if isinstance(only, dict) else "*"
+        raise TypeError(
+            f"{name} takes its {what} one by one, got a {type(only).__name__} of them; write {name}({stars}{what})"
+        )
 
 
 def _refuse_old_names(signature: inspect.Signature, name: str, kwargs: Mapping[str, Any]) -> None:
