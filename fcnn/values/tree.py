@@ -305,7 +305,10 @@ def _parts(flat: Array, layout: Layout) -> dict[str, Array | Tree]:
     begin = 0
     for name, count, shape, inner in layout:
         part = flat[begin : begin + count]
-        parts[name] = _unravelled(part, inner) if shape is None else part.reshape(shape)
+        if shape is None:  # one without numbers may be one without leaves, which have no dtype, and so no `_flat`
+            parts[name] = _unravelled(part, inner) if count else _tree(_parts(part, inner))
+        else:
+            parts[name] = part.reshape(shape)
         begin += count
     return parts
 
