@@ -355,7 +355,7 @@ def test_a_tree_without_leaves_is_the_same_whichever_way_it_was_made():
     made = tree.map_elementwise(np.negative, nested)
     for name in ("empty", "hollow"):
         for one in (nested, made, pickle.loads(pickle.dumps(made))):
-            with pytest.raises(TreeError, match="^ravel expects leaves of one dtype, got none$"):
+            with pytest.raises(TreeError, match=r"^ravel expects leaves of one dtype, got none$"):
                 tree.ravel(one[name])
     assert tree.ravel(made["none"]).shape == (0,)
     assert made["none"]["w"].shape == (0, 2)

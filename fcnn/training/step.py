@@ -244,11 +244,13 @@ def evaluate(
     dtype = _dtype_of(params)
     network = without_caches(model)
 
-    def outputs_at(start: int) -> Array:
-        x = batch_of(split.x[start : start + batch_size], split.y[start : start + batch_size]).x
-        return network.apply(params, state, x.astype(dtype, copy=False), train=False).y
+    def outputs_of(number: int) -> tuple[int, Array]:
+        rows = slice(number * batch_size, (number + 1) * batch_size)
+        x = batch_of(split.x[rows], split.y[rows]).x
+        return number, network.apply(params, state, x.astype(dtype, copy=False), train=False).y
 
-    outputs = frozen(np.concatenate(mapped(map_fn, outputs_at, range(0, len(split), batch_size))))
+    count = -(-len(split) // batch_size)
+    outputs = frozen(np.concatenate(mapped(map_fn, outputs_of, range(count), np.ndarray)))
     value, _ = loss_of(measure, outputs, split.y)
     found: dict[str, float] = {}
     for metric in metrics:

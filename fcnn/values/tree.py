@@ -295,8 +295,8 @@ def _leaves(tree: Tree) -> list[Array]:
 
 def _unravelled(flat: Array, layout: Layout) -> Tree:
     tree = Tree()
-    object.__setattr__(tree, "_flat", (flat, layout))
-    object.__setattr__(tree, "_made", None)  # optimizers make many trees whose leaves nobody looks at
+    object.__setattr__(tree, "_flat", (flat, layout) if flat.size else None)  # without leaves it has no dtype
+    object.__setattr__(tree, "_made", None if flat.size else _parts(flat, layout))  # most trees' nobody looks at
     return tree
 
 
@@ -305,10 +305,7 @@ def _parts(flat: Array, layout: Layout) -> dict[str, Array | Tree]:
     begin = 0
     for name, count, shape, inner in layout:
         part = flat[begin : begin + count]
-        if shape is None:  # one without numbers may be one without leaves, which have no dtype, and so no `_flat`
-            parts[name] = _unravelled(part, inner) if count else _tree(_parts(part, inner))
-        else:
-            parts[name] = part.reshape(shape)
+        parts[name] = _unravelled(part, inner) if shape is None else part.reshape(shape)
         begin += count
     return parts
 
