@@ -399,3 +399,12 @@ def test_a_fine_tuned_network_keeps_what_is_held_to_the_bit():
 def test_it_leaves_the_callers_error_state_alone():
     with np.errstate(all="raise"), contextlib.suppress(DivergedError):
         run(optimizer=fcnn.sgd(1e30))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files have other limits")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_can_not_be_looked_into_is_refused_by_its_name(tmp_path, resume):
+    folder = tmp_path / ("x" * 256)
+    message = r"^can't look into the folder .*x \(File name too long\); choose another folder$"
+    with pytest.raises(RunError, match=message):
+        fcnn.fit(fcnn.dense(2), (np.ones((4, 1)), np.arange(4) % 2), epochs=1, folder=folder, resume=resume)

@@ -739,6 +739,8 @@ ARGUMENTS_OF_FILES = [
            ".state or .model"),
     Misuse("file and value in the wrong order", lambda: fcnn.save(PARAMS, "a.npz"), TypeError,
            f"path is {A_PATH}, got a Tree"),
+    Misuse("a file with half a character", lambda: fcnn.save("a\ud800.npz", PARAMS), ValueError,
+           f"path is {A_PATH}, got 'a\\ud800.npz'"),
     Misuse("a file with a null character", lambda: fcnn.save("a\0.npz", PARAMS), ValueError,
            f"path is {A_PATH}, got 'a\\x00.npz'"),
     Misuse("a file without a name", lambda: fcnn.save("", PARAMS), ValueError, f"path is {A_PATH}, got ''"),

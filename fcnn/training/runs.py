@@ -223,8 +223,11 @@ def claimed(
             way = f"; {go_on}, or {choose}" if can_go_on else f", and holds no checkpoint of a run; {choose}"
             raise TakenError(f"{path} is not empty{way}")
 
-    if not (path / _LOCK).exists() and not any(map(_is_litter, path.glob(".*"))):
-        refuse_if_used()  # before anything is written to somebody's folder
+    try:
+        if not (path / _LOCK).exists() and not any(map(_is_litter, path.glob(".*"))):
+            refuse_if_used()  # before anything is written to somebody's folder
+    except OSError as error:
+        raise RunError(f"can't look into the folder {path} ({error.strerror}); {choose}") from None
     new, handle = _locked(path, choose)
     try:
         for one in filter(_is_litter, path.glob(".*")):
