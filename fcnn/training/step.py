@@ -227,7 +227,8 @@ def evaluate(
     Args:
         model, params, state: the network and its values.
         split: inputs and targets; a pair of arrays (x, y) does as well.
-        batch_size: inputs at a time, few enough that they stay in cache; the outputs don't depend on it.
+        batch_size: inputs at a time, few enough that they stay in cache; the outputs depend on it in their last bits
+            alone.
         loss: `softmax_cross_entropy()` when None.
         metrics: functions of all outputs and targets, found by their names in the result.
         map_fn: how the batches are mapped, such as an executor's `map`.
