@@ -16,7 +16,7 @@ from options import INITIALIZERS, MODELS
 import fcnn
 from fcnn.training import runs
 from fcnn.training.checkpoint import network_meta
-from fcnn.values.checks import integer, number, one_of
+from fcnn.values.checks import boolean, integer, number, one_of
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
@@ -61,6 +61,7 @@ class Settings:
             one_of(name, getattr(self, name), tuple(names))
         for name, least in _WHOLE.items():
             integer(name, getattr(self, name), least=least)
+        boolean("drop_last", self.drop_last)
         for name in ("lr", "momentum", "weight_decay", "clip", "label_smoothing"):
             number(name, getattr(self, name), "[0, inf)")
 

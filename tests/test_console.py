@@ -187,6 +187,7 @@ CHANGES = [
     ({"settings": {"init": "none"}}, "init is "),
     ({"settings": {"optimizer": "adm"}}, "optimizer is "),
     ({"settings": {"schedule": "never"}}, "schedule is "),
+    ({"settings": {"drop_last": "yes"}}, "as this script writes them (drop_last is True or False, got 'yes')"),
     ({"settings": {"colour": "red"}}, "its settings are not as this script writes them (unknown: colour)"),
     ({"settings": {"ranks": 0}}, "ranks is an integer of at least 1, got 0"),
     ({"settings": {"train_size": 10**9}}, "1000000000"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
+import fcnn
 from fcnn.data import Batch, Split, as_batch, batches, steps_per_epoch
 from fcnn.values.keys import fold_in, generator, key
 
@@ -120,3 +121,22 @@ def test_a_late_start_reads_nothing_of_what_it_skips():
     object.__setattr__(split, "x", split.x.view(Counting))
     list(itertools.islice(batches(split, 1, key(0), epochs=10, start_step=9_990), 5))
     assert Counting.reads == 5
+
+
+@pytest.mark.parametrize("value", [1e300, -3.5e38])
+def test_numbers_beyond_float32_are_refused_and_not_made_infinite(value):
+    x, y = np.array([[0.5], [value], [np.inf]]), np.arange(3)
+    message = r"^x holds finite numbers beyond 3\.4e\+38, the greatest in a batch, of float32; scale them$"
+    network = fcnn.dense(3)
+    made = network.init(key(0), (1,))
+    model = fcnn.Model(network, made.params, in_shape=(1,))
+    for use in (
+        lambda: as_batch(x, y),
+        lambda: next(batches(Split(x, y), 3, key(0))),
+        lambda: fcnn.evaluate(network, made.params, made.state, (x, y)),
+        lambda: fcnn.predict(model, x),
+        lambda: fcnn.fit(network, (x, y), epochs=1, progress=False),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    np.testing.assert_array_equal(as_batch(np.array([[np.inf], [-np.inf]]), y[:2]).x, [[np.inf], [-np.inf]])

@@ -417,3 +417,12 @@ def test_blas_has_one_thread_while_fit_runs_and_its_own_again_afterwards():
         run(loss=loss, epochs=1)
         assert set(blas()) == {2}
     assert set(map(tuple, seen)) == {(1,) * len(before)}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files have other limits")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_can_not_be_looked_into_is_refused_by_its_name(tmp_path, resume):
+    folder = tmp_path / ("x" * 256)
+    message = r"^can't look into the folder .*x \(File name too long\); choose another folder$"
+    with pytest.raises(RunError, match=message):
+        fcnn.fit(fcnn.dense(2), (np.ones((4, 1)), np.arange(4) % 2), epochs=1, folder=folder, resume=resume)

@@ -620,11 +620,20 @@ def test_a_history_whose_validation_was_edited_away_gets_a_sentence(tmp_path):
         run(tmp_path, resume=True, **options)
 
 
+EPOCH = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": None, "validation_accuracy": None}
+EPOCH |= {"seconds": 1.0, "images_per_second": 1.0}
 CHANGES = [
     ({"history": 5}, "its history is not as a run writes it"),
     ({"history": [5]}, "its history is not as a run writes it"),
     ({"history": [{"epoch": "1"}]}, "its history is not as a run writes it"),
     ({"history": [{"epoch": 1, "train_loss": 1.0}]}, "its history is not as a run writes it"),
+    ({"history": [EPOCH | {"epoch": True}]}, "its history is not as a run writes it"),
+    ({"history": [EPOCH | {"epoch": 0}]}, "its history is not as a run writes it"),
+    ({"history": [EPOCH, EPOCH]}, "its history is not as a run writes it"),
+    ({"history": [EPOCH | {"train_loss": 10**400}]}, "its history is not as a run writes it"),
+    ({"history": [EPOCH | {"seconds": -(10**400)}]}, "its history is not as a run writes it"),
+    ({"history": [EPOCH | {"metrics": {"error": 10**400}}]}, "its history is not as a run writes it"),
+    ({"seen": {"loss": 0, "correct": 0, "images": 10**400, "seconds": 0}}, "its history is not as a run writes it"),
     ({"seen": {}}, "its history is not as a run writes it"),
     ({"seen": None}, "its history is not as a run writes it"),
     ({"seen": {"loss": 0, "correct": 0, "images": -1, "seconds": 0}}, "its history is not as a run writes it"),

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from faults import forks
 from threadpoolctl import threadpool_info
 
 import fcnn
@@ -89,8 +90,8 @@ def test_any_map_will_do_that_keeps_the_order():
     gradient = fcnn.gradient(PLAIN, LOSS)
     found = parallel.sharded(gradient, 5, backwards)(params, state, KEY, batch())
     assert found == parallel.sharded(gradient, 5)(params, state, KEY, batch())
-    assert [key for _, _, key, _ in seen] == [fcnn.fold_in(KEY, shard) for shard in range(5)]
-    assert [len(x) for _, _, _, (x, _) in seen] == [5, 5, 5, 5, 2]
+    assert [key for _, _, _, key, _ in seen] == [fcnn.fold_in(KEY, shard) for shard in range(5)]
+    assert [len(x) for _, _, _, _, (x, _) in seen] == [5, 5, 5, 5, 2]
 
 
 def test_ghost_batch_norm_keeps_the_weighted_mean_of_what_the_shards_found():
@@ -344,3 +345,63 @@ def test_sum_over_ranks():
     assert [one.tolist() for one in found] == [[3, 3]] * 3
     with pytest.raises(ValueError, match="read-only"):
         found[0][0] = 1
+
+
+@pytest.mark.parametrize("several", [parallel.threads, pytest.param(parallel.processes, marks=forks)])
+def test_a_map_ends_with_its_block_and_takes_something_to_map_over(several):
+    with several(2) as map_fn:
+        with pytest.raises(TypeError, match=r"^map_fn takes a function and at least one iterable, as `map` does"):
+            map_fn(abs)
+        assert list(map_fn(abs, [-1, 2])) == [1, 2]
+    with pytest.raises(RuntimeError, match=r"^map_fn maps within the block that it was made for, which has ended"):
+        map_fn(abs, [-1, 2])
+
+
+@pytest.mark.parametrize("several", [parallel.threads, pytest.param(parallel.processes, marks=forks)])
+def test_blas_is_held_until_the_last_of_overlapping_blocks_ends(several):
+    before = blas_threads()
+    first, second = several(2), several(1)
+    first.__enter__()
+    second.__enter__()  # as another thread does
+    first.__exit__(None, None, None)
+    held = blas_threads()
+    second.__exit__(None, None, None)
+    assert set(held) == {1}
+    assert blas_threads() == before
+
+
+def in_reverse(function, items):
+    """As the maps of pools that give each result as soon as it is there."""
+    return [function(item) for item in reversed(items)]
+
+
+def test_results_find_their_items_in_whatever_order_a_map_gives_them():
+    params, state = made(EVERYTHING)
+    whole = fcnn.gradient(EVERYTHING, LOSS)
+    expected, found = (parallel.sharded(whole, 5, map_fn)(params, state, KEY, batch()) for map_fn in (map, in_reverse))
+    assert found == expected
+    expected, found = (
+        fcnn.evaluate(EVERYTHING, params, state, batch(), batch_size=5, map_fn=map_fn) for map_fn in (map, in_reverse)
+    )
+    assert found.outputs.tobytes() == expected.outputs.tobytes()
+    assert found.loss == expected.loss
+
+
+@pytest.mark.parametrize(
+    ("map_fn", "message"),
+    [
+        (
+            lambda function, items: [function(items[0])[1]] * len(items),
+            "map_fn gives what the function gives, .* gave ",
+        ),
+        (lambda function, items: [None] * len(items), "map_fn gives what the function gives, .* gave None among the "),
+        (lambda function, items: [(0, None)] * len(items), "map_fn gives what the function gives, .* gave .0, None. a"),
+        (lambda function, items: [function(items[0])] * len(items), "map_fn gives a .* gave that of one item twice"),
+    ],
+)
+def test_a_map_that_gives_something_else_is_refused(map_fn, message):
+    params, state = made(PLAIN)
+    with pytest.raises(TypeError, match=message):
+        fcnn.evaluate(PLAIN, params, state, batch(), batch_size=5, map_fn=map_fn)
+    with pytest.raises(TypeError, match=message):
+        parallel.sharded(fcnn.gradient(PLAIN, LOSS), 5, map_fn)(params, state, KEY, batch())

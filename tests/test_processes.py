@@ -146,6 +146,23 @@ class _Odd(Exception):
         self.b = b
 
 
+class _Disguised(Exception):
+    def __reduce__(self):
+        return str, ("no error at all",)
+
+
+class _Unspeakable(Exception):
+    def __repr__(self):
+        raise RuntimeError("neither printed nor pickled")
+
+    __str__ = __reduce__ = __repr__
+
+
+class _Deadly(Exception):
+    def __setstate__(self, state):
+        raise SystemExit(3)
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 2, 3])
 def test_an_error_comes_through_and_the_next_call_works(wrong):
     def picky(x):
@@ -168,8 +185,20 @@ def test_an_error_that_can_not_be_pickled_is_told_as_text():
         if x:
             raise _Odd("strange", x)
 
-    with processes(2) as map_fn, pytest.raises(RuntimeError, match="strange"):
+    with processes(2) as map_fn, pytest.raises(RuntimeError, match=r"^_Odd, which can't be pickled:\n(?s:.*)strange"):
         map_fn(odd, [0, 1])
+
+
+@pytest.mark.parametrize("kind", [_Disguised, _Unspeakable, _Deadly])
+def test_an_error_that_does_something_else_when_it_is_pickled_is_told_as_text(kind):
+    def odd(x):
+        if x:
+            raise kind("strange")
+
+    with processes(2) as map_fn:
+        with pytest.raises(RuntimeError, match=rf"^{kind.__name__}, which can't be pickled:\n(?s:.*)raise kind"):
+            map_fn(odd, [0, 1])
+        assert map_fn(abs, [-1, -2]) == [1, 2]
 
 
 def test_a_killed_worker_is_an_error_and_the_next_call_works():

@@ -369,6 +369,10 @@ def test_the_committed_results_can_be_reused(tmp_path):
         ('{"cells": [', "is not the whole results.json of a study (JSONDecodeError"),
         ('{"rows": []}', "is not the whole results.json of a study (KeyError: 'cells')"),
         ('{"meta": {}, "cells": [1]}', "is not the whole results.json of a study (TypeError"),
+        (
+            '{"meta": {}, "cells": [], "x": 1' + 400 * "0" + "}",
+            "is not the whole results.json of a study (ValueError: 10",
+        ),
         ('{"meta": {}, "cells": [], "x": NaN}', "is not the whole results.json of a study (ValueError: NaN"),
         (None, "can't be read (No such file or directory); --reuse expects a results.json"),
     ],

@@ -70,3 +70,34 @@ def test_a_schedule_refuses_what_is_no_step(schedule: Schedule, last: int) -> No
     for step in (-1, math.nan, "1", None):
         with pytest.raises((TypeError, ValueError), match=f"^step is .*, got {re.escape(repr(step))}"):
             schedule(step)
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (fcnn.constant_schedule(np.float32(0.5)), fcnn.constant_schedule(0.5)),
+        (fcnn.step_decay(np.float32(0.5), every=np.int8(2), factor=np.float32(0.5)),
+         fcnn.step_decay(0.5, every=2, factor=0.5)),
+        (fcnn.step_decay(1, every=2, factor=2), fcnn.step_decay(1.0, every=2, factor=2.0)),
+        (fcnn.cosine(np.float32(0.5), steps=np.int8(9)), fcnn.cosine(0.5, steps=9)),
+        (fcnn.cosine(1, steps=9, end=1), fcnn.cosine(1.0, steps=9, end=1.0)),
+        (fcnn.linear_warmup(np.float32(0.5), steps=np.int8(9)), fcnn.linear_warmup(0.5, steps=9)),
+        (fcnn.piecewise_linear([(np.int8(0), 1), (np.int8(9), np.float32(0.5))]),
+         fcnn.piecewise_linear([(0, 1.0), (9, 0.5)])),
+    ],
+    ids=lambda schedule: str(schedule).partition("(")[0],
+)  # fmt: skip
+def test_a_rate_is_a_python_float_in_double_precision_whatever_numbers_it_is_made_of(
+    given: Schedule, plain: Schedule
+) -> None:
+    for step in range(12):
+        for kind in (int, np.int8, np.int64):
+            assert type(given(kind(step))) is float
+            assert given(kind(step)) == plain(step)
+
+
+@pytest.mark.parametrize("one", [1, 1.0, np.float64(1)])
+def test_a_rate_beyond_all_floats_is_refused_whatever_numbers_it_is_made_of(one: float) -> None:
+    message = r"^step_decay\(1\.0, every=1, factor=10\.0\) is too great for a float at step 400"
+    with pytest.raises(ValueError, match=message):
+        fcnn.step_decay(one, every=np.int64(1), factor=10 * one)(400)

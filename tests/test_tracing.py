@@ -141,3 +141,11 @@ def test_paths_of_a_trace_are_those_of_the_parameters(values):
     params, state, x = values
     found = fcnn.trace(nested(), params, state, x)
     assert {path.rpartition("/")[0] for path in flatten(params)} <= set(found.outputs)
+
+
+def test_the_gradient_that_is_given_is_not_handed_out_again():
+    params = fcnn.freeze({"w": np.eye(2), "b": np.zeros(2)})
+    dy = np.ones((3, 2))
+    found = fcnn.trace(fcnn.dense(2), params, fcnn.freeze({}), np.ones((3, 2)), dy=dy)
+    assert not found.gradients[""].flags.writeable
+    assert not np.shares_memory(found.gradients[""], dy)

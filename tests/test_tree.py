@@ -351,3 +351,14 @@ def test_equality_is_of_paths_and_only_with_trees(params):
     assert params != dict(params)
     with pytest.raises(TypeError, match="unhashable"):
         hash(params)
+
+
+def test_a_tree_without_leaves_is_the_same_whichever_way_it_was_made():
+    nested = freeze({"a": {"w": np.ones(2)}, "empty": {}, "hollow": {"inner": {}}, "none": {"w": np.zeros((0, 2))}})
+    made = tree.map_elementwise(np.negative, nested)
+    for name in ("empty", "hollow"):
+        for one in (nested, made, pickle.loads(pickle.dumps(made))):
+            with pytest.raises(TreeError, match=r"^ravel expects leaves of one dtype, got none$"):
+                tree.ravel(one[name])
+    assert tree.ravel(made["none"]).shape == (0,)
+    assert made["none"]["w"].shape == (0, 2)

@@ -14,11 +14,13 @@ import numpy as np
 from fcnn.data.types import Batch, BatchTransform, native
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import NDArray, frozen, keep
-from fcnn.values.checks import function, integer, number, one_of, told
+from fcnn.values.checks import function, integer, number, one_of, single, told
 from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 Array = NDArray[Any]
+
+_MOST_PIXELS = 1 << 20  # that images are moved by; far more can't be added to a place in an image
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -67,7 +69,8 @@ def random_shift(pixels: int, mode: str = "reflect") -> Augment:
     >>> random_shift(2)
     random_shift(pixels=2, mode='reflect')
     """
-    integer("pixels", pixels, least=0)
+    if integer("pixels", pixels, least=0) > _MOST_PIXELS:
+        raise ValueError(f"pixels is at most {_MOST_PIXELS:,}, got {told(pixels)}")
     one_of("random_shift's mode", mode, ("reflect", "zero"))
 
     def apply(key: Key, x: Array) -> Array:
@@ -113,7 +116,7 @@ def random_affine(degrees: float = 10.0, scale: float = 0.1, shift: float = 2.0)
     >>> random_affine(degrees=5)
     random_affine(degrees=5.0, scale=0.1, shift=2.0)
     """
-    degrees, shift = number("degrees", degrees, "[0, inf)"), number("shift", shift, "[0, inf)")
+    degrees, shift = single("degrees", degrees, "[0, inf)"), single("shift", shift, "[0, inf)")
     scale = number("scale", scale, "[0, 1)")
 
     def apply(key: Key, x: Array) -> Array:

@@ -12,6 +12,8 @@ from fcnn.values.arrays import NDArray, frozen, keep
 from fcnn.values.checks import MOST_STEPS, boolean, count_of_steps, integer, told
 from fcnn.values.keys import Key, expect_key, fold_in, generator
 
+_GREATEST = float(np.finfo(np.float32).max)
+
 
 def batches(
     split: Split,
@@ -125,7 +127,16 @@ def batch_of(x: NDArray[Any], y: NDArray[Any]) -> Batch:
     """`as_batch` of what is known to be inputs and their targets, such as rows of a split."""
     # Reordering the bytes first moves a quarter of what reordering floats would.
     memory = block(x)
-    floats = np.divide(memory, np.float32(255)) if x.dtype == np.uint8 else memory.astype(np.float32)
+    if x.dtype == np.uint8:
+        floats = np.divide(memory, np.float32(255))
+    else:
+        try:
+            with np.errstate(over="raise"):
+                floats = memory.astype(np.float32)
+        except FloatingPointError:
+            raise ValueError(
+                f"x holds finite numbers beyond {_GREATEST:.2g}, the greatest in a batch, of float32; scale them"
+            ) from None
     return Batch(frozen(unblock(floats)), keep(y))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fcnn.network.layer import Grads, Layer, Out, expect_layer, expect_values
 from fcnn.network.rewriting import rewrite
 from fcnn.values import html
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array, frozen, keep
 from fcnn.values.checks import array, boolean, floats, instance, output_gradient
 from fcnn.values.keys import Key, expect_key
 from fcnn.values.tree import Tree, flatten
@@ -107,7 +107,7 @@ def trace(
     if dy is None:
         return Trace(outputs, {}, None, None)
     dy = output_gradient("trace", dy(out.y) if callable(dy) else dy, out.y.shape)
-    found = noted.backward(params, out.cache, dy.astype(out.y.dtype, copy=False))
+    found = noted.backward(params, out.cache, keep(dy.astype(out.y.dtype, copy=False)))  # it is among the gradients
     return Trace(outputs, dict(reversed(gradients.items())), found.dx, found.params)
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from fcnn.training.workers import MapFn
+from fcnn.training.mapping import MapFn
 from fcnn.values.arrays import Array
 from fcnn.values.checks import floats, function, told
+
+Kind = TypeVar("Kind")
 
 _A_METRIC = "a function (outputs, targets) that gives a number"
 
@@ -30,16 +32,27 @@ def expect_map_fn(value: Any) -> MapFn:
     return function("map_fn", value, expected)
 
 
-def mapped(map_fn: MapFn, of_one: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """The function of each item, by anybody's map; as many results as there are items, or TypeError."""
+def mapped(
+    map_fn: MapFn, of_one: Callable[[Any], tuple[int, Kind]], items: Iterable[Any], kind: type[Kind]
+) -> list[Kind]:
+    """The result of each item, by anybody's map and in the items' order, in whatever order that gives them.
+
+    The function gives a pair: the item's number, from 0 on, and a result of that kind. Anything else is a TypeError.
+    """
     items = list(items)
     found = map_fn(of_one, items)
     if not isinstance(found, Iterable):
         raise TypeError(f"map_fn gives the results as `map` does, {told(map_fn)} gave {told(found)}")
-    results = list(found)
+    pairs = list(found)
+    if len(pairs) != len(items):
+        raise TypeError(f"map_fn gives one result for each item, {told(map_fn)} gave {len(pairs)} for {len(items)}")
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], kind):
+            raise TypeError(f"map_fn gives what the function gives, {told(map_fn)} gave {told(pair)} among the results")
+    results = dict(pairs)
     if len(results) != len(items):
-        raise TypeError(f"map_fn gives one result for each item, {told(map_fn)} gave {len(results)} for {len(items)}")
-    return results
+        raise TypeError(f"map_fn gives one result for each item, {told(map_fn)} gave that of one item twice")
+    return [results[number] for number in range(len(items))]
 
 
 def inputs_and_targets(batch: Any) -> tuple[Array, Any]:

@@ -28,8 +28,9 @@ import numpy as np
 
 from fcnn.network.layer import expect_values
 from fcnn.training.arguments import expect_map_fn, inputs_and_targets, mapped
+from fcnn.training.mapping import MapFn, expect_mapping, one_blas_thread
 from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of
-from fcnn.training.workers import MapFn, WorkerError, processes
+from fcnn.training.workers import WorkerError, processes
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import integer, number, told
 from fcnn.values.keys import Key, expect_key, fold_in
@@ -63,23 +64,26 @@ def threads(count: int) -> Iterator[MapFn]:
     ...     list(map_fn(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
-    from concurrent.futures import ThreadPoolExecutor  # here, because they cost start-up time
-
-    from threadpoolctl import threadpool_limits
+    from concurrent.futures import ThreadPoolExecutor  # here, because it costs start-up time
 
     integer("count", count, least=1)
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         if count == 1:
             yield map
-        else:
-            with ThreadPoolExecutor(count) as pool:
+            return
+        ended = False
+        with ThreadPoolExecutor(count) as pool:
 
-                def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterable[Any]:
-                    # Each call sees the caller's context, in which NumPy keeps its error state.
-                    contexts = iter(copy_context, None)
-                    return pool.map(lambda context, *each: context.run(function, *each), contexts, *arguments)
+            def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterable[Any]:
+                expect_mapping(arguments, ended)
+                # Each call sees the caller's context, in which NumPy keeps its error state.
+                contexts = iter(copy_context, None)
+                return pool.map(lambda context, *each: context.run(function, *each), contexts, *arguments)
 
+            try:
                 yield map_fn
+            finally:
+                ended = True
 
 
 def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> GradientFn:
@@ -98,17 +102,17 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
     expect_gradient_fn("gradient_fn", gradient_fn)
     expect_map_fn(map_fn)
 
-    def of_shard(arguments: tuple[Tree, Tree, Key, Any]) -> Gradient:
+    def of_shard(arguments: tuple[int, Tree, Tree, Key, Any]) -> tuple[int, Gradient]:
         # One function for all steps: `processes` forks new workers for another.
-        return gradient_of(gradient_fn, *arguments)
+        return arguments[0], gradient_of(gradient_fn, *arguments[1:])
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
         x, targets = _rows_of("sharded", params, state, key, batch)
         total = len(x)
 
         shards = [slice(first, first + shard_size) for first in range(0, total, shard_size)]
-        parts = [(params, state, fold_in(key, index), (x[rows], targets[rows])) for index, rows in enumerate(shards)]
-        found = mapped(map_fn, of_shard, parts)
+        parts = [(i, params, state, fold_in(key, i), (x[rows], targets[rows])) for i, rows in enumerate(shards)]
+        found = mapped(map_fn, of_shard, parts, Gradient)
         weights = [one.size / total for one in found]
 
         def mean(*leaves: Array) -> Array:

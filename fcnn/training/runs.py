@@ -9,9 +9,9 @@ when the process ends, however it ends. Where files can't be locked, that the fi
 
 import contextlib
 import json
-import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,7 +140,8 @@ def meta_of(path: Path) -> dict[str, Any]:
     if "history" not in meta or "seen" not in meta:
         raise CheckpointError(f"{path} was not written by a run: it has no history")
     history = meta["history"]
-    if not (isinstance(history, list) and all(map(_is_item, history)) and _are_totals(meta["seen"])):
+    items = isinstance(history, list) and all(map(_is_item, history)) and _follow(history)
+    if not (items and _are_totals(meta["seen"])):
         raise CheckpointError(f"{path}: its history is not as a run writes it; use an earlier checkpoint")
     return meta
 
@@ -179,13 +180,19 @@ def _with_way_on(path: Path, read: Callable[[Path], T]) -> T:
 
 def _is_item(item: Any) -> bool:
     """Whether it is an epoch's item of a history, with all that is read of one later."""
-    if not isinstance(item, dict) or not isinstance(item.get("epoch"), int):
+    if not isinstance(item, dict) or type(item.get("epoch")) is not int:
         return False
     metrics = item.get("metrics", {})
     known = [item.get(name) for name in ("train_loss", "seconds", "images_per_second")]
     perhaps = [item.get(name, "") for name in ("train_accuracy", "validation_loss", "validation_accuracy")]
     perhaps += metrics.values() if isinstance(metrics, dict) else [""]
     return all(map(_is_number, known)) and all(value is None or _is_number(value) for value in perhaps)
+
+
+def _follow(history: Sequence[Item]) -> bool:
+    """Whether the items are of epochs one after the other, the first of any number as a run may begin with a state."""
+    numbers = [item["epoch"] for item in history]
+    return not numbers or (numbers[0] >= 1 and numbers == [*range(numbers[0], numbers[0] + len(numbers))])
 
 
 def _are_totals(seen: Any) -> bool:
@@ -196,7 +203,8 @@ def _are_totals(seen: Any) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, as neither NaN nor an int beyond all floats is made a float so.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @contextlib.contextmanager
@@ -215,8 +223,11 @@ def claimed(
             way = f"; {go_on}, or {choose}" if can_go_on else f", and holds no checkpoint of a run; {choose}"
             raise TakenError(f"{path} is not empty{way}")
 
-    if not (path / _LOCK).exists() and not any(map(_is_litter, path.glob(".*"))):
-        refuse_if_used()  # before anything is written to somebody's folder
+    try:
+        if not (path / _LOCK).exists() and not any(map(_is_litter, path.glob(".*"))):
+            refuse_if_used()  # before anything is written to somebody's folder
+    except OSError as error:
+        raise RunError(f"can't look into the folder {path} ({error.strerror}); {choose}") from None
     new, handle = _locked(path, choose)
     try:
         for one in filter(_is_litter, path.glob(".*")):

@@ -32,9 +32,7 @@ def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     >>> [step_decay(1.0, every=2, factor=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    _rate("the rate", value)
-    _rate("factor", factor)
-    integer("every", every, least=1)
+    value, factor, every = _rate("the rate", value), _rate("factor", factor), integer("every", every, least=1)
 
     def rate(step: int) -> float:
         try:
@@ -58,9 +56,7 @@ def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     >>> [round(cosine(1.0, steps=2)(step), 3) for step in range(4)]
     [1.0, 0.5, 0.0, 0.0]
     """
-    _rate("the rate", value)
-    _rate("end", end)
-    integer("steps", steps, least=1)
+    value, end, steps = _rate("the rate", value), _rate("end", end), integer("steps", steps, least=1)
     return _of_steps(lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2)
 
 
@@ -71,8 +67,7 @@ def linear_warmup(then: Rate, *, steps: int) -> Schedule:
     >>> [linear_warmup(1.0, steps=4)(step) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
-    after = as_schedule(then)
-    integer("steps", steps, least=1)
+    after, steps = as_schedule(then), integer("steps", steps, least=1)
     return _of_steps(lambda step: rate_at(after, step) * min((step + 1) / steps, 1.0))
 
 
@@ -114,11 +109,12 @@ def rate_at(schedule: Schedule, step: int) -> float:
 
 
 def _of_steps(schedule: Schedule) -> Schedule:
-    """The schedule that refuses what is no step."""
+    """The schedule that refuses what is no step, and computes with Python's numbers, whatever it is given."""
 
     def rate(step: int) -> float:
         if type(step) is not int or not 0 <= step <= MOST_STEPS:
             number("step", step, "[0, inf)")
+            step = step.item() if isinstance(step, np.generic) else step
         return schedule(step)
 
     return rate

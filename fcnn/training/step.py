@@ -238,7 +238,8 @@ def evaluate(
     Args:
         model, params, state: the network and its values.
         split: inputs and targets; a pair of arrays (x, y) does as well.
-        batch_size: inputs at a time, few enough that they stay in cache; the outputs don't depend on it.
+        batch_size: inputs at a time, few enough that they stay in cache; the outputs depend on it in their last bits
+            alone.
         loss: `softmax_cross_entropy()` when None.
         metrics: functions of all outputs and targets, found by their names in the result.
         map_fn: how the batches are mapped, such as an executor's `map`.
@@ -255,11 +256,13 @@ def evaluate(
     dtype = _dtype_of(params)
     network = without_caches(model)
 
-    def outputs_at(start: int) -> Array:
-        x = batch_of(split.x[start : start + batch_size], split.y[start : start + batch_size]).x
-        return network.apply(params, state, x.astype(dtype, copy=False), train=False).y
+    def outputs_of(number: int) -> tuple[int, Array]:
+        rows = slice(number * batch_size, (number + 1) * batch_size)
+        x = batch_of(split.x[rows], split.y[rows]).x
+        return number, network.apply(params, state, x.astype(dtype, copy=False), train=False).y
 
-    outputs = frozen(np.concatenate(mapped(map_fn, outputs_at, range(0, len(split), batch_size))))
+    count = -(-len(split) // batch_size)
+    outputs = frozen(np.concatenate(mapped(map_fn, outputs_of, range(count), np.ndarray)))
     value, _ = loss_of(measure, outputs, split.y)
     found: dict[str, float] = {}
     for metric in metrics:

@@ -23,17 +23,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fcnn.training.mapping import MapFn, expect_mapping, one_blas_thread
 from fcnn.values.arrays import Array
 from fcnn.values.checks import integer
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-MapFn: TypeAlias = Callable[..., Iterable[Any]]
 
 _ROOM = 1 << 26  # bytes for the arrays of one message, taken only as they are used; what doesn't fit goes by the pipe
 _ALIGNED = 64
@@ -72,20 +71,19 @@ def processes(count: int) -> Iterator[MapFn]:
     ...     list(map_fn(lambda x, y: x + y, [1, 2, 3], [10, 20, 30]))
     [11, 22, 33]
     """
-    from threadpoolctl import threadpool_limits  # here, because it costs start-up time
-
     integer("count", count, least=1)
     if not hasattr(os, "fork"):
         raise RuntimeError("processes needs os.fork, which this system lacks; use fcnn.parallel.threads")
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         if count == 1:
             yield map
             return
         crew: _Crew | None = None
-        turn, owner = threading.RLock(), os.getpid()
+        turn, owner, ended = threading.RLock(), os.getpid(), False
 
         def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
             nonlocal crew
+            expect_mapping(arguments, ended)
             items = list(zip(*arguments, strict=False))  # as `map`: the shortest ends it
             if len(items) < 2 or os.getpid() != owner:  # the workers are their parent's, not a fork's
                 return [function(*item) for item in items]
@@ -103,6 +101,7 @@ def processes(count: int) -> Iterator[MapFn]:
             try:
                 yield map_fn
             finally:
+                ended = True
                 if crew is not None:
                     crew.close()
         finally:  # once more, as an interrupt may have come just before
@@ -371,9 +370,11 @@ def _dumps_error(found: list[Any], error: BaseException, memory: mmap.mmap) -> b
     told = traceback.format_exc().rstrip()
     try:
         error.add_note(f"in worker process {os.getpid()}:\n{told}")
-        pickle.loads(pickle.dumps(error))  # some can be written but not read
-    except Exception:
-        error = RuntimeError(f"{error!r}\n{told}")
+        again = pickle.loads(pickle.dumps(error))  # some can be written but not read, or are read as something else
+    except BaseException:
+        again = None
+    if not isinstance(again, BaseException):
+        error = RuntimeError(f"{type(error).__name__}, which can't be pickled:\n{told}")  # nor printed, perhaps
     return _dumps(([None] * len(found), error), memory)
 
 

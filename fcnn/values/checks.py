@@ -7,6 +7,7 @@ numbers. What came is told in a few words however large it is.
 
 import math
 import os
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -23,6 +24,7 @@ Kind = TypeVar("Kind")
 FLOATS = (np.float32, np.float64)
 _FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
 MOST_STEPS = (1 << 63) - 1  # of training, which is what a checkpoint's int64 holds
+_NOT_IN_NAMES = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # of files: halves of characters, for which no bytes stand
 _MOST_CHARACTERS = 80
 _MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
 _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
@@ -235,7 +237,7 @@ def file_path(name: str, value: object, expected: str = "the name of a file, tex
         text = None
     if not isinstance(text, str):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
-    if not text or "\0" in text:
+    if not text or _NOT_IN_NAMES.search(text):
         raise ValueError(f"{name} is {expected}, got {text!r}")
     return Path(text)
 

@@ -295,8 +295,8 @@ def _leaves(tree: Tree) -> list[Array]:
 
 def _unravelled(flat: Array, layout: Layout) -> Tree:
     tree = Tree()
-    object.__setattr__(tree, "_flat", (flat, layout))
-    object.__setattr__(tree, "_made", None)  # optimizers make many trees whose leaves nobody looks at
+    object.__setattr__(tree, "_flat", (flat, layout) if flat.size else None)  # without leaves it has no dtype
+    object.__setattr__(tree, "_made", None if flat.size else _parts(flat, layout))  # most trees' nobody looks at
     return tree
 
 

@@ -21,7 +21,7 @@ def reuse(path: Path, wanted: Sequence[Cell], store: Store) -> str:
     has none. Raises StudyError where the file is damaged or isn't the results.json of a study.
     """
     try:
-        found = json.loads(path.read_text("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        found = json.loads(path.read_text("utf-8"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
         keys = [_key(entry) for entry in found["cells"]]
         cells = {key_of(*settings_of(cell)): cell for cell in wanted}
         taken = [
@@ -76,6 +76,12 @@ def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         _refuse(text)
+    return number
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    _finite(text)  # statistics are made of it as a float
     return number
 
 
