@@ -396,7 +396,7 @@ def test_results_find_their_items_in_whatever_order_a_map_gives_them():
         ),
         (lambda function, items: [None] * len(items), "map_fn gives what the function gives, .* gave None among the "),
         (lambda function, items: [(0, None)] * len(items), "map_fn gives what the function gives, .* gave .0, None. a"),
-        (lambda function, items: [function(items[0])] * len(items), "map_fn gives a .* gave that of one item twice"),
+        (lambda function, items: [function(items[0])] * len(items), "map_fn gives one .* gave that of one item twice"),
     ],
 )
 def test_a_map_that_gives_something_else_is_refused(map_fn, message):
