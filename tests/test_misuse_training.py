@@ -847,11 +847,11 @@ SPLITS_AND_SETS = [
            "progress is a function (description, done, total), got True"),
     Misuse("digits of a seed", lambda: data.make_digits(0, 10), TypeError, f"key is {A_KEY}, got 0"),
     Misuse("more digits than there is room for", lambda: data.make_digits(KEY, 10**12), ValueError,
-           "n, the number of images, is an integer of at least 0 and at most 1,000,000,000, got 1000000000000"),
+           "n, the number of images, is at most 1,000,000,000, got 1000000000000"),
     Misuse("fewer digits than none", lambda: data.make_digits(KEY, -1), ValueError,
-           "n, the number of images, is an integer of at least 0 and at most 1,000,000,000, got -1"),
+           "n, the number of images, is an integer of at least 0, got -1"),
     Misuse("True digits", lambda: data.make_digits(KEY, True), TypeError,
-           "n, the number of images, is an integer of at least 0 and at most 1,000,000,000, got True"),
+           "n, the number of images, is an integer of at least 0, got True"),
     Misuse("digits with number and key in the wrong order", lambda: data.make_digits(10, KEY), TypeError,
            f"key is {A_KEY}, got 10"),
 ]  # fmt: skip
@@ -972,7 +972,7 @@ OF_PICTURES = [
     Misuse("two channels for a picture", lambda: pictures.as_picture(np.zeros((2, 4, 4), np.uint8)), ValueError,
            "pixels are an image, uint8 (1, H, W) or (3, H, W), got uint8 (2, 4, 4)"),
     Misuse("a square of no pixel", lambda: pictures.middle_square(PICTURE, 0), ValueError,
-           "side is an integer of at least 1 and at most 7,000, got 0"),
+           "side is an integer of at least 1, got 0"),
 ]  # fmt: skip
 
 LOOKING_INTO = [
@@ -984,9 +984,9 @@ LOOKING_INTO = [
            "train is True or False, got None"),
     Misuse("a check of more inputs than there is room for",
            lambda: fcnn.gradcheck(fcnn.relu(), (3,), train=True, batch=10**9), ValueError,
-           "batch is an integer of at least 1 and at most 1,000,000, got 1000000000"),
+           "batch is at most 1,000,000, got 1000000000"),
     Misuse("a check of no inputs", lambda: fcnn.gradcheck(fcnn.relu(), (3,), train=True, batch=0), ValueError,
-           "batch is an integer of at least 1 and at most 1,000,000, got 0"),
+           "batch is an integer of at least 1, got 0"),
     Misuse("a check of a seed", lambda: fcnn.gradcheck(fcnn.relu(), (3,), train=True, key=0), TypeError,
            f"key is {A_KEY}, got 0"),
     Misuse("a check at a point of another shape",

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.data.augmentation import expect_transform as expect_batch_transform
+from fcnn.data.augmentation import expect_batch_transform
 from fcnn.data.batching import steps_per_epoch
 from fcnn.data.types import BatchTransform, Dataset, Split, as_split
 from fcnn.network.layer import Layer, expect_layer

@@ -40,5 +40,10 @@ def keep(array: Array) -> Array:
     A copy, too, of one in another byte order than the machine's: nothing in the library is.
     """
     if not array.dtype.isnative:
-        return frozen(array.astype(array.dtype.newbyteorder("=")))
+        return frozen(native(array))
     return array if is_frozen(array) else frozen(np.array(array, order="K"))
+
+
+def native(array: Array) -> Array:
+    """The array in the machine's byte order."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
