@@ -716,9 +716,9 @@ MISUSES = [
     Misuse("rewrite by a rule that gives nothing", lambda: fcnn.rewrite(NET, lambda path, layer: None),
            LayerError, "fc: the rule gave None for dense(2), where it gives a layer"),
     Misuse("hold of a number", lambda: fcnn.hold(NET, 1),
-           TypeError, 'patterns is a pattern of paths, such as "conv*", or a list of them, got 1'),
+           TypeError, 'the patterns of paths are text, such as "conv*", got 1'),
     Misuse("hold of layers", lambda: fcnn.hold(NET, [fcnn.relu()]),
-           TypeError, 'patterns is a pattern of paths, such as "conv*", or a list of them, got [relu()]'),
+           TypeError, 'the patterns of paths are text, such as "conv*", got relu() among them'),
     Misuse("hold of parameters", lambda: fcnn.hold(PARAMS, "fc"),
            TypeError, "network is a layer, such as fcnn.serial(…) or fcnn.relu(), got {fc: {w: float32[2, 3], b: "
                       "float32[2]}}"),
@@ -739,9 +739,9 @@ MISUSES = [
     Misuse("a model with a number for in_shape", lambda: fcnn.Model(NET, PARAMS, in_shape=3),
            TypeError, "in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got 3"),
     Misuse("a model with text for classes", lambda: fcnn.Model(NET, PARAMS, in_shape=(3,), classes="cat"),
-           TypeError, "classes are names, such as ('cat', 'dog'), got 'cat'"),
+           TypeError, "classes are names, one for each output, got 'cat'; put it into a list"),
     Misuse("a model with a number of classes", lambda: fcnn.Model(NET, PARAMS, in_shape=(3,), classes=2),
-           TypeError, "classes are names, such as ('cat', 'dog'), got 2"),
+           TypeError, "classes are names, one for each output, got 2"),
     Misuse("a model with text for meta", lambda: fcnn.Model(NET, PARAMS, in_shape=(3,), meta="notes"),
            TypeError, "meta is a mapping that JSON can hold, got 'notes'"),
 ]

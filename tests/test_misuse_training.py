@@ -754,14 +754,15 @@ ARGUMENTS_OF_FILES = [
     Misuse("a file's number", lambda: fcnn.load(3, like=PARAMS), TypeError, f"path is {A_PATH}, got 3"),
     Misuse("a file's bytes", lambda: fcnn.load_meta(b"a.npz"), TypeError, f"path is {A_PATH}, got b'a.npz'"),
     Misuse("a network to save as a model", lambda: fcnn.save_model("a.npz", NET), TypeError,
-           f"save_model takes {A_MODEL}, got serial(conv=conv2d(2, 3, padding=1), act=relu(), "
-           "flat=flatten(), fc=dense(3))"),
+           f"model is {A_MODEL}, got serial(conv=conv2d(2, 3, padding=1), act=relu(), flat=flatten(), "
+           "fc=dense(3)); fcnn.Model(network, params, state, in_shape=…) makes one"),
     Misuse("what fit gave to save as a model", lambda: fcnn.save_model("a.npz", FITTED), TypeError,
-           f"save_model takes {A_MODEL}, got Fitted(0 epochs; no epoch finished); take its .model"),
+           f"model is {A_MODEL}, got Fitted(0 epochs; no epoch finished); take its .model"),
     Misuse("a layer among constructors", lambda: fcnn.load_model("a.npz", layers=[fcnn.relu()]), TypeError,
-           "layers are constructors of layers, in a list, got relu() among them"),
+           "each of layers is a constructor of layers or initializers, such as layer_constructor makes of a "
+           "function, got relu()"),
     Misuse("a constructor outside of a list", lambda: fcnn.load_model("a.npz", layers=fcnn.relu), TypeError,
-           "layers are constructors of layers, in a list, got the function relu"),
+           "layers is a list of constructors, got the function relu"),
     Misuse("an undescribed file of no network", lambda: load_undescribed("a.npz", "lenet5", in_shape=IN), TypeError,
            f"network is {A_LAYER}, got 'lenet5'"),
     Misuse("an undescribed file with one text for classes",

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import attrs
 import numpy as np
 
-from fcnn.network.description import build, describe
+from fcnn.network.description import build, describe, expect_constructors
 from fcnn.network.initializers import Initializer, unallocated
 from fcnn.network.layer import Init, Layer, LayerError, Shape
-from fcnn.network.model import Model
+from fcnn.network.model import Model, expect_model
 from fcnn.network.rewriting import every_layer as layers_of
-from fcnn.network.rewriting import rewrite
+from fcnn.network.rewriting import rewrite_leaves
 from fcnn.training.step import TrainState
 from fcnn.values.archives import Archive, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
@@ -126,9 +126,7 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
     """Write a network with its values, so that `load_model` needs no code to read it. Raises as `save` does."""
     path = file_path("path", path)
-    if not isinstance(model, Model):
-        advice = "; take its .model" if isinstance(getattr(model, "model", None), Model) else ""
-        raise TypeError(f"save_model takes a Model, such as fitted.model, got {told(model)}{advice}")
+    expect_model("model", model)
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
     try:
         build(meta["network"], layers=_constructors(model.network))
@@ -164,7 +162,7 @@ def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., L
         OSError: the file can't be read.
     """
     path = file_path("path", path)
-    where, layers = os.fspath(path), _constructors_given(layers)
+    where, layers = os.fspath(path), expect_constructors("layers", layers)
     with _opened(path) as archive:
         meta = _read_meta(path, archive)
         if "network" not in meta or "in_shape" not in meta:
@@ -192,8 +190,6 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
     """The values of a network as a template, which takes no memory to speak of: all are found in the archive."""
 
     def compared(path: str, layer: Layer) -> Layer:
-        if layer.children:
-            return layer
         config = {k: unallocated() if isinstance(v, Initializer) else v for k, v in layer.config.items()}
         shapeless = layer.make(**config)
 
@@ -206,7 +202,7 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
 
         return attrs.evolve(layer, init=init, rewritten=True, origin=None)
 
-    return rewrite(network, compared).init(make_key(0), in_shape)
+    return rewrite_leaves(network, compared).init(make_key(0), in_shape)
 
 
 def _sections(made: Init) -> tuple[tuple[str, Tree], tuple[str, Tree]]:
@@ -232,17 +228,6 @@ def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = file_path("path", path)
     with _opened(path) as archive:
         return _read_meta(path, archive)
-
-
-def _constructors_given(layers: Any) -> tuple[Callable[..., Layer], ...]:
-    expected = "constructors of layers, in a list"
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping, np.ndarray)):
-        raise TypeError(f"layers are {expected}, got {told(layers)}")
-    found = tuple(layers)
-    for one in found:
-        if not callable(one) or not hasattr(one, "__name__"):
-            raise TypeError(f"layers are {expected}, got {told(one)} among them")
-    return found
 
 
 def _arrays(value: Tree | Init | TrainState, expected: str = "a checkpoint holds") -> dict[str, Array]:
