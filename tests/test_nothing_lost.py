@@ -22,7 +22,8 @@ from pathlib import Path
 import faults
 import numpy as np
 import pytest
-from faults import LONG, REFUSED, UNREACHED, ended, forked, forks, is_litter
+from faults import REFUSED, UNREACHED, ended, forked, forks, is_litter
+from profiles import LONG
 from running import SCRIPTS
 
 import fcnn
