@@ -54,6 +54,7 @@ A_SHAPE = "a tuple of lengths, such as (1, 28, 28), each at least 1"
 A_PATH = "the name of a file, text or a pathlib.Path"
 A_BATCH = "a batch is a pair (x, y), as fcnn.batches gives them"
 A_MAP = "map_fn is a function that maps as `map` does"
+DATASETS = 'dataset is "mnist", "fashion_mnist", "cifar10" or "digits", got '
 A_MODEL = "a Model, such as fitted.model"
 FLOATS = "an array of float32 or float64"
 INPUTS = "an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
@@ -953,14 +954,14 @@ OF_PICTURES = [
     Misuse("a picture as an array", lambda: pictures.prepare(X8[0, 0], "mnist"), TypeError,
            "picture is an image of Pillow, got uint8 (4, 4)"),
     Misuse("a picture for an unknown data set", lambda: pictures.prepare(PICTURE, "imagenet"), ValueError,
-           "dataset is one of mnist, fashion_mnist, cifar10, digits, got 'imagenet'"),
+           DATASETS + "'imagenet'"),
     Misuse("a picture for no data set", lambda: pictures.prepare(PICTURE, None), TypeError,
-           "dataset is one of mnist, fashion_mnist, cifar10, digits, got None"),
+           DATASETS + "None"),
     Misuse("a picture inverted perhaps", lambda: pictures.prepare(PICTURE, "mnist", invert="auto"), TypeError,
            "invert is True, False or None, got 'auto'"),
     Misuse("a picture's file by its number", lambda: pictures.open_picture(3), TypeError, f"path is {A_PATH}, got 3"),
     Misuse("a picture read for a list of data sets", lambda: pictures.read_picture("seven.png", ["mnist"]), TypeError,
-           "dataset is one of mnist, fashion_mnist, cifar10, digits, got ['mnist']"),
+           DATASETS + "['mnist']"),
     Misuse("inputs like no data set's", lambda: pictures.dataset_like((3, 28, 28)), ValueError,
            "pictures are prepared as images (1, 28, 28) or (3, 32, 32), the network takes (3, 28, 28); make its "
            "inputs yourself and call fcnn.predict(model, inputs)"),

@@ -65,6 +65,14 @@ def save(
             that of a read-only file, a folder, a pipe or a device.
     """
     path = file_path("path", path)
+    text = _meta_text(meta)
+    arrays = {**_arrays(value), "meta": text}
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _meta_text(meta: Mapping[str, Any] | None) -> Array:
+    """The meta as a checkpoint holds it, if JSON can, and if it is no more than is read again."""
     expected = "meta is a mapping of what JSON can hold: text, finite numbers, lists and mappings"
     if meta is not None and not isinstance(meta, Mapping):
         raise TypeError(f"{expected}, got {told(meta)}")
@@ -77,9 +85,7 @@ def save(
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
     if _values_in(words) > _META_VALUES:
         raise ValueError(f"meta is of at most {_META_VALUES:,} values, got more; write it to a file of its own")
-    arrays = {**_arrays(value), "meta": text}
-    with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    return text
 
 
 def load(path: str | os.PathLike[str], *, like: T) -> T:
