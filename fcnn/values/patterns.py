@@ -25,5 +25,5 @@ def expect_matches(no_path: str, patterns: Sequence[str], paths: Iterable[str]) 
     """Raise ValueError, which begins with `no_path`, for a pattern that matches none of the paths."""
     paths = list(paths)
     for pattern in patterns:
-        if all(first_match([pattern], path) is None for path in paths):
+        if not any(fnmatchcase(path, pattern) for path in paths):
             raise ValueError(f"{no_path} matches {pattern!r}; there are {', '.join(paths)}")
