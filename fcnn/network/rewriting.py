@@ -12,7 +12,7 @@ import numpy as np
 
 from fcnn.network.layer import Grads, Layer, LayerError, Out, expect_layer
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array, zeros_like
 from fcnn.values.checks import function, instance, told
 from fcnn.values.keys import Key
 from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
@@ -114,7 +114,7 @@ def _held(layer: Layer) -> Layer:
         return layer.apply(params, state, x, train=False, key=key)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        zeros = tree.map(lambda leaf: frozen(np.zeros_like(leaf)), params)
+        zeros = tree.map(zeros_like, params)
         if not need_dx:
             return Grads(None, zeros)
         less: dict[str, Any] = {"need_params": False} if skips else {}

@@ -20,7 +20,7 @@ from fcnn.training.transform import (
     updated,
 )
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array, frozen, zeros_like
 from fcnn.values.checks import boolean, number, single, told
 from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
 from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
@@ -278,7 +278,7 @@ def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
         ahead = tree.map_elementwise(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
 
-    return Transform("momentum", lambda params: freeze({"velocity": tree.map(_zeros, params)}), update)
+    return Transform("momentum", lambda params: freeze({"velocity": tree.map(zeros_like, params)}), update)
 
 
 @transform_constructor
@@ -293,7 +293,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
     single("eps", eps, "(0, inf)")
 
     def init(params: Tree) -> Tree:
-        return freeze({"mu": tree.map(_zeros, params), "nu": tree.map(_zeros, params)})
+        return freeze({"mu": tree.map(zeros_like, params), "nu": tree.map(zeros_like, params)})
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         expect_state(state, _OF_ADAM, all_of_them=True)
@@ -342,10 +342,6 @@ def _flushed(moment: Array, step: int) -> Array:
     if step % 16 == 0:
         moment *= np.abs(moment) >= np.finfo(moment.dtype).smallest_normal
     return frozen(moment)
-
-
-def _zeros(leaf: Array) -> Array:
-    return frozen(np.zeros_like(leaf))
 
 
 def _part(values: Tree, patterns: Sequence[str]) -> Tree:

@@ -13,6 +13,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 NDArray: TypeAlias = np.ndarray[Any, np.dtype[Scalar]]
 Array: TypeAlias = NDArray[Any]
 
+NUMBERS = "biufc"  # kinds of dtypes: truth values, integers with and without a sign, floats, complex numbers
+
 
 def frozen(array: Array) -> Array:
     """Mark a freshly made array, and the memory it is a view of, as read-only; return it."""
@@ -42,6 +44,11 @@ def keep(array: Array) -> Array:
     if not array.dtype.isnative:
         return frozen(native(array))
     return array if is_frozen(array) else frozen(np.array(array, order="K"))
+
+
+def zeros_like(array: Array) -> Array:
+    """Read-only zeros of the array's shape and dtype."""
+    return frozen(np.zeros_like(array))
 
 
 def native(array: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from fcnn.values.arrays import Array, native
+from fcnn.values.arrays import NUMBERS, Array, native
 
 Pair: TypeAlias = int | tuple[int, int]
 Kind = TypeVar("Kind")
@@ -210,7 +210,7 @@ def array(name: str, value: object, expected: str) -> Array:
         found = np.asarray(value)
     except Exception:  # lists of unequal length, tensors elsewhere, anybody's class
         found = np.empty(0, object)
-    if found.dtype.kind not in "biufc":
+    if found.dtype.kind not in NUMBERS:
         raise TypeError(f"{name} are {expected}, got {told(value)}")
     return found
 
