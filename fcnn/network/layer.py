@@ -191,9 +191,9 @@ class error_path:
             raise LayerError(str(error.args[0]) if error.args else repr(error), self._name) from error
 
 
-def expect_layer(name: str, value: object) -> Layer:
-    """`value`, if it is a layer, and not the constructor of one that somebody forgot to call."""
-    return instance(name, value, Layer, "a layer, such as fcnn.serial(…) or fcnn.relu()")
+def expect_layer(name: str, value: object) -> None:
+    """Raise TypeError unless it is a layer, and not the constructor of one that somebody forgot to call."""
+    instance(name, value, Layer, "a layer, such as fcnn.serial(…) or fcnn.relu()")
 
 
 def expect_call(params: Tree, state: Tree, train: bool, key: Key | None) -> None:
