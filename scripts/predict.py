@@ -37,7 +37,7 @@ from fcnn import parallel
 from fcnn.data import pictures
 from fcnn.data.pictures import CLASSES, SHAPES
 from fcnn.training.undescribed import load_undescribed
-from fcnn.values.files import why_unreadable
+from fcnn.values.files import replacing, why_unreadable
 from fcnn.values.text import printable
 
 INVERT = {"auto": None, "yes": True, "no": False}
@@ -217,10 +217,12 @@ def save_prepared(examples: Sequence[Example], found: Sequence[dict[str, Any]], 
         Path(folder).mkdir(parents=True, exist_ok=True)
         for number, ((pixels, _), item) in enumerate(zip(examples, found, strict=True), 1):
             path = Path(folder) / f"{number:03d}-{Path(item['source']).stem.replace(' ', '-')}-seen.png"
-            pictures.as_picture(pixels).save(path)
+            with replacing(path) as file:
+                pictures.as_picture(pixels).save(file, format="png")
             item["prepared"] = str(path)
     except OSError as error:
-        raise Stop(f"can't write to {folder} ({error.strerror}); choose another --save-prepared") from None
+        why = str(error.strerror).partition(";")[0]  # without its own advice
+        raise Stop(f"can't write to {error.filename or folder} ({why}); choose another --save-prepared") from None
 
 
 def as_table(found: Sequence[dict[str, Any]], top: int) -> str:

@@ -133,7 +133,8 @@ def settings_of(path: Path, meta: Mapping[str, Any]) -> Settings:
 
 def _claimed(folder: Path, resume: bool) -> contextlib.AbstractContextManager[Path]:
     way_on = f"go on with --resume {folder}"
-    return runs.claimed(folder, resume=resume, go_on=way_on, choose="choose another with --out")
+    choose = "name another" if resume else "choose another with --out"
+    return runs.claimed(folder, resume=resume, go_on=way_on, choose=choose)
 
 
 @attrs.frozen
@@ -169,11 +170,15 @@ def prepare(settings: Settings, root: str | None) -> Setup:
     """Load the data and make the network."""
     data = load_data(settings.dataset, root)
     train, validation = data.train, data.test
+    if settings.train_size > len(train):
+        raise Stop(
+            f"error: --train-size {settings.train_size} is more than the {len(train)} images of {settings.dataset}"
+        )
     if settings.train_size:
         train = train.take(settings.train_size)
     if settings.validation:
         if settings.validation >= len(train):
-            raise Stop(f"--validation {settings.validation} leaves no image of {len(train)} to train on")
+            raise Stop(f"error: --validation {settings.validation} leaves no image of {len(train)} to train on")
         train, validation = train.hold_out(settings.validation)
     weights, biases = INITIALIZERS[settings.init]
     network = MODELS[settings.model](train.in_shape, len(data.classes), weights=weights, biases=biases)

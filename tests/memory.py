@@ -91,7 +91,11 @@ def bits(*values: Any) -> list[tuple[Any, ...]]:
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, factor: float = 1) -> None:
-    """Equal but for the rounding of sums, which goes with the array's greatest number."""
+    """Equal but for the rounding of sums, which goes with the array's greatest number.
+
+    Sums here have at most some hundred numbers around 1, whose order differs: 100 times half a unit in the last place,
+    6e-8 or 1.1e-16, is 6e-6 or 1e-14. `factor` is for those that have more.
+    """
     unit = 1e-5 if expected.dtype == np.float32 else 1e-13
     atol = factor * unit * max(1, np.abs(expected).max(initial=0))
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)

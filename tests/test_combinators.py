@@ -132,7 +132,7 @@ def test_shapes_are_refused_at_init_with_the_path(layer: Layer, in_shape: tuple[
 def test_errors_in_apply_and_backward_have_the_path() -> None:
     net = serial(a=residual(serial(fc=dense(3))))
     params = net.init(KEY, (3,)).params
-    with pytest.raises(LayerError, match=r"^a/body/fc: dense expects x \(N, D\) and w \(F, D\) with one D"):
+    with pytest.raises(LayerError, match=r"^a/body/fc: dense expects x \(N, D\) and w \(F, D\) with the same D"):
         net.apply(params, EMPTY, np.ones((2, 4), np.float32), train=False)
     out = net.apply(params, EMPTY, np.ones((2, 3), np.float32), train=False)
     with pytest.raises(LayerError, match=r"^a: residual's backward expects dy of the output's shape \(2, 3\), got"):
@@ -229,6 +229,7 @@ def test_serial_asks_for_no_dx_that_nobody_wants(need_dx: bool) -> None:
     assert logs[1] == logs[0] == ([True] if need_dx else [])
     assert (grads.dx is not None) == need_dx
     assert grads.params == run(net, x)[1].params
+    # float32, which rounds by 6e-8: sums of the same numbers in another order
     np.testing.assert_allclose(grads.params["last"]["s"], out.y.sum(), rtol=1e-5)
     np.testing.assert_allclose(grads.params["inner"]["a"]["s"], out.y.sum(), rtol=1e-5)
 
@@ -289,3 +290,13 @@ def test_trees_pickle() -> None:
     again = pickle.loads(pickle.dumps(params))
     assert again == params
     assert not again["a"]["w"].flags.writeable
+
+
+def test_a_layer_used_twice_is_two_layers() -> None:
+    """With weights of its own in each place, as the path says whose they are."""
+    one = dense(4)
+    for net in (serial(a=one, b=one), branch(merge="sum", a=one, b=one), residual(one, one), serial(serial(one), one)):
+        weights = [leaf for path, leaf in fcnn.tree.flatten(net.init(KEY, (4,)).params).items() if path.endswith("/w")]
+        assert len(weights) == 2
+        assert not np.array_equal(*weights)
+        assert fcnn.gradcheck(net, (4,), train=True).ok

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import fcnn
 from fcnn import DivergedError, Fitted, InterruptedFit, RunError, Split, fit, parallel, tree
@@ -399,3 +400,20 @@ def test_a_fine_tuned_network_keeps_what_is_held_to_the_bit():
 def test_it_leaves_the_callers_error_state_alone():
     with np.errstate(all="raise"), contextlib.suppress(DivergedError):
         run(optimizer=fcnn.sgd(1e30))
+
+
+def test_blas_has_one_thread_while_fit_runs_and_its_own_again_afterwards():
+    """Else two programs on the same cores would wait for each other in every product."""
+
+    def blas():
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    def loss(outputs, targets):
+        seen.append(blas())
+        return plain(outputs, targets)
+
+    seen, plain, before = [], fcnn.softmax_cross_entropy(), blas()
+    with threadpool_limits(2, user_api="blas"):
+        run(loss=loss, epochs=1)
+        assert set(blas()) == {2}
+    assert set(map(tuple, seen)) == {(1,) * len(before)}

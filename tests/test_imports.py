@@ -152,6 +152,11 @@ def test_matplotlib_and_torch_are_kept_out() -> None:
     assert plots not in set().union(*(imported_modules(path) for path in FILES.values()))
 
 
+def test_a_clone_beside_a_script_is_not_taken_for_the_library(tmp_path: Path) -> None:
+    (tmp_path / "fcnn").mkdir()  # Python takes a folder for a package where it finds no other
+    subprocess.run([sys.executable, "-c", "import fcnn; fcnn.serial"], cwd=tmp_path, check=True)
+
+
 def test_import_loads_no_heavy_package() -> None:
     code = "import sys, fcnn; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -84,14 +84,14 @@ def test_a_seed_is_an_integer(seed):
 
 @pytest.mark.parametrize("data", [1.0, None, b"a", False])
 def test_what_is_folded_in_is_a_name_or_an_integer(data):
-    with pytest.raises(TypeError, match=r"^data is an integer of at least 0, got"):
+    with pytest.raises(TypeError, match=r"^data, where it is no text, is an integer of at least 0, got"):
         fold_in(key(0), data)
 
 
 def test_negative_numbers_are_refused():
     with pytest.raises(ValueError, match="seed is an integer of at least 0, got -1"):
         key(-1)
-    with pytest.raises(ValueError, match="data is an integer of at least 0, got -1"):
+    with pytest.raises(ValueError, match="data, where it is no text, is an integer of at least 0, got -1"):
         fold_in(key(0), -1)
 
 

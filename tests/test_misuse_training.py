@@ -63,6 +63,7 @@ LABELS = "softmax_cross_entropy expects logits (N, K) and integer labels (N,)"
 TO_INPUTS = (
     "grey levels from 0 to 255 become uint8 with x.astype(np.uint8), any other numbers floats with x.astype(np.float32)"
 )
+TO_FLOATS = "x.astype(np.float32) makes floats of it"
 TO_CLASSES = (
     "rows with one 1 each (one-hot) become classes with y.argmax(axis=1), "
     "several labels an input floats with y.astype(np.float32)"
@@ -179,7 +180,7 @@ LOSSES = [
     Misuse("cross-entropy of an empty batch", lambda: LOSS(LOGITS[:0], Y[:0]), ValueError,
            "softmax_cross_entropy got an empty batch"),
     Misuse("targets in a row, outputs in a column", lambda: SQUARES(np.zeros((6, 1)), np.zeros(6)), ValueError,
-           "mean_squared_error expects targets of shape (6, 1), got (6,); targets.reshape((6, 1)) has it"),
+           "mean_squared_error expects targets of shape (6, 1), got (6,); targets.reshape(-1, 1) has it"),
     Misuse("targets of another shape", lambda: SQUARES(np.zeros((6, 2)), np.zeros((6, 3))), ValueError,
            "mean_squared_error expects targets of shape (6, 2), got (6, 3)"),
     Misuse("targets of complex numbers", lambda: SQUARES(np.zeros(2), np.array([1j, 2])), TypeError,
@@ -346,8 +347,10 @@ OPTIMIZERS = [
     Misuse("an optimizer that wasn't called in a chain",
            lambda: fcnn.chain(fcnn.clip_by_global_norm(1.0), fcnn.adam), TypeError,
            f"what is chained is {A_TRANSFORM}, got the constructor adam; call it: adam(…)"),
+    Misuse("a chain with a rate", lambda: fcnn.chain(ADAM, lr=0.1), TypeError,
+           "chain() got an unexpected keyword argument 'lr'; it takes (*transforms)"),
     Misuse("optimizers in a list", lambda: fcnn.chain([ADAM]), TypeError,
-           f"what is chained is {A_TRANSFORM}, got [adam(0.001)]"),
+           "chain takes its transforms one by one, got a list of them; write chain(*transforms)"),
     Misuse("two states of one name", lambda: fcnn.chain(ADAM, fcnn.adam(0.1)).init(PARAMS), ValueError,
            "chain has two transforms named adam that keep a state; use one, or by_path for other parameters"),
     Misuse("a pattern in place of the transform", lambda: fcnn.masked("*/w", ADAM), TypeError,
@@ -464,6 +467,8 @@ STATES_AND_STEPS = [
            f"optimizer is {A_TRANSFORM}, got 0.001"),
     Misuse("a gradient in place of a gradient function", lambda: fcnn.train_step(NET, LOSS, ADAM, 0.5), TypeError,
            f"gradient_fn is {A_GRADIENT}, got 0.5"),
+    Misuse("a gradient that wasn't called", lambda: fcnn.parallel.sharded(fcnn.gradient, 3), TypeError,
+           f"gradient_fn is {A_GRADIENT}, got the function gradient; call it: gradient(…)"),
     Misuse("a gradient function that gives a pair",
            lambda: fcnn.train_step(NET, LOSS, ADAM, lambda *arguments: (0.5, PARAMS))(START, BATCH), TypeError,
            "what gradient_fn gives is a Gradient, as fcnn.gradient(…) gives it, got a tuple of 2"),
@@ -479,7 +484,7 @@ STATES_AND_STEPS = [
            f"a batch's x is {FLOATS}, got a list of 6; np.asarray(value, np.float32) makes one of it"),
     Misuse("a batch of float64 for float32", lambda: STEP(START, (X.astype(float), Y)), ValueError,
            "train_step expects one dtype: conv/w is float32, the batch's x is float64; cast x with "
-           "x.astype(float32), or make the state with init_state(..., dtype=float64)"),
+           "x.astype(np.float32), or make the state with init_state(…, dtype=np.float64)"),
     Misuse("a batch of one number", lambda: STEP(START, (np.array(1.0), Y)), ValueError,
            "a batch's x is inputs (N, …), got one number"),
     Misuse("a training state of integers",
@@ -547,7 +552,7 @@ EVALUATION_AND_PREDICTION = [
            "map_fn gives the results as `map` does, the function <lambda> gave None"),
     Misuse("a map that gives one result",
            lambda: evaluate(map_fn=lambda function, items: [function(0)], batch_size=2), TypeError,
-           "map_fn gives a result an item, the function <lambda> gave 1 for 3"),
+           "map_fn gives one result for each item, the function <lambda> gave 1 for 3"),
     Misuse("a number of threads for a map", lambda: evaluate(map_fn=2), TypeError, f"{A_MAP}, got 2"),
     Misuse("labels beyond the outputs", lambda: evaluate(NET, PARAMS, STATE, (X8, Y + 3)), ValueError,
            "softmax_cross_entropy expects labels 0 to 2 for logits (6, 3), got 3 to 5"),
@@ -562,6 +567,10 @@ EVALUATION_AND_PREDICTION = [
     Misuse("prediction of other images", lambda: fcnn.predict(MODEL, X8[:, :, :2]), ValueError,
            "predict expects at least one input, in the shape that the network takes, (N, 1, 4, 4), got (6, 1, 2, "
            "4)"),
+    Misuse("prediction of images whose channels come last", lambda: fcnn.predict(MODEL, X8.transpose(0, 2, 3, 1)),
+           ValueError,
+           "predict expects at least one input, in the shape that the network takes, (N, 1, 4, 4), got (6, 4, 4, "
+           "1); where channels come last, x.transpose(0, 3, 1, 2) is such"),
     Misuse("prediction of a list", lambda: fcnn.predict(MODEL, X.tolist()), TypeError,
            f"predict's x is {INPUTS}, got a list of 6; np.asarray(…) makes an array of it"),
     Misuse("prediction of integers", lambda: fcnn.predict(MODEL, X8.astype(int)), TypeError,
@@ -594,6 +603,13 @@ FITTING = [
            "the data's test split is empty, so nothing can be evaluated; give fit its .train alone"),
     Misuse("fit with an empty validation split", lambda: fit(validation=SPLIT.take(0)), ValueError,
            "validation is at least one input, got an empty split"),
+    Misuse("fit on images whose channels come last",
+           lambda: fit(fcnn.lenet5(), (np.zeros((2, 28, 28, 1), np.uint8), Y[:2])), fcnn.LayerError,
+           "pool1: a window of 2x2 does not fit into 28x1 with padding (0, 0) x (0, 0); use a smaller window or "
+           "more padding; where the channels of (28, 28, 1) come last, x.transpose(0, 3, 1, 2) puts them first"),
+    Misuse("fit on numbers with the loss of classes", lambda: fit(fcnn.dense(1), (X[:, 0, 0], X[:, 0, 0, 0])),
+           ValueError,
+           f"{LABELS}, got (6, 1) and float32 (6,); for numbers there is fcnn.mean_squared_error()"),
     Misuse("fit for half an epoch", lambda: fit(epochs=0.5), TypeError, "epochs is an integer of at least 0, got 0.5"),
     Misuse("fit with a batch size of 0", lambda: fit(batch_size=0), ValueError,
            "batch_size is an integer of at least 1, got 0"),
@@ -622,10 +638,11 @@ FITTING = [
            "validation is a Split, a pair of arrays (x, y), or how many inputs to hold out, got Dataset('toy', "
            "train=Split(6 images of 1x4x4), test=Split(3 images of 1x4x4)); take its .train or .test"),
     Misuse("fit with other images for validation", lambda: fit(validation=(X8[:, :, :3], Y)), ValueError,
-           "validation has another in_shape than the data: Split(6 images of 1x3x4), and Split(6 images of 1x4x4)"),
+           "validation has inputs of another shape than the data: Split(6 images of 1x3x4), and Split(6 images "
+           "of 1x4x4)"),
     Misuse("fit with other targets for validation", lambda: fit(validation=(X8, np.zeros((6, 2)))), ValueError,
-           "validation has another targets than the data: Split(6 images of 1x4x4, 2 targets each), and Split(6 "
-           "images of 1x4x4)"),
+           "validation has targets of another kind than the data: Split(6 images of 1x4x4, 2 targets each), and "
+           "Split(6 images of 1x4x4)"),
     Misuse("fit with patience without validation", lambda: fit(patience=2), ValueError,
            "patience needs a validation split of its own, as nothing is chosen by the test split"),
     Misuse("fit with patience of 0", lambda: fit(patience=0, validation=2), ValueError,
@@ -777,13 +794,20 @@ SPLITS_AND_SETS = [
     Misuse("images of integers", lambda: fcnn.Split(X8.astype(int), Y), TypeError,
            f"a split's x is {INPUTS}, got int64; {TO_INPUTS}"),
     Misuse("images of float16", lambda: fcnn.Split(X.astype(np.float16), Y), TypeError,
-           f"a split's x is {INPUTS}, got float16; {TO_INPUTS}"),
+           f"a split's x is {INPUTS}, got float16; {TO_FLOATS}"),
     Misuse("images of booleans", lambda: fcnn.Split(X8 > 128, Y), TypeError,
-           f"a split's x is {INPUTS}, got bool; {TO_INPUTS}"),
+           f"a split's x is {INPUTS}, got bool; {TO_FLOATS}"),
+    Misuse("images of integers beyond 255", lambda: fcnn.Split(X8.astype(int) * 4, Y), TypeError,
+           f"a split's x is {INPUTS}, got int64; {TO_FLOATS}"),
+    Misuse("images of integers below 0", lambda: fcnn.Split(X8.astype(int) - 128, Y), TypeError,
+           f"a split's x is {INPUTS}, got int64; {TO_FLOATS}"),
+    Misuse("images of complex numbers", lambda: fcnn.Split(X8 + 0j, Y), TypeError,
+           f"a split's x is {INPUTS}, got complex128"),
     Misuse("images of complex numbers", lambda: fcnn.Split(X.astype(complex), Y), TypeError,
            f"a split's x is {INPUTS}, got complex128"),
     Misuse("images without channels", lambda: fcnn.Split(X8[:, 0], Y), ValueError,
-           f"a split's x is {INPUTS}, none of them empty, got uint8 (6, 4, 4)"),
+           f"a split's x is {INPUTS}, none of them empty, got uint8 (6, 4, 4); x[:, None] gives grey images (N, H, "
+           "W) their channel"),
     Misuse("images without a pixel", lambda: fcnn.Split(X8[:, :, :0], Y), ValueError,
            f"a split's x is {INPUTS}, none of them empty, got uint8 (6, 1, 0, 4)"),
     Misuse("masked images", lambda: fcnn.Split(np.ma.masked_array(X, X > 0.5), Y), TypeError,
@@ -792,8 +816,22 @@ SPLITS_AND_SETS = [
     Misuse("classes as a list", lambda: fcnn.Split(X8, Y.tolist()), TypeError,
            f"a split's y is {TARGETS}, got [0, 1, 2, 0, 1, 2]; np.asarray(…) makes an array of it"),
     Misuse("classes as names", lambda: fcnn.Split(X8, np.array(["a", "b", "c", "a", "b", "c"])), TypeError,
-           f"a split's y is {TARGETS}, got <U1"),
-    Misuse("classes of booleans", lambda: fcnn.Split(X8, Y > 0), TypeError, f"a split's y is {TARGETS}, got bool"),
+           f"a split's y is {TARGETS}, got <U1; names, y = np.unique(y, return_inverse=True) makes classes of names"),
+    Misuse("classes of booleans", lambda: fcnn.Split(X8, Y > 0), TypeError,
+           f"a split's y is {TARGETS}, got bool; y.astype(np.int64) makes classes of it, y.astype(np.float32) numbers"),
+    Misuse("a column of booleans", lambda: fcnn.Split(X8, Y[:, None] > 0), TypeError,
+           f"a split's y is {TARGETS}, got bool; y.reshape(-1).astype(np.int64) makes classes of it, "
+           "y.astype(np.float32) numbers"),
+    Misuse("a column of classes", lambda: fcnn.Split(X8, Y[:, None]), TypeError,  # whose argmax would be 0 throughout
+           f"a split's y is {TARGETS}, got int64 (6, 1); y.reshape(-1) makes classes of it, y.astype(np.float32) "
+           "numbers"),
+    Misuse("several labels of booleans", lambda: fcnn.Split(X8, np.ones((6, 3), bool)), TypeError,
+           f"a split's y is {TARGETS}, got bool; several labels an input become floats with y.astype(np.float32)"),
+    Misuse("several labels as integers", lambda: fcnn.Split(X8, np.ones((6, 3), int)), TypeError,
+           f"a split's y is {TARGETS}, got int64 (6, 3); several labels an input become floats with "
+           "y.astype(np.float32)"),
+    Misuse("targets of float16", lambda: fcnn.Split(X8, Y.astype(np.float16)), TypeError,
+           f"a split's y is {TARGETS}, got float16; y.astype(np.float32) makes numbers of it"),
     Misuse("classes below 0", lambda: fcnn.Split(X8, Y - 1), ValueError,
            "a split's labels are class numbers from 0 on, got -1 to 1"),
     Misuse("classes that are one-hot", lambda: fcnn.Split(X8, ONE_HOT), TypeError,
@@ -809,7 +847,7 @@ SPLITS_AND_SETS = [
     Misuse("an image that isn't there", lambda: SPLIT.take([0, 6]), IndexError,
            "take expects a number of images or a list of indices below 6, got 0 to 6"),
     Misuse("images by a mask", lambda: SPLIT.take(Y > 0), TypeError,
-           "take expects a number of images or a list of indices, got bool (6,)"),
+           "take expects a number of images or a list of indices, got bool (6,); np.flatnonzero(mask) are such"),
     Misuse("images by floats", lambda: SPLIT.take(0.5), TypeError,
            "take expects a number of images or a list of indices, got 0.5"),
     Misuse("images by lists of unequal length", lambda: SPLIT.take([[0], [1, 2]]), TypeError,
@@ -891,7 +929,8 @@ BATCHES_AND_TRANSFORMS = [
            f"transform is {A_BATCH_TRANSFORM}, got the function random_shift; call it: random_shift(…)"),
     Misuse("batches with two transforms",
            lambda: fcnn.batches(SPLIT, 2, KEY, transform=[data.random_flip(), data.random_shift(1)]), TypeError,
-           f"transform is {A_BATCH_TRANSFORM}, got [random_flip(), random_shift(pixels=1, mode='reflect')]"),
+           f"transform is {A_BATCH_TRANSFORM}, got [random_flip(), random_shift(pixels=1, mode='reflect')]; "
+           "fcnn.data.compose(*transforms) makes one of several"),
     Misuse("batches with a transform that gives nothing",
            lambda: first_of(transform=lambda key, batch: None), TypeError,
            "a transform gives a batch (x, y), the function <lambda> gave None"),
@@ -931,7 +970,7 @@ BATCHES_AND_TRANSFORMS = [
            "shift is a number in [0, inf), got nan"),
     Misuse("a scale of 1", lambda: data.random_affine(scale=1.0), ValueError, "scale is a number in [0, 1), got 1.0"),
     Misuse("transforms composed in a list", lambda: data.compose([data.random_flip()]), TypeError,
-           f"what is composed is {A_BATCH_TRANSFORM}, got [random_flip()]"),
+           "compose takes its transforms one by one, got a list of them; write compose(*transforms)"),
     Misuse("transforms composed that weren't called",
            lambda: data.compose(data.random_flip, data.random_flip()), TypeError,
            f"what is composed is {A_BATCH_TRANSFORM}, got the function random_flip; call it: random_flip(…)"),
@@ -1043,12 +1082,12 @@ LOOKING_INTO = [
     Misuse("a map of a layer for its path", lambda: fcnn.grad_cam(NET, PARAMS, STATE, X, path=fcnn.relu()), TypeError,
            "path is a layer's path, such as 'conv2', got relu()"),
     Misuse("curves of what fit gave", lambda: plots.curves(FITTED), TypeError,
-           "history is an item an epoch, as fitted.history has them, got Fitted(0 epochs; no epoch finished); "
-           "take its .history"),
+           "history is a list of dicts, one for each epoch, as fitted.history is, got Fitted(0 epochs; no epoch "
+           "finished); take its .history"),
     Misuse("curves of a dict", lambda: plots.curves({"epoch": 1}), TypeError,
-           "history is an item an epoch, as fitted.history has them, got {'epoch': 1}"),
+           "history is a list of dicts, one for each epoch, as fitted.history is, got {'epoch': 1}"),
     Misuse("curves of losses alone", lambda: plots.curves([0.5, 0.4]), TypeError,
-           "history is an item an epoch, as fitted.history has them, got 0.5 among them"),
+           "history is a list of dicts, one for each epoch, as fitted.history is, got 0.5 among them"),
     Misuse("curves of a loss as text", lambda: plots.curves([{"epoch": 1, "train_loss": "0.5"}]), TypeError,
            "an epoch's train_loss is a number or None, got '0.5'"),
     Misuse("curves with a number for a title", lambda: plots.curves(HISTORY, 3), TypeError, "title is text, got 3"),
@@ -1061,9 +1100,9 @@ LOOKING_INTO = [
     Misuse("heatmaps with images and maps in the wrong order", lambda: plots.heatmaps(X[:, 0], X), ValueError,
            "expected images (N, C, H, W) and maps (N, H, W), got (6, 4, 4) and (6, 1, 4, 4)"),
     Misuse("heatmaps with too few titles", lambda: plots.heatmaps(X, X[:, 0], ["a", "b"]), ValueError,
-           "expected 6 titles, one an image, got 2"),
+           "expected 6 titles, one for each image, got 2"),
     Misuse("heatmaps with one text for titles", lambda: plots.heatmaps(X, X[:, 0], "abcdef"), TypeError,
-           "titles are a list, one an image, got 'abcdef'"),
+           "titles are a list, one for each image, got 'abcdef'"),
     Misuse("heatmaps of text", lambda: plots.heatmaps("image", "map"), TypeError,
            "images are numbers (N, C, H, W), got 'image'"),
 ]  # fmt: skip

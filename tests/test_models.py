@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import random
+import re
 import tracemalloc
 import zipfile
 
@@ -98,6 +99,24 @@ def mapped(function: object) -> fcnn.Functions:
         return Init(EMPTY, EMPTY, in_shape)
 
     return fcnn.Functions(init, init, init)  # only init is called
+
+
+def test_values_that_are_not_the_networks_are_not_written(tmp_path):
+    network = fcnn.serial(fc=fcnn.dense(2), bn=fcnn.batch_norm())
+    made = network.init(KEY, (3,))
+    half = fcnn.tree.set_at(made.params, "fc/w", np.zeros((2, 3), np.float16))
+    wide = fcnn.tree.set_at(made.params, "fc/w", np.zeros((7, 3), np.float32))
+    for params, state, told in (
+        (EMPTY, made.state, "params/fc/w: missing, the network has (2, 3)"),
+        (half, made.state, "params/fc/w: float16, networks compute in float32 or float64"),
+        (wide, made.state, "params/fc/w: (7, 3), the network has (2, 3)"),
+        (made.params, EMPTY, "state/bn/mean: missing, the network has (2,)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"the model's values are not its network's:\n  {told}")):
+            save_model(tmp_path / "m.npz", Model(network, params, state, in_shape=(3,)))
+    with pytest.raises(ValueError, match=r"so that it comes back: fc: dense\(2\) expects \(D,\), got \(3, 4, 4\)"):
+        save_model(tmp_path / "m.npz", Model(network, made.params, made.state, in_shape=(3, 4, 4)))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_network_whose_arguments_are_not_plain_is_not_written(tmp_path):

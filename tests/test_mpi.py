@@ -97,6 +97,7 @@ def job_gradients(comm):
             expected = whole(params, state, KEY, batch(size))
             found = parallel.over_ranks(gradient, comm)(params, state, KEY, batch(size))
             assert (found.correct, found.size, found.layer_state) == (expected.correct, size, state)
+            # float64, numbers around 1: the same sums over 22 rows in another order, rounded by 1.1e-16 each time
             np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
             for path, leaf in tree.flatten(expected.grads).items():
                 np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
@@ -108,6 +109,7 @@ def job_gradients(comm):
     cuts = [22 * rank // comm.size for rank in range(comm.size + 1)]
     parts = [gradient(params, state, KEY, (x[a:b], y[a:b])).layer_state for a, b in itertools.pairwise(cuts)]
     expected = np.average([part["bn1"]["var"] for part in parts], axis=0, weights=np.diff(cuts))
+    # a weighted mean of as many numbers as there are ranks, in another order
     np.testing.assert_allclose(found["bn1"]["var"], expected, rtol=1e-13)
 
 
@@ -244,6 +246,7 @@ def test_two_ranks_train_as_one_does_on_the_same_shards(tmp_path):
     one, two = (arrays(tmp_path / folder / "epoch-02.npz") for folder in "12")
     assert two["step"] == TOTAL
     for name, array in one.items():
+        # float32 weights below 1, rounded by 3e-8 a step: ranks add the shards in another order
         np.testing.assert_allclose(two[name], array, rtol=0, atol=1e-6, err_msg=name)
 
 

@@ -39,7 +39,7 @@ def test_cross_entropy_of_huge_logits(dtype, size, smoothing):
     # its smoothing alone, label 1 its distance as well; divided before they are added, as 6e38 is no float32.
     smoothed = smoothing / 3 * (2 * size + size)
     expected = (0 + smoothed) / 2 + ((1 - smoothing) * 2 * size + smoothed) / 2
-    assert value == pytest.approx(expected, rel=4 * eps(dtype))
+    assert value == pytest.approx(expected, rel=4 * eps(dtype), abs=0)
     q = (1 - smoothing) * np.eye(3)[[0, 1]] + smoothing / 3
     np.testing.assert_allclose(d_logits, (np.array([1, 0, 0]) - q) / 2, rtol=0, atol=2 * eps(dtype))
 
@@ -51,7 +51,7 @@ def test_cross_entropy_of_equal_logits_is_the_log_of_their_number(dtype, size, s
     for classes in (1, 2, 10):
         logits = np.full((4, classes), sign * size, dtype)
         value, d_logits = softmax_cross_entropy(smoothing)(logits, np.zeros(4, int))
-        assert value == pytest.approx(math.log(classes), rel=2 * eps(dtype))
+        assert value == pytest.approx(math.log(classes), rel=2 * eps(dtype), abs=0)
         q = (1 - smoothing) * np.eye(classes)[[0] * 4] + smoothing / classes
         np.testing.assert_allclose(d_logits, (1 / classes - q) / 4, rtol=0, atol=eps(dtype))
 
@@ -59,7 +59,7 @@ def test_cross_entropy_of_equal_logits_is_the_log_of_their_number(dtype, size, s
 def test_cross_entropy_is_finite_where_the_sum_over_the_batch_is_no_float32():
     logits = np.tile(np.float32([1e38, -1e38]), (128, 1))
     value, d_logits = softmax_cross_entropy()(logits, np.ones(128, int))
-    assert value == pytest.approx(2 * float(np.float32(1e38)), rel=1e-15)  # summed in float64
+    assert value == pytest.approx(2 * float(np.float32(1e38)), rel=1e-15, abs=0)  # summed in float64
     np.testing.assert_array_equal(d_logits, [[1 / 128, -1 / 128]] * 128)
 
 
@@ -73,7 +73,7 @@ def test_a_class_with_a_logit_of_minus_infinity_has_probability_0():
     logits = np.array([[0.0, -np.inf, 0.0]])
     np.testing.assert_array_equal(ops.softmax(logits)[0], [[0.5, 0, 0.5]])
     value, d_logits = softmax_cross_entropy()(logits, np.array([2]))
-    assert value == pytest.approx(math.log(2), rel=1e-15)
+    assert value == pytest.approx(math.log(2), rel=1e-15, abs=0)
     np.testing.assert_array_equal(d_logits, [[0.5, 0, -0.5]])
     assert softmax_cross_entropy()(logits, np.array([1]))[0] == math.inf
 
@@ -111,7 +111,7 @@ def test_squares_that_are_no_float32_have_a_mean_all_the_same(size):
     outputs, targets = np.array([[size, 0, size, 1]], np.float32), np.array([[0, -size, -size, 1]], np.float32)
     value, d_outputs = mean_squared_error()(outputs, targets)
     size = float(np.float32(size))
-    assert value == pytest.approx((1 + 1 + 4) * size**2 / 4, rel=1e-15)
+    assert value == pytest.approx((1 + 1 + 4) * size**2 / 4, rel=1e-15, abs=0)
     expected = np.array([[2 * size / 4, 2 * size / 4, 4 * (size / 4), 0]])
     np.testing.assert_allclose(d_outputs, expected, rtol=eps(np.float32))
     assert d_outputs.dtype == np.float32
@@ -202,7 +202,7 @@ def test_batch_norm_of_a_constant_is_beta(shape, value, dtype):
     np.testing.assert_allclose(var, [0.9], rtol=eps(dtype))
     assert dgamma == [0]
     count = x.size
-    assert dbeta == pytest.approx(count * (count - 1) / 2, rel=count * eps(dtype))
+    assert dbeta == pytest.approx(count * (count - 1) / 2, rel=count * eps(dtype), abs=0)
     centred = np.arange(count).reshape(shape) - (count - 1) / 2
     np.testing.assert_allclose(dx, 2 / math.sqrt(1e-5) * centred, rtol=0, atol=1e3 * count * eps(dtype))
 
@@ -235,7 +235,7 @@ def test_batch_norm_of_what_float32_can_hardly_tell_from_a_constant():
     y = batch_norm(x, train=True)[0]
     exact = x.astype(np.float64) - x.mean(dtype=np.float64)
     exact *= 2 / math.sqrt(np.square(exact).mean() + 1e-5)
-    np.testing.assert_allclose(y - 0.5, exact, atol=2 * eps(np.float32))  # to the last digit of 0.5 + y
+    np.testing.assert_allclose(y - 0.5, exact, rtol=0, atol=2 * eps(np.float32))  # to the last digit of 0.5 + y
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_batch_norm_of_numbers_whose_squares_overflow(dtype, size):
     np.testing.assert_allclose(
         var, [expected if expected < float(np.finfo(dtype).max) else np.inf], rtol=4 * eps(dtype)
     )
-    assert (dgamma, dbeta) == (pytest.approx(2, rel=4 * eps(dtype)), [6])
+    assert (dgamma, dbeta) == (pytest.approx(2, rel=4 * eps(dtype), abs=0), [6])
     # dx = gamma / std (dy - 1.5 - x_hat * 2 / 4), where 1e-38 is a denormal float32 of few digits
     np.testing.assert_allclose(dx.ravel() * dtype(size), [-2, -2, 2, 2], rtol=1e-6 if dtype == np.float32 else 1e-14)
     y = batch_norm(x, train=False, var=var[0])[0]
@@ -460,7 +460,7 @@ def test_beyond_adam_stands_still_as_it_says_and_clipping_helps(dtype, size):
     params, updates, state = steps(fcnn.adam(0.1), gradient)
     assert updates[:2].tolist() == [0, 0]
     assert (params[:2] == 1).all()
-    assert updates[2] == pytest.approx(-0.1, rel=1e-6)
+    assert updates[2] == pytest.approx(-0.1, rel=1e-6, abs=0)
     assert np.isfinite(state["adam"]["mu"]["x"]).all()
     _, updates, _ = steps(fcnn.chain(fcnn.clip_by_global_norm(1.0), fcnn.adam(0.1)), gradient)
     np.testing.assert_allclose(updates[:2], [-0.1, 0.1], rtol=1e-6)
@@ -488,7 +488,7 @@ def test_clipping_of_gradients_whose_squares_overflow(dtype, size):
     np.testing.assert_allclose(found["a"], [0.6], rtol=2 * eps(dtype))
     np.testing.assert_allclose(found["b"], [0, -0.8], rtol=2 * eps(dtype))
     assert optim.global_norm(freeze({"x": np.array([3 * size, -4 * size], dtype)})) == pytest.approx(
-        5 * size, rel=2 * eps(dtype)
+        5 * size, rel=2 * eps(dtype), abs=0
     )
 
 
@@ -548,7 +548,7 @@ def test_of_equal_scores_the_first_class_is_the_guess():
     found = fcnn.evaluate(network, params, EMPTY, split)
     assert found.predictions.tolist() == [0, 0, 0, 0]
     assert found.accuracy == 0.5
-    assert found.loss == pytest.approx(math.log(3), rel=2 * eps(np.float32))
+    assert found.loss == pytest.approx(math.log(3), rel=2 * eps(np.float32), abs=0)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def test_predictions_are_the_softmax_of_what_evaluation_gives(dtype):
     np.testing.assert_array_equal(found.outputs, expected.outputs)
     np.testing.assert_array_equal(found.classes, expected.predictions)
     exact = np.exp(expected.outputs.astype(np.float64))
+    # float64: an exp passes on the rounding of its argument, 1e-15 for scores up to 10; the rest rounds by 1.1e-16
     np.testing.assert_allclose(found.probabilities, exact / exact.sum(axis=1, keepdims=True), rtol=1e-12)
     assert (found.outputs.dtype, found.probabilities.dtype, found.classes.dtype) == (dtype, np.float64, np.int64)
     assert not any(array.flags.writeable for array in (found.outputs, found.probabilities, found.classes))
@@ -39,12 +40,14 @@ def test_neither_batches_nor_threads_change_an_output():
     model, whole = model_of(NETWORK), fcnn.predict(model_of(NETWORK), IMAGES, batch_size=300)
     with parallel.threads(2) as map_fn:
         parts = fcnn.predict(model, IMAGES, batch_size=7, map_fn=map_fn)
+    # float32: for batches of another size BLAS adds in another order
     np.testing.assert_allclose(parts.outputs, whole.outputs, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(parts.classes, whole.classes)
 
 
 def test_floats_stay_as_they_are_and_features_have_no_shape_of_images():
     found = fcnn.predict(model_of(NETWORK), (IMAGES / 255).astype(np.float32))
+    # float32: shares of 255 are rounded once more on their way
     np.testing.assert_allclose(found.outputs, fcnn.predict(model_of(NETWORK), IMAGES).outputs, rtol=1e-4, atol=1e-6)
     rows = np.random.default_rng(1).standard_normal((5, 4))
     found = fcnn.predict(model_of(fcnn.dense(2), (4,), classes=("no", "yes")), rows)
@@ -55,7 +58,8 @@ def test_floats_stay_as_they_are_and_features_have_no_shape_of_images():
 def test_great_scores_give_probabilities_nonetheless():
     model = model_of(fcnn.identity(), (3,))
     found = fcnn.predict(model, np.array([[1e30, 0, -1e30], [5, 5, 5]]))
-    np.testing.assert_allclose(found.probabilities, [[1, 0, 0], [1 / 3] * 3], atol=1e-15)
+    # 1/3, rounded by 5e-17 and once more
+    np.testing.assert_allclose(found.probabilities, [[1, 0, 0], [1 / 3] * 3], rtol=0, atol=1e-15)
     assert found.classes.tolist() == [0, 0]
 
 

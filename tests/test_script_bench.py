@@ -69,6 +69,7 @@ def test_a_peer_computes_what_fcnn_computes(prepared, name, package):
     for case in cases:
         expected, found = prepared("fcnn", case), prepared(name, case)
         assert found.shape == expected.shape
+        # float32, rounded by 6e-8: others add hundreds of products in another order, or by Winograd's form
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=str(case))
 
 
@@ -82,6 +83,7 @@ def test_the_baselines_gradient_is_fcnns():
         state.params, state.layer_state, state.key, (x, y)
     )
     loss, grads = with_numpy.gradient(flatten(state.params), x, y)
+    # float32, rounded by 6e-8: the same sums in another order
     assert math.isclose(loss, expected.loss, rel_tol=1e-5)
     assert unflatten(grads).keys() == expected.grads.keys()
     for path, leaf in flatten(expected.grads).items():

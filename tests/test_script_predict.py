@@ -1,6 +1,7 @@
 """scripts/predict.py from outside: what it says of pictures and rows, and that bad input gets one sentence."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -120,6 +121,7 @@ def test_a_picture_of_the_right_size_is_taken_as_it_is(found, lenet):
     Image.fromarray(255 - DIGITS.x[3, 0]).save("b.png")
     expected = direct(*lenet, DIGITS.x[3:4])[0]
     for item, notes in zip(found("model.npz", "a.png", "b.png"), ([], ["inverted"]), strict=True):
+        # float32 scores, which another batch size changes by 1e-6 of 10; an exp passes that on. JSON keeps all digits
         np.testing.assert_allclose(list(item["probabilities"].values()), expected, rtol=1e-4, atol=1e-9)
         assert item["preparation"] == notes
 
@@ -137,6 +139,23 @@ def test_clothes_are_prepared_as_fashion_mnist_was(run, found, lenet):
     assert "Trouser" in {name.capitalize() for name in item["probabilities"]}
 
 
+def test_what_was_prepared_is_not_written_over_anything_but_a_file(run):
+    ink_on_transparent(DIGITS.x[0, 0]).save("a.png")
+    seen = Path("seen")
+    seen.mkdir()
+    (seen / "001-a-seen.png").symlink_to("elsewhere.png")
+    assert run("model.npz", "a.png", "--save-prepared", "seen")[0] == 0
+    assert (seen / "001-a-seen.png").is_symlink()
+    written = (seen / "elsewhere.png").read_bytes()
+    (seen / "elsewhere.png").chmod(0o400)
+    told = "error: can't write to seen/001-a-seen.png ({}); choose another --save-prepared"
+    assert told.format("a read-only file") in run("model.npz", "a.png", "--save-prepared", "seen")[2]
+    assert (seen / "elsewhere.png").read_bytes() == written
+    (seen / "001-a-seen.png").unlink()
+    os.mkfifo(seen / "001-a-seen.png")  # which would be waited for until somebody reads it
+    assert told.format("a pipe, not a file") in run("model.npz", "a.png", "--save-prepared", "seen")[2]
+
+
 def test_what_was_prepared_predicts_the_same_again(run, found):
     for i, image in enumerate(DIGITS.x[:5]):
         ink_on_transparent(image[0]).save(f"{i}.png")
@@ -148,6 +167,7 @@ def test_what_was_prepared_predicts_the_same_again(run, found):
     first = found("model.npz", *sorted(Path().glob("*.png")))
     again = found("model.npz", *sorted(Path("seen/here").iterdir()))[:5]
     for one, other in zip(first, again, strict=True):
+        # as above: float32 scores in batches of another size
         assert one["probabilities"] == pytest.approx(other["probabilities"], rel=1e-4, abs=1e-9)
 
 
@@ -183,6 +203,7 @@ def test_colour_pictures_are_cropped_to_the_middle_and_scaled(found):
     assert np.abs(seen[16, 16].astype(int) - [250, 0, 0]).max() <= 10
     assert wide["preparation"] == ["scaled to 32x32"]
     assert small["preparation"] == []
+    # as above: float32 scores in batches of another size
     np.testing.assert_allclose(
         list(small["probabilities"].values()), direct(model, made, exact.transpose(2, 0, 1)[None])[0], rtol=1e-4
     )
@@ -200,6 +221,7 @@ def test_json_has_every_probability_and_the_truth_where_known(found, dataset, le
         assert item.keys() == base | {"truth", "truth_label", "right"}
         assert list(item["probabilities"]) == list("0123456789")
         np.testing.assert_allclose(list(item["probabilities"].values()), row, rtol=1e-4, atol=1e-9)
+        # as above, and float64 sums of ten
         assert sum(item["probabilities"].values()) == pytest.approx(1)
         assert item["prediction"] == row.argmax()
         assert item["label"] == str(row.argmax())
@@ -246,6 +268,7 @@ def test_a_model_with_batch_norm_is_read_with_its_state(found, normed, dataset):
     fcnn.save("bn.npz", normed[1], meta=settings("lenet5_bn"))
     expected = direct(*normed, dataset.test.x[:20])
     rows = found("bn.npz", "--rows", "0:20")
+    # as above, of scores ten times as large
     np.testing.assert_allclose([list(item["probabilities"].values()) for item in rows], expected, rtol=1e-3, atol=1e-7)
 
 

@@ -63,6 +63,7 @@ def test_a_network_of_ones_own_that_fit_trained(run, found, fitted):
     expected = fcnn.predict(kept.model, TEST.x)
     rows = found(path, "--dataset", "digits", "--rows", "0:100")
     assert [item["prediction"] for item in rows] == expected.classes.tolist()
+    # float32 scores, which another batch size changes by 1e-6 of 10; an exp passes that on
     np.testing.assert_allclose(probabilities(rows), expected.probabilities, rtol=1e-4, atol=1e-9)
     assert [item["right"] for item in rows] == (expected.classes == TEST.y).tolist()
     assert np.mean(expected.classes == TEST.y) > 0.8
@@ -78,6 +79,7 @@ def test_a_checkpoint_of_the_training_script_needs_no_option(found, fitted):
     }
     fcnn.save("epoch.npz", kept.state, meta=meta)
     rows = found("epoch.npz", "--rows", "0:20")
+    # as above: float32 scores in batches of another size
     np.testing.assert_allclose(
         probabilities(rows), fcnn.predict(kept.model, TEST.x[:20]).probabilities, rtol=1e-4, atol=1e-9
     )
@@ -98,6 +100,7 @@ def test_a_saved_model_has_classes_of_its_own(run, found, fitted):
     for items in (drawn, rows):
         assert [item["label"] for item in items] == [classes[k] for k in expected.classes]
         assert all(tuple(item["probabilities"]) == classes for item in items)
+        # as above: float32 scores in batches of another size
         np.testing.assert_allclose(probabilities(items), expected.probabilities, rtol=1e-4, atol=1e-9)
     assert [item["preparation"] for item in drawn] == [[]] * 10
     assert [(item["truth"], item["truth_label"]) for item in rows] == [(label, str(label)) for label in TEST.y[:10]]

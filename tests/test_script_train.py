@@ -132,10 +132,26 @@ def test_held_out_images_are_the_last_and_not_trained_on(run, digits):
     params = fcnn.load("a/epoch-01.npz", like=fcnn.lenet5().init(fcnn.key(0), (1, 28, 28)).params)
     held = digits.train.take(list(range(100, 160)))
     found = fcnn.evaluate(fcnn.lenet5(), params, fcnn.tree.EMPTY, held)
+    # float32, in batches of another size: approx allows 1e-6
     assert epochs("a")[0]["validation_loss"] == pytest.approx(found.loss)
     assert arrays("a/epoch-01.npz")["step"] == 4
     code, _, err = run(*TINY, "--validation", "160", "--out", "b")
-    assert (code, "--validation 160 leaves no image of 160" in err, Path("b").exists()) == (1, True, False)
+    assert (code, "error: --validation 160 leaves no image of 160" in err, Path("b").exists()) == (1, True, False)
+
+
+def test_more_images_than_there_are_is_told_by_the_option(run, digits):
+    code, _, err = run("--dataset", "digits", "--train-size", "999999")
+    assert (code, err.strip()) == (
+        1,
+        f"error: --train-size 999999 is more than the {len(digits.train)} images of digits",
+    )
+
+
+def test_a_file_to_resume_from_is_told_without_advice_for_new_runs(run):
+    Path("notes.txt").write_text("")
+    code, _, err = run("--resume", "notes.txt")
+    said = "error: can't make the folder notes.txt (there is a file of that name); name another"
+    assert (code, err.strip()) == (1, said)
 
 
 def test_a_second_run_takes_a_new_folder(run):

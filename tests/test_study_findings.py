@@ -120,7 +120,7 @@ def test_verdicts_follow_the_numbers():
 
 def test_speed_is_of_the_timed_epochs_pair_by_pair():
     head = summary_of()["headline"]["mnist"]
-    assert head["speed"] == {"median": 1.5, "least": 1.4, "most": pytest.approx(1.6), "n": 3}
+    assert head["speed"] == {"median": 1.5, "least": 1.4, "most": pytest.approx(1.6), "n": 3}  # a quotient
     assert head["timed_size"] == SIZES[-1]
     ours = head["frameworks"]["fcnn"]
     assert ours["seconds_per_epoch"] == {"median": 2.0, "least": 1.6, "most": 2.5, "n": 3}
@@ -175,11 +175,12 @@ def test_ablations_are_paired_with_the_baseline():
 
 def test_statistics():
     found = spread([0.67, 0.68, 0.69])
+    # decimal fractions that floats hold to 1e-16; Student's quantiles are tabulated to six digits
     assert found["mean"] == pytest.approx(0.68)
-    assert found["high"] - found["mean"] == pytest.approx(4.30265 * 0.01 / 3**0.5, rel=1e-5)
+    assert found["high"] - found["mean"] == pytest.approx(4.30265 * 0.01 / 3**0.5, rel=1e-5, abs=0)
     assert spread([0.9])["low"] is None
     assert spread([0.99, 1.0])["high"] == 1.0
-    assert t_quantile(1000) == pytest.approx(1.96234, rel=1e-5)
+    assert t_quantile(1000) == pytest.approx(1.96234, rel=1e-5, abs=0)
     assert crossing([(1_000, 0.9), (4_000, 1.0)], 0.95) == (pytest.approx(2_000), "between")
     assert crossing([(1_000, 0.9)], 0.5) == (None, "below")
     assert crossing([(1_000, 0.9)], 0.95) == (None, "above")
@@ -187,5 +188,6 @@ def test_statistics():
 
 def test_variance_shares_add_up():
     shares = summary_of(datasets=("mnist",), gap=0.01)["variance"]["shares"]
+    # they are rounded by 1e-16 each; approx allows 1e-6
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["train_size"] > 0.9 > shares["framework"] > shares["init"]

@@ -1,9 +1,12 @@
 """Optimizers and the transforms that they are made of: a row each with its formula, and what all of them promise."""
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from constructors import constructors
@@ -204,6 +207,7 @@ def test_transforms_take_any_order_of_memory_and_bytes(transform: Transform, for
             for values, expected in ((found.updates, updates), (found.state, state)):
                 assert paths_and_shapes(values) == paths_and_shapes(expected)
                 for path, leaf in flatten(values).items():
+                    # norms are sums of squares in the order of memory, rounded by 1.1e-16 each time
                     np.testing.assert_allclose(leaf, flatten(expected)[path], rtol=1e-13, err_msg=path)
 
 
@@ -226,9 +230,17 @@ def test_gradients_of_another_structure_are_refused(transform: Transform, formul
 
 
 @every_transform
-def test_a_transform_prints_as_the_call_that_makes_it_again(transform: Transform, formula: Formula) -> None:
-    again = eval(str(transform), {**vars(optim), **vars(fcnn)})
-    assert str(again) == str(transform)
+def test_a_transform_prints_as_the_call_that_makes_it_again_and_pickles(transform: Transform, formula: Formula) -> None:
     params, grads = drawn(TREES["a nest"], np.float32, 0), drawn(TREES["a nest"], np.float32, 1)
-    found, expected = (one.update(grads, one.init(params), params, 2) for one in (again, transform))
-    assert found == expected
+    expected = transform.update(grads, transform.init(params), params, 2)
+    for again in (eval(str(transform), {**vars(optim), **vars(fcnn)}), pickle.loads(pickle.dumps(transform))):
+        assert str(again) == str(transform)
+        assert again.update(grads, again.init(params), params, 2) == expected
+    assert copy.deepcopy(transform) is copy.copy(transform) is transform
+
+
+def test_a_transform_of_ones_own_pickles_as_what_it_is() -> None:
+    own = Transform("own", optim.global_norm, optim.apply_updates)  # functions that have a name
+    changed = attrs.evolve(fcnn.clip_by_global_norm(0.1), init=optim.global_norm, update=optim.apply_updates)
+    for one in (own, changed):
+        assert pickle.loads(pickle.dumps(one)) == one

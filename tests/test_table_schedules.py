@@ -1,6 +1,8 @@
 """Schedules: a row each, and what all of them promise."""
 
+import copy
 import math
+import pickle
 import re
 
 import numpy as np
@@ -50,10 +52,11 @@ def test_schedules_are_pure(schedule: Schedule, last: int) -> None:
 
 
 @every_schedule
-def test_a_schedule_prints_as_the_call_that_makes_it_again(schedule: Schedule, last: int) -> None:
-    again = eval(str(schedule), vars(fcnn).copy())
-    assert str(again) == str(schedule)
-    assert [again(step) for step in range(60)] == [schedule(step) for step in range(60)]
+def test_a_schedule_prints_as_the_call_that_makes_it_again_and_pickles(schedule: Schedule, last: int) -> None:
+    for again in (eval(str(schedule), vars(fcnn).copy()), pickle.loads(pickle.dumps(schedule))):
+        assert str(again) == str(schedule)
+        assert [again(step) for step in range(60)] == [schedule(step) for step in range(60)]
+    assert copy.deepcopy(schedule) is copy.copy(schedule) is schedule
 
 
 @every_schedule

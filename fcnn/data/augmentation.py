@@ -4,6 +4,7 @@ Each takes x as floats (N, C, H, W) of any strides, leaves it untouched, and ret
 shape and dtype, batch-innermost in memory, with the same labels.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from fcnn.data.types import Batch, BatchTransform
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import NDArray, frozen, keep, native
 from fcnn.values.checks import function, integer, number, one_of, told
+from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 Array = NDArray[Any]
@@ -26,6 +28,7 @@ class Augment:
     name: str
     config: Mapping[str, object]
     apply: Callable[[Key, Array], Array]
+    make: "Callable[..., Augment] | None" = None
 
     def __call__(self, key: Key, batch: Batch) -> Batch:
         """The transformed batch; raises ValueError for x that is not floats (N, C, H, W)."""
@@ -38,6 +41,17 @@ class Augment:
         if x.ndim != 4 or x.dtype.type not in (np.float32, np.float64):
             raise ValueError(f"{self.name} expects float images (N, C, H, W), got {x.dtype} {x.shape}")
         return Batch(frozen(self.apply(key, native(x))), keep(y))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.make is not None:  # what it applies is a closure, which doesn't pickle; what made it does
+            return functools.partial(self.make, **self.config), ()
+        return Augment, (self.name, self.config, self.apply)
+
+    def __copy__(self) -> "Augment":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Augment":
+        return self
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
@@ -69,7 +83,7 @@ def random_shift(pixels: int, mode: str = "reflect") -> Augment:
         np.copyto(shifted, 0, where=outside[:, None])
         return unblock(shifted)
 
-    return Augment("random_shift", {"pixels": pixels, "mode": mode}, apply)
+    return Augment("random_shift", {"pixels": pixels, "mode": mode}, apply, random_shift)
 
 
 def random_flip() -> Augment:
@@ -86,7 +100,7 @@ def random_flip() -> Augment:
         columns = np.where(flip, w - 1 - across, across)
         return unblock(_gather(block(x), np.arange(h)[:, None, None], columns[None]))
 
-    return Augment("random_flip", {}, apply)
+    return Augment("random_flip", {}, apply, random_flip)
 
 
 def random_affine(degrees: float = 10.0, scale: float = 0.1, shift: float = 2.0) -> Augment:
@@ -115,7 +129,7 @@ def random_affine(degrees: float = 10.0, scale: float = 0.1, shift: float = 2.0)
         columns = sin * down + cos * right + (w - 1) / 2
         return unblock(_bilinear(block(x), rows, columns))
 
-    return Augment("random_affine", {"degrees": degrees, "scale": scale, "shift": shift}, apply)
+    return Augment("random_affine", {"degrees": degrees, "scale": scale, "shift": shift}, apply, random_affine)
 
 
 def compose(*transforms: BatchTransform) -> BatchTransform:
@@ -127,6 +141,7 @@ def compose(*transforms: BatchTransform) -> BatchTransform:
     >>> compose(random_shift(2), random_flip())
     compose(random_shift(pixels=2, mode='reflect'), random_flip())
     """
+    one_by_one("compose", "transforms", transforms)
     return _Composed(tuple(expect_batch_transform("what is composed", transform) for transform in transforms))
 
 
@@ -135,6 +150,8 @@ def expect_batch_transform(name: str, value: Any) -> BatchTransform:
     expected = "a function (key, batch), such as fcnn.data.random_flip() gives"
     if any(value is one for one in (random_shift, random_flip, random_affine, compose)):
         raise TypeError(f"{name} is {expected}, got {told(value)}; call it: {value.__name__}(…)")
+    if isinstance(value, (list, tuple)) and value and all(map(callable, value)):
+        raise TypeError(f"{name} is {expected}, got {told(value)}; fcnn.data.compose(*transforms) makes one of several")
     return function(name, value, expected)
 
 

@@ -42,13 +42,10 @@ def check_inputs(owner: str, x: Any) -> None:
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
     if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-        raise ValueError(f"{expected}, none of them empty, got {told(x)}")
+        advice = "; x[:, None] gives grey images (N, H, W) their channel" if x.ndim == 3 and x.size else ""
+        raise ValueError(f"{expected}, none of them empty, got {told(x)}{advice}")
     if x.dtype.type not in _INPUTS:
-        advice = (
-            "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
-            "any other numbers floats with x.astype(np.float32)"
-        )
-        raise TypeError(f"{expected}, got {x.dtype}{advice if x.dtype.kind in 'biuf' else ''}")
+        raise TypeError(f"{expected}, got {x.dtype}{_how_to_make_inputs(x)}")
 
 
 def check_targets(owner: str, y: Any, count: int) -> None:
@@ -57,18 +54,48 @@ def check_targets(owner: str, y: Any, count: int) -> None:
     if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(y)}{_how_to_make_an_array(y)}")
     if y.dtype.kind not in "iuf" or y.dtype.itemsize not in (1, 2, 4, 8) or y.dtype.type is np.float16:
-        raise TypeError(f"{expected}, got {y.dtype}")
+        raise TypeError(f"{expected}, got {y.dtype}{_how_to_make_targets(y)}")
     if y.ndim == 2 and y.dtype.kind in "iu":
-        raise TypeError(
-            f"{expected}, got {y.dtype} {y.shape}; rows with one 1 each (one-hot) become classes with "
-            "y.argmax(axis=1), several labels an input floats with y.astype(np.float32)"
-        )
+        raise TypeError(f"{expected}, got {y.dtype} {y.shape}{_how_to_make_targets(y)}")
     if y.ndim not in (1, 2):
         raise ValueError(f"{expected}, got shape {y.shape}")
     if len(y) != count:
         raise ValueError(f"{owner} has one target for each input, got {count} inputs and {len(y)} targets")
     if len(y) and y.dtype.kind in "iu" and (y.min() < 0 or y.max() > np.iinfo(np.int64).max):
         raise ValueError(f"{owner}'s labels are class numbers from 0 on, got {y.min()} to {y.max()}")
+
+
+def _how_to_make_inputs(x: NDArray[Any]) -> str:
+    """Advice that is right for these numbers, or none."""
+    if x.dtype.kind in "iu" and x.size and 0 <= x.min() <= x.max() <= 255:
+        return (
+            "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
+            "any other numbers floats with x.astype(np.float32)"
+        )
+    return "; x.astype(np.float32) makes floats of it" if x.dtype.kind in "biuf" else ""
+
+
+def _how_to_make_targets(y: NDArray[Any]) -> str:
+    """Advice that is right for these targets, or none."""
+    if y.ndim == 1 and y.dtype.kind in "US":
+        return "; names, y = np.unique(y, return_inverse=True) makes classes of names"
+    if y.dtype.type is np.float16 and y.ndim in (1, 2):
+        return "; y.astype(np.float32) makes numbers of it"
+    if y.dtype.kind not in "biu" or y.ndim not in (1, 2):
+        return ""
+    classes = ""
+    if y.ndim == 1:
+        classes = "y.astype(np.int64)"
+    elif y.shape[1] == 1:
+        classes = "y.reshape(-1)" if y.dtype.kind in "iu" else "y.reshape(-1).astype(np.int64)"
+    elif np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+        return (
+            "; rows with one 1 each (one-hot) become classes with y.argmax(axis=1), "
+            "several labels an input floats with y.astype(np.float32)"
+        )
+    else:
+        return "; several labels an input become floats with y.astype(np.float32)"
+    return f"; {classes} makes classes of it, y.astype(np.float32) numbers"
 
 
 def _how_to_make_an_array(value: Any) -> str:
@@ -152,7 +179,8 @@ class Split:
         except ValueError:  # lists of unequal length
             indices = np.empty((), object)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-            raise TypeError(f"{expected}, got {told(which)}")
+            advice = "; np.flatnonzero(mask) are such" if indices.dtype.kind == "b" and indices.ndim == 1 else ""
+            raise TypeError(f"{expected}, got {told(which)}{advice}")
         if indices.size and not -len(self) <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{expected} below {len(self)}, got {indices.min()} to {indices.max()}")
         indices = indices.astype(np.intp)

@@ -106,9 +106,9 @@ def heatmaps(images: Array, maps: Array, titles: Sequence[object] | None = None,
         raise ValueError(f"expected images (N, C, H, W) and maps (N, H, W), got {images.shape} and {maps.shape}")
     count = len(images)
     if titles is not None and (isinstance(titles, str) or not isinstance(titles, Sequence)):
-        raise TypeError(f"titles are a list, one an image, got {told(titles)}")
+        raise TypeError(f"titles are a list, one for each image, got {told(titles)}")
     if titles is not None and len(titles) != count:
-        raise ValueError(f"expected {count} titles, one an image, got {len(titles)}")
+        raise ValueError(f"expected {count} titles, one for each image, got {len(titles)}")
     instance("name", name, str, "text")
     columns = min(count, _MOST_COLUMNS)
     rows = math.ceil(count / columns)
@@ -130,7 +130,7 @@ def heatmaps(images: Array, maps: Array, titles: Sequence[object] | None = None,
 
 
 def _expect_history(history: Any) -> None:
-    expected = "history is an item an epoch, as fitted.history has them"
+    expected = "history is a list of dicts, one for each epoch, as fitted.history is"
     if not isinstance(history, (list, tuple)):
         advice = "; take its .history" if hasattr(history, "history") else ""
         raise TypeError(f"{expected}, got {told(history)}{advice}")

@@ -26,7 +26,8 @@ from fcnn.network.layer import (
 from fcnn.network.layers.shape import identity
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen, zeros_like
-from fcnn.values.checks import boolean, instance, lengths, one_of, output_gradient, told
+from fcnn.values.checks import boolean, floats, instance, lengths, one_of, output_gradient, told
+from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, check_name, freeze
 
@@ -67,6 +68,8 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         _only(params, children)
         _caches("serial", cache, children)
+        if dy is None:  # which from a child means that nothing before it learns
+            floats("serial's dy", dy)
         # The first children's dx is wanted only for parameters before them, or by the caller.
         wanted, needs, learns = boolean("need_dx", need_dx), {}, {}
         for name, child in children.items():
@@ -178,6 +181,7 @@ def _merged(kind: str, merge: Literal["sum", "concat"], shapes: Mapping[str, Sha
 def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
     children: dict[str, Layer] = {}
     ordinals: dict[str, int] = {}
+    one_by_one(kind, "layers", layers)
     for layer in layers:
         expect_layer(f"{kind}'s argument", layer)
         ordinals[layer.kind] = ordinals.get(layer.kind, 0) + 1

@@ -54,7 +54,8 @@ def conv2d(
     """
     x, w = floats("conv2d's x", x), floats("conv2d's w", w)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"conv2d expects x (N, C, H, W) and w (F, C, KH, KW) with one C, got {x.shape} and {w.shape}")
+        expected = "conv2d expects x (N, C, H, W) and w (F, C, KH, KW) with the same C"
+        raise ValueError(f"{expected}, got {x.shape} and {w.shape}{_how_to_make_images(x.shape, w.shape)}")
     filters, _, kh, kw = w.shape
     if 0 in w.shape:
         raise ValueError(f"conv2d expects w (F, C, KH, KW) with no length of 0, got {w.shape}")
@@ -95,6 +96,13 @@ def conv2d_backward(
     (top, bottom), (left, right) = cache.pads
     in_shape = height - top - bottom, channels, width - left - right, n
     return frozen(unblock(kernel.input_gradient(out, w, in_shape, cache.stride, cache.pads))), dw, db
+
+
+def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:
+    """Advice that is right for an array of this shape, or none."""
+    if len(w) == len(x) == 4 and x[3] == w[1]:
+        return "; where channels come last, x.transpose(0, 3, 1, 2) is such"
+    return "; x[None] is a batch of one image" if len(w) == 4 and len(x) == 3 and x[0] == w[1] else ""
 
 
 def _kernel(w: Array, stride: tuple[int, int], out_size: tuple[int, int], n: int) -> ModuleType:

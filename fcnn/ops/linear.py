@@ -1,5 +1,7 @@
 """The fully connected layer. Features lie in memory as (D, N), so the product is `w @ X` with nothing transposed."""
 
+import math
+
 import attrs
 import numpy as np
 
@@ -36,7 +38,9 @@ def dense(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache
     """
     x, w = floats("dense's x", x), floats("dense's w", w)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"dense expects x (N, D) and w (F, D) with one D, got {x.shape} and {w.shape}")
+        advice = "; put flatten before it" if x.ndim == 4 and w.shape[1:] == (math.prod(x.shape[1:]),) else ""
+        advice = "; x[None] is a batch of one" if x.ndim == 1 and w.shape[1:] == x.shape else advice
+        raise ValueError(f"dense expects x (N, D) and w (F, D) with the same D, got {x.shape} and {w.shape}{advice}")
     if b is not None and (b := floats("dense's b", b)).shape != w.shape[:1]:
         raise ValueError(f"dense expects b ({w.shape[0]},), one number for each row of w, got {b.shape}")
     y = np.matmul(w, x.T)

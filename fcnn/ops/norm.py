@@ -119,8 +119,8 @@ def batch_norm(
         count = rows.shape[0] * rows.shape[2]
         if count < 2:
             raise ValueError(
-                f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches, "
-                "and drop_last=True in fcnn.batches where the last one is smaller"
+                f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches "
+                "(or shards), and drop_last=True in fcnn.batches where the last one is smaller"
             )
         used_mean, used_var, inv_std, centred = _standardisation(rows, eps)
         mean = decay * mean + (1 - decay) * used_mean

@@ -38,7 +38,7 @@ def mapped(map_fn: MapFn, of_one: Callable[[Any], Any], items: Iterable[Any]) ->
         raise TypeError(f"map_fn gives the results as `map` does, {told(map_fn)} gave {told(found)}")
     results = list(found)
     if len(results) != len(items):
-        raise TypeError(f"map_fn gives a result an item, {told(map_fn)} gave {len(results)} for {len(items)}")
+        raise TypeError(f"map_fn gives one result for each item, {told(map_fn)} gave {len(results)} for {len(items)}")
     return results
 
 

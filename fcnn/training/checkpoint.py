@@ -130,14 +130,28 @@ def load(path: str | os.PathLike[str], *, like: T) -> T:
 
 
 def save_model(path: str | os.PathLike[str], model: Model) -> None:
-    """Write a network with its values, so that `load_model` needs no code to read it. Raises as `save` does."""
+    """Write a network with its values, so that `load_model` needs no code to read it.
+
+    Raises as `save` does, and ValueError for what wouldn't come back: values that aren't the network's, say.
+    """
     path = file_path("path", path)
     expect_model("model", model)
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
     try:
-        build(meta["network"], layers=_constructors(model.network))
+        network = build(meta["network"], layers=_constructors(model.network))
+        made = rewrite_leaves(network, _without_numbers).init(make_key(0), model.in_shape)
     except LayerError as error:
         raise ValueError(f"the network can't be written so that it comes back: {error}") from None
+    problems = []
+    for (section, wanted), found in zip(_sections(made), (model.params, model.state), strict=True):
+        problems += [f"{section}/{problem}" for problem in differences(found, wanted)]
+        problems += [
+            f"{section}/{path}: {leaf.dtype}, networks compute in float32 or float64"
+            for path, leaf in flatten(found).items()
+            if leaf.dtype not in (np.float32, np.float64)
+        ]
+    if problems:
+        raise ValueError("the model's values are not its network's:\n  " + "\n  ".join(problems[:_MOST_TOLD]))
     save(path, Init(model.params, model.state, ()), meta=meta)
 
 
@@ -146,6 +160,16 @@ def _constructors(network: Layer) -> set[Any]:
     layers = list(layers_of(network))
     values = [value for layer in layers for value in layer.config.values() if isinstance(value, Initializer)]
     return {*(layer.make for layer in layers), *(value.make for value in values)}
+
+
+def differences(found: Tree, wanted: Tree) -> list[str]:
+    """In paths and shapes, of the values of a network from those that it makes itself."""
+    theirs, ours = ({path: leaf.shape for path, leaf in flatten(one).items()} for one in (found, wanted))
+    return [
+        f"{path}: {theirs.get(path, 'missing')}, the network has {ours.get(path, 'none')}"
+        for path in dict.fromkeys([*ours, *theirs])
+        if theirs.get(path) != ours.get(path)
+    ]
 
 
 def network_meta(network: Layer, in_shape: Shape, classes: Iterable[str]) -> dict[str, Any]:
@@ -196,8 +220,7 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
     """The values of a network as a template, which takes no memory to speak of: all are found in the archive."""
 
     def compared(path: str, layer: Layer) -> Layer:
-        config = {k: unallocated() if isinstance(v, Initializer) else v for k, v in layer.config.items()}
-        shapeless = layer.make(**config)
+        shapeless = _without_numbers(path, layer)
 
         def init(key: Key, in_shape: Shape, /) -> Init:
             if in_shape[0] > max(_MOST_CHANNELS, archive.largest):  # a layer may make something for each by itself
@@ -209,6 +232,11 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
         return attrs.evolve(layer, init=init, rewritten=True, origin=None)
 
     return rewrite_leaves(network, compared).init(make_key(0), in_shape)
+
+
+def _without_numbers(path: str, layer: Layer) -> Layer:
+    """The layer whose weights take no memory, for asking it what shapes it has."""
+    return layer.make(**{k: unallocated() if isinstance(v, Initializer) else v for k, v in layer.config.items()})
 
 
 def _sections(made: Init) -> tuple[tuple[str, Tree], tuple[str, Tree]]:

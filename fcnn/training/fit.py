@@ -23,7 +23,7 @@ from fcnn.network.model import Model
 from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
-from fcnn.training.checkpoint import CheckpointError, load, network_meta
+from fcnn.training.checkpoint import CheckpointError, differences, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table
 from fcnn.training.losses import Loss, expect_loss, softmax_cross_entropy
 from fcnn.training.optim import adam
@@ -268,11 +268,15 @@ def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Sp
     if not len(held_out):
         raise ValueError("validation is at least one input, got an empty split")
     for what, ours, theirs in (
-        ("in_shape", train.in_shape, held_out.in_shape),
-        ("targets", (train.has_classes, train.y.shape[1:]), (held_out.has_classes, held_out.y.shape[1:])),
+        ("inputs of another shape", train.in_shape, held_out.in_shape),
+        (
+            "targets of another kind",
+            (train.has_classes, train.y.shape[1:]),
+            (held_out.has_classes, held_out.y.shape[1:]),
+        ),
     ):
         if ours != theirs:
-            raise ValueError(f"validation has another {what} than the data: {held_out!r}, and {train!r}")
+            raise ValueError(f"validation has {what} than the data: {held_out!r}, and {train!r}")
     return train, held_out, classes
 
 
@@ -296,12 +300,7 @@ def _first_state(
 
 def _expect_like(what: str, theirs: tree.Tree, ours: tree.Tree) -> None:
     """Raise ValueError, with every path, unless a start's tree has the paths and shapes that the network has."""
-    found, wanted = ({path: leaf.shape for path, leaf in tree.leaves(one)} for one in (theirs, ours))
-    different = [
-        f"{path}: {found.get(path, 'missing')}, the network has {wanted.get(path, 'none')}"
-        for path in dict.fromkeys([*wanted, *found])
-        if found.get(path) != wanted.get(path)
-    ]
+    different = differences(theirs, ours)
     if different:
         advice = "; fcnn.tree.set_at puts what is new into what is old" if what == "parameters" else ""
         raise ValueError(f"the start's {what} are not the network's{advice}:\n  " + "\n  ".join(different))
@@ -348,7 +347,9 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
     if different:
         lines = [f"{name}: {theirs.get(name)!r}, now {mine[name]!r}" for name in different if name != "network"]
         lines += ["network: another one"] if "network" in different else []
-        raise RunError(f"{run.path} is a run with other settings:\n  " + "\n  ".join(lines))
+        raise RunError(
+            f"{run.path} is a run with other settings:\n  " + "\n  ".join([*lines, "take those, or another folder"])
+        )
     at = runs.progress_of(path, meta, start.state)
     if mine["validation"] != "None" and any(item["validation_loss"] is None for item in at.history):
         raise RunError(f"{path}: its history was changed, an epoch has no validation loss; use an earlier checkpoint")

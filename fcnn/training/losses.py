@@ -80,7 +80,10 @@ def mean_squared_error() -> Loss:
             raise ValueError("mean_squared_error got an empty batch")
         if outputs.shape != targets.shape:
             is_meant = np.squeeze(outputs).shape == np.squeeze(targets).shape
-            advice = f"; targets.reshape({outputs.shape}) has it" if is_meant else ""
+            rest = ", ".join(
+                map(str, (-1, *outputs.shape[1:]))
+            )  # right of all targets, too, and not of this batch only
+            advice = f"; targets.reshape({rest}) has it" if is_meant else ""
             raise ValueError(
                 f"mean_squared_error expects targets of shape {outputs.shape}, got {targets.shape}{advice}"
             )
@@ -146,5 +149,7 @@ def _how_to_make_labels(logits: Array, labels: Array) -> str:
     flat = "" if labels.ndim == 1 else ".reshape(-1)"
     if labels.dtype.kind in "iu":
         return f"; labels{flat} are such"
+    if logits.shape[1] == 1:
+        return "; for numbers there is fcnn.mean_squared_error()"
     is_whole = np.isin(labels, np.arange(logits.shape[1])).all()
     return f"; labels{flat}.astype(np.int64) are such" if is_whole else ""

@@ -22,6 +22,7 @@ from fcnn.training.transform import (
 from fcnn.values import tree
 from fcnn.values.arrays import Array, frozen, zeros_like
 from fcnn.values.checks import boolean, number, single, told
+from fcnn.values.configuration import one_by_one
 from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
 from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
 
@@ -37,6 +38,7 @@ def chain(*transforms: Transform) -> Transform:
     >>> chain(clip_by_global_norm(1.0), adam(1e-3)).init(freeze({"w": np.ones(2)}))
     {adam: {mu: {w: float64[2]}, nu: {w: float64[2]}}}
     """
+    one_by_one("chain", "transforms", transforms)
     for transform in transforms:
         expect_transform("what is chained", transform)
     parts = tuple(part for transform in transforms for part in (transform.parts or (transform,)))

@@ -86,7 +86,8 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
     """The same gradient, computed a shard at a time.
 
     Args:
-        gradient_fn: the gradient of one batch, as `fcnn.gradient` makes it. Its loss must be a *mean* over the batch.
+        gradient_fn: the gradient of one batch, as `fcnn.gradient` makes it. Its loss must be a *mean* over the batch;
+            of one that is weighted and divided by the sum of its weights, shards would count by their sizes.
         shard_size: images a shard; the last may be smaller.
         map_fn: how the shards are mapped, such as the one that `processes` or `threads` gives.
 

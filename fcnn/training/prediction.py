@@ -62,6 +62,8 @@ def predict(
     if isinstance(x, np.ndarray) and (x.shape[1:] != model.in_shape or not len(x)):
         expected = ", ".join(["N", *map(str, model.in_shape)])
         advice = "; x[None] is a batch of one" if x.shape == model.in_shape else ""
+        if x.ndim == 4 and len(x) and (x.shape[3], *x.shape[1:3]) == model.in_shape:
+            advice = "; where channels come last, x.transpose(0, 3, 1, 2) is such"
         raise ValueError(
             f"predict expects at least one input, in the shape that the network takes, ({expected}), got {x.shape}"
             f"{advice}"

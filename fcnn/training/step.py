@@ -8,6 +8,7 @@ stream, and gives the same bits as never having stopped. Progress bars, logs, ch
 records from outside, through `scan`.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from fcnn.data.batching import batch_of
 from fcnn.data.types import Split, as_split
-from fcnn.network.layer import Layer, Shape, expect_layer, expect_values
+from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
 from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped, measured
@@ -26,7 +27,7 @@ from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import FLOATS, MOST_STEPS, float_dtype, function, instance, integer, lengths, told
 from fcnn.values.keys import Key, expect_key, fold_in
-from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, leaves, set_at
+from fcnn.values.tree import EMPTY, Tree, TreeError, astype, expect_tree, leaves, ravel, set_at
 
 
 @attrs.frozen
@@ -89,7 +90,14 @@ def init_state(model: Layer, optimizer: Transform, key: Key, in_shape: Shape, dt
     expect_transform("optimizer", optimizer)
     expect_key("key", key)
     dtype = float_dtype("dtype", dtype)
-    made = model.init(fold_in(key, "init"), lengths("in_shape", in_shape))
+    in_shape = lengths("in_shape", in_shape)
+    try:
+        made = model.init(fold_in(key, "init"), in_shape)
+    except LayerError as error:
+        if len(in_shape) != 3 or in_shape[2] not in (1, 3, 4) or in_shape[0] <= 4:
+            raise
+        advice = f"; where the channels of {in_shape} come last, x.transpose(0, 3, 1, 2) puts them first"
+        raise LayerError(error.message + advice, error.path) from error
     params = astype(made.params, dtype)
     return TrainState(params, astype(made.state, dtype), optimizer.init(params), 0, fold_in(key, "train"))
 
@@ -124,8 +132,8 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
     same cores wait for each other, and take ten times as long as with one thread of BLAS each: let each run in
     `with fcnn.parallel.threads(1):`, or with OPENBLAS_NUM_THREADS=1. `fit` does so by itself.
 
-    The step raises ValueError if the batch's dtype isn't that of the parameters, which would turn all of them into
-    float64 unnoticed.
+    The step raises ValueError if the batch's dtype isn't that of the parameters, and TypeError if a gradient's isn't:
+    either would turn all of them into float64 unnoticed, or a float16 gradient into numbers that are none.
     """
     expect_layer("model", model)
     expect_loss("loss", loss)
@@ -142,6 +150,7 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
         _check_dtype(state.params, x)
         batch = batch if x is batch[0] else (x, *batch[1:])
         found = gradient_of(compute, state.params, state.layer_state, fold_in(state.key, state.step), batch)
+        _check_gradient(found.grads, x.dtype)
         updates, opt_state = updated(optimizer, found.grads, state.opt_state, state.params, state.step)
         params = _with_held(apply_updates(state.params, updates), state.params, held)
         record = Record(state.step, float(found.loss), found.correct, found.size)
@@ -152,7 +161,9 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
 
 def expect_gradient_fn(name: str, value: object) -> GradientFn:
     """`value`, if it can be a gradient function."""
-    return function(name, value, "a function (params, state, key, batch), such as fcnn.gradient(…) gives")
+    if value is gradient:
+        raise TypeError(f"{name} is {_A_GRADIENT}, got the function gradient; call it: gradient(…)")
+    return function(name, value, _A_GRADIENT)
 
 
 def gradient_of(gradient_fn: GradientFn, params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
@@ -300,12 +311,26 @@ def _dtype_of(params: Tree) -> np.dtype[Any]:
     return dtypes.pop()
 
 
+_A_GRADIENT = "a function (params, state, key, batch), such as fcnn.gradient(…) gives"
+
+
 def _check_dtype(params: Tree, x: Array) -> None:
     for path, leaf in leaves(params):
         if leaf.dtype != x.dtype:
             _dtype_of(params)
             raise ValueError(
                 f"train_step expects one dtype: {path} is {leaf.dtype}, the batch's x is {x.dtype}; "
-                f"cast x with x.astype({leaf.dtype}), or make the state with init_state(..., dtype={x.dtype})"
+                f"cast x with x.astype(np.{leaf.dtype}), or make the state with init_state(…, dtype=np.{x.dtype})"
             )
         return  # parameters have one dtype
+
+
+def _check_gradient(grads: Tree, dtype: np.dtype[Any]) -> None:
+    """Raise TypeError unless the gradients are of the parameters' dtype: anybody's function can give them."""
+    with contextlib.suppress(TreeError):  # of several dtypes
+        if (
+            type(grads) is not Tree or not grads or ravel(grads).dtype == dtype
+        ):  # which the optimizer will do, and is done once
+            return
+    path, leaf = next((path, leaf) for path, leaf in leaves(grads) if leaf.dtype != dtype)
+    raise TypeError(f"gradients are of {dtype}, as the parameters are, got {path} as {leaf.dtype}")

@@ -1,7 +1,7 @@
 """The contract of optimizers and of what they are made of: a pure transform of updates, with a state of its own."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import attrs
 
@@ -33,6 +33,7 @@ class Transform:
     update: Callable[[Tree, Tree, Tree, int], Updated]
     parts: "tuple[Transform, ...]" = ()
     text: str = ""
+    _maker: "Maker | None" = attrs.field(default=None, eq=False)
 
     def __attrs_post_init__(self) -> None:
         instance("a transform's name", self.name, str, 'text, such as "sgd"')
@@ -41,6 +42,26 @@ class Transform:
 
     def __repr__(self) -> str:
         return self.text or f"{self.name}()"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Both functions are closures, which don't pickle; what made them does.
+        if self._maker is not None and self._maker.update is self.update:
+            return self._maker.config.remaking(self._maker.make)
+        return Transform, (self.name, self.init, self.update, self.parts, self.text)
+
+    def __copy__(self) -> "Transform":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Transform":
+        return self
+
+
+class Maker(NamedTuple):
+    """The constructor of a transform, its arguments, and the update that it made: a changed one has another."""
+
+    make: Callable[..., Transform]
+    config: Config
+    update: Callable[[Tree, Tree, Tree, int], Updated]
 
 
 def expect_transform(name: str, value: object) -> Transform:
@@ -51,7 +72,7 @@ def expect_transform(name: str, value: object) -> Transform:
 def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform]:
     """A function called as `body` is; its transform prints as the call that made it, and looks at what it is given."""
 
-    def record(kind: str, config: Config, make: object, transform: Transform) -> Transform:
+    def record(kind: str, config: Config, make: Callable[..., Transform], transform: Transform) -> Transform:
         of = transform.update
 
         def init(params: Tree) -> Tree:
@@ -73,7 +94,9 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
                 step = integer("step", step, least=0, most=MOST_STEPS)
             return of(updates, state, params, step)
 
-        return attrs.evolve(transform, init=init, update=update, text=as_call(kind, config))
+        return attrs.evolve(
+            transform, init=init, update=update, text=as_call(kind, config), maker=Maker(make, config, update)
+        )
 
     return constructor(body, record)
 

@@ -146,10 +146,13 @@ def _damage_told(what: str) -> Iterator[None]:
     except DamagedFileError:
         raise
     except Exception as error:
+        told = _shown(error)
         for fault in (error, error.__context__):  # `zipfile` says of a failing disk, too, that it is no zip file
-            if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):  # a place before the beginning
+            if isinstance(fault, OSError) and fault.errno == errno.EINVAL:
+                told = "its place is outside of the file"
+            elif isinstance(fault, OSError) and fault.errno is not None:
                 raise fault from None
-        raise DamagedFileError(f"not a whole .npz file ({what}: {_shown(error)})") from error
+        raise DamagedFileError(f"not a whole .npz file ({what}: {told})") from error
 
 
 def _shown(value: object) -> str:

@@ -268,7 +268,7 @@ def floats(name: str, value: object) -> Array:
         return value  # every call of every layer passes here: the usual case is told fast
     if isinstance(value, np.ndarray) and value.dtype.type in FLOATS and not isinstance(value, np.ma.MaskedArray):
         return native(np.asarray(value))  # a matrix, say, would go on computing in its own way
-    raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{_how_to_make_floats(value)}")
+    raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{how_to_make_floats(value)}")
 
 
 def output_gradient(name: str, dy: object, shape: tuple[int, ...]) -> Array:
@@ -371,7 +371,7 @@ def _came(value: Any, kind: type | None = None) -> str:
     return told(value) + (f"; call it: {value.__name__}(…)" if is_meant else "")
 
 
-def _how_to_make_floats(value: object) -> str:
+def how_to_make_floats(value: object) -> str:
     """Advice that is right for this value, or none."""
     if isinstance(value, np.ma.MaskedArray):
         return "; value.filled(0) makes an array of it, with 0 where it is masked"

@@ -5,7 +5,8 @@ Layers and initializers keep it, to be made again; losses, schedules and optimiz
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
@@ -41,6 +42,13 @@ class Config(Mapping[str, Any]):
     def __hash__(self) -> int:
         return hash(tuple(self._values.items()))
 
+    def remaking(self, make: Callable[..., R]) -> tuple[Callable[..., R], tuple[Any, ...]]:
+        """`make` called so again, as `__reduce__` gives it: pickles by the constructor's import name."""
+        if self._signature is None:
+            return functools.partial(make, **self._values), ()
+        bound = inspect.BoundArguments(self._signature, OrderedDict(self._values))
+        return functools.partial(make, **bound.kwargs), bound.args
+
     def __str__(self) -> str:
         parts: list[str] = []
         for name, value in self._values.items():
@@ -57,6 +65,8 @@ class Config(Mapping[str, Any]):
 def _immutable(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, dict):
+        return dict(value)
     return tuple(map(_immutable, value)) if isinstance(value, (list, tuple)) else value
 
 
@@ -80,12 +90,23 @@ def constructor(body: Callable[P, Made], record: Callable[[str, Config, Callable
         try:
             arguments = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{body.__name__}() {error}") from None
+            raise TypeError(f"{body.__name__}() {error}; it takes {_parameters(signature)}") from None
         arguments.apply_defaults()
         made = body(*args, **kwargs)  # which refuses what is no argument
         return record(body.__name__, Config(arguments.arguments, signature), construct, made)
 
     return construct
+
+
+def _parameters(signature: inspect.Signature) -> str:
+    """What can be passed: without `=` what is needed, and after `*` by name only."""
+    found: list[str] = []
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is _BY_NAME and not any(one.startswith("*") for one in found):
+            found.append("*")
+        several = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        found.append(f"*{name}" if several else name if parameter.default is parameter.empty else f"{name}=")
+    return f"({', '.join(found)})"
 
 
 def prints_as_call(body: Callable[P, F]) -> Callable[P, F]:
@@ -97,13 +118,26 @@ def prints_as_call(body: Callable[P, F]) -> Callable[P, F]:
     >>> constant_rate(0.1), constant_rate(0.1)(7)
     (constant_rate(0.1), 0.1)
     """
-    return constructor(body, lambda kind, config, make, made: cast(F, _Printed(as_call(kind, config), made)))
+    return constructor(
+        body, lambda kind, config, make, made: cast(F, _Printed(as_call(kind, config), made, make, config))
+    )
 
 
 @attrs.frozen(repr=False, eq=False)
 class _Printed:
     text: str
     function: Callable[..., Any]
+    make: Callable[..., Any]
+    config: Config
+
+    def __reduce__(self) -> tuple[Any, ...]:  # the function is a closure, which doesn't pickle; what made it does
+        return self.config.remaking(self.make)
+
+    def __copy__(self) -> "_Printed":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "_Printed":
+        return self
 
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
@@ -122,6 +156,22 @@ def tells_new_names(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return call
+
+
+def one_by_one(name: str, what: str, arguments: Sequence[object]) -> None:
+    """Raise TypeError where what a function takes as so many arguments is in a list, as other libraries take it.
+
+    >>> one_by_one("serial", "layers", [["a", "b"]])
+    Traceback (most recent call last):
+    ...
+    TypeError: serial takes its layers one by one, got a list of them; write serial(*layers)
+    """
+    only = arguments[0] if len(arguments) == 1 else None
+    if isinstance(only, (list, tuple, dict)):
+        stars = "**" if isinstance(only, dict) else "*"
+        raise TypeError(
+            f"{name} takes its {what} one by one, got a {type(only).__name__} of them; write {name}({stars}{what})"
+        )
 
 
 def _refuse_old_names(signature: inspect.Signature, name: str, kwargs: Mapping[str, Any]) -> None:

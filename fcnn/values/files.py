@@ -61,7 +61,10 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Any]:
     except OSError as error:
         if error.errno is None or not _is_about(error, place):
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+        reason = error.strerror
+        if error.errno == errno.ENOENT and not place.parent.exists():
+            reason = f"there is no folder {place.parent}; make it first"
+        raise OSError(error.errno, reason, os.fspath(target)) from error
     finally:
         if temporary:
             with contextlib.suppress(OSError):

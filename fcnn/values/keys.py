@@ -57,7 +57,7 @@ def fold_in(parent: Key, data: str | int) -> Key:
     stem = parent.value.to_bytes(_BITS // 8, "little")
     if isinstance(data, str):
         return Key(_digest(b"name" + stem, data.encode("utf-8", "surrogatepass")))
-    return Key(_digest(b"number" + stem, _digits("data", data)))
+    return Key(_digest(b"number" + stem, _digits("data, where it is no text,", data)))
 
 
 def generator(key: Key) -> np.random.Generator:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnn.values import html
 from fcnn.values.arrays import NUMBERS, Array, frozen, keep
-from fcnn.values.checks import float_dtype, instance, mapping, told
+from fcnn.values.checks import float_dtype, how_to_make_floats, instance, mapping, told
 from fcnn.values.checks import function as expect_function
 
 Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings of the same kind
@@ -150,7 +150,7 @@ def _leaf(value: object, path: str) -> Array:
         raise TreeError(f"{expected} a masked one; .filled(0) makes one of it, with 0 where it is masked")
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in NUMBERS:
         return keep(np.asarray(value))
-    raise TreeError(f"{expected} {told(value) if isinstance(value, np.ndarray) else type(value).__name__}")
+    raise TreeError(f"{expected} {told(value)}{how_to_make_floats(value)}")
 
 
 def expect_tree(name: str, value: object) -> Tree:

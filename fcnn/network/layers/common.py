@@ -87,7 +87,7 @@ def same_shape(key: Key, in_shape: Shape, /) -> Init:
 def images(call: str, in_shape: Shape) -> Shape:
     """The shape, if it is one of images (C, H, W)."""
     if len(in_shape) != 3:
-        advice = "; put it before flatten" if len(in_shape) == 1 else ""
+        advice = {1: "; put it before flatten", 4: "; leave out the batch axis"}.get(len(in_shape), "")
         raise LayerError(f"{call} expects (C, H, W), got {in_shape}{advice}")
     return in_shape
 
@@ -95,6 +95,6 @@ def images(call: str, in_shape: Shape) -> Shape:
 def features(call: str, in_shape: Shape) -> Shape:
     """The shape, if it is one of features (D,)."""
     if len(in_shape) != 1:
-        advice = "; put flatten() before it" if len(in_shape) == 3 else ""  # which takes images only
+        advice = {2: "; in_shape has no batch axis", 3: "; put flatten() before it"}.get(len(in_shape), "")
         raise LayerError(f"{call} expects (D,), got {in_shape}{advice}")
     return in_shape

@@ -88,7 +88,12 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Fu
 
 
 def _per_channel(name: str, values: float | Sequence[float], interval: str) -> Array:
+    if isinstance(values, np.ndarray) and values.ndim:
+        advice = "; .tolist() makes one of it" if values.ndim == 1 and values.dtype.kind in "iuf" else ""
+        raise TypeError(
+            f"normalize's {name} is a number, or a list of one for each channel, got {told(values)}{advice}"
+        )
     several = values if isinstance(values, (tuple, list)) else (values,)
     if not several:
-        raise ValueError(f"normalize's {name} is a number, or one for each channel, got {told(values)}")
+        raise ValueError(f"normalize's {name} is a number, or a list of one for each channel, got {told(values)}")
     return np.array([single(f"normalize's {name}", value, interval) for value in several])
