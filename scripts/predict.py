@@ -38,6 +38,7 @@ from fcnn.data import pictures
 from fcnn.data.pictures import CLASSES, SHAPES
 from fcnn.training.undescribed import load_undescribed
 from fcnn.values.files import replacing, why_unreadable
+from fcnn.values.text import printable
 
 INVERT = {"auto": None, "yes": True, "no": False}
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         elif found:
             print(as_table(found, arguments.top))
             if arguments.save_prepared:
-                print(f"what the network saw is in {printable(arguments.save_prepared)}")
+                print(f"what the network saw is in {printable(arguments.save_prepared, None)}")
     except BrokenPipeError:
         raise  # nobody reads the output any more, and nobody is told
     except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
@@ -190,7 +191,7 @@ def read_pictures(paths: Sequence[str], dataset: str, invert: bool | None) -> li
             pixels, steps = pictures.read_picture(path, dataset, invert)
             examples.append((pixels, {"source": path, "preparation": steps}))
         except pictures.PictureError as error:
-            complain(f"{printable(path)}: {error}")
+            complain(f"{printable(path, None)}: {error}")
     return examples
 
 
@@ -233,7 +234,7 @@ def as_table(found: Sequence[dict[str, Any]], top: int) -> str:
         truth = item.get("truth_label", "") + ("" if item.get("right", True) else "  wrong")
         steps = ", ".join(item.get("preparation", ()))
         cells = item["source"], best, f"{share:>11.2%}", runners_up, truth, steps
-        table.append([printable(cell) for cell in cells])
+        table.append([printable(cell, None) for cell in cells])
     columns = [column for column in zip(*table, strict=True) if any(column[1:]) or column[0] == "runners-up"]
     widths = [max(map(len, column)) for column in columns]
     lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in zip(*columns, strict=True)]
@@ -246,12 +247,7 @@ def complain(message: str) -> None:
     """Say in one line on stderr what is wrong; of a list of differences the first three."""
     first, *others = message.split("\n  ")
     more = f"; and {len(others) - 3} more" if len(others) > 3 else ""
-    print("error:", printable(" ".join(f"{first} {'; '.join(others[:3])}{more}".split())), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """A text without what would break a line or a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    print("error:", printable(" ".join(f"{first} {'; '.join(others[:3])}{more}".split()), None), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, long
 import fcnn
 from fcnn import parallel
 from fcnn.training import runs
-from fcnn.training.epochs import History, epoch_line, epoch_stream, interruptible
+from fcnn.training.epochs import History, epoch_line, epoch_stream
 from fcnn.training.progress import display
 from fcnn.training.runs import Progress, RunFolder
+from fcnn.training.signals import interruptible
 from fcnn.values.files import replacing
 
 CONCURRENT = {"processes": parallel.processes, "threads": parallel.threads}

@@ -1,16 +1,19 @@
-"""How many examples hypothesis draws, and which.
+"""How many examples hypothesis draws, and which; and that Ctrl-C can be tested.
 
 By default few, and the same ones each time. `FCNN_PROFILE=long` draws twenty times as many (`FCNN_EXAMPLES=50`: fifty
 times), from a seed that is printed at the end; `--hypothesis-seed=SEED` draws the same ones again.
 """
 
-import os
 import secrets
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+from profiles import LONG
 
-LONG = os.environ.get("FCNN_PROFILE") == "long"
+# Shells let what they start in the background ignore it, and so would every script that the tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # No database and no deadline: whether a test passes depends on neither earlier runs nor the machine's speed.
 # Networks are slow to draw at times, which is no fault of theirs.
 common = settings(

@@ -18,7 +18,6 @@ import warnings
 
 import pytest
 
-LONG = os.environ.get("FCNN_PROFILE") == "long"
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 # What writing a file, and claiming a folder, may ask the system for; writing and closing a file are counted as well.

@@ -41,8 +41,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
+import damage
 import data_files
-import mutations
 import PIL
 from PIL import Image
 from study.experiment.cells import Training, settings_of
@@ -114,16 +114,16 @@ class Checkpoints:
             self.states.append(state)
             self.metas.append(fcnn.load_meta(path))
             self.models.append(fcnn.load_model(path))
-        members = mutations.members_of(self.files[0])
-        self.files.append(mutations.zip_file([attrs.evolve(member, method=8) for member in members]))
+        members = damage.members_of(self.files[0])
+        self.files.append(damage.zip_file([attrs.evolve(member, method=8) for member in members]))
 
     def case(self, rng: random.Random) -> Case:
         data, other = rng.choice(self.files), rng.choice(self.files)
         exact = rng.random() < 0.3
         if exact:
-            data = mutations.blind(rng, data, other)
+            data = damage.blind(rng, data, other)
         else:
-            data = mutations.zip_mutated(rng, data, other, lambda member: self.inner(rng, member, other))
+            data = damage.zip_mutated(rng, data, other, lambda member: self.inner(rng, member, other))
         errors = (CheckpointError,)
         arrays, meta = declared(data)
         match rng.randrange(3):
@@ -133,15 +133,15 @@ class Checkpoints:
                 return Case(data, fcnn.load_meta, lambda found: self.is_meta(found, exact), errors, 2 * meta)
         return Case(data, fcnn.load_model, lambda model: self.is_model(model, exact), errors, 2 * (arrays + meta))
 
-    def inner(self, rng: random.Random, member: mutations.Member, other: bytes) -> bytes:
+    def inner(self, rng: random.Random, member: damage.Member, other: bytes) -> bytes:
         """The content of a member, changed."""
         try:
             if member.name == b"meta.npy" and rng.random() < 0.8:
-                text = mutations.text_of(member.content)
-                return mutations.npy_text(mutations.json_text(rng, text, '{"format": 2, "layers": [1, 2]}'))
-            return mutations.npy_file(rng, member.content, other)
+                text = damage.text_of(member.content)
+                return damage.npy_text(damage.json_text(rng, text, '{"format": 2, "layers": [1, 2]}'))
+            return damage.npy_file(rng, member.content, other)
         except (ValueError, SyntaxError, LookupError, AttributeError, struct.error):  # it was changed before
-            return mutations.blind(rng, member.content, other)
+            return damage.blind(rng, member.content, other)
 
     def load(self, path: Path) -> Any:
         return fcnn.load(path, like=self.template)
@@ -216,7 +216,7 @@ class DataFiles:
         return Case(data, lambda path: read(path.read_bytes(), str(path)), check, (DataError,), 2 * len(data))
 
     def idx_images(self, rng: random.Random) -> Case:
-        data = mutations.blind(rng, self.images, self.labels)
+        data = damage.blind(rng, self.images, self.labels)
 
         def check(x: Any) -> bool:
             require(x.dtype == np.uint8 and x.ndim == 4 and x.shape[1] == 1 and x.size, f"{x.dtype} {x.shape}")
@@ -226,7 +226,7 @@ class DataFiles:
         return self.of(data, readers.read_idx_images, check)
 
     def idx_labels(self, rng: random.Random) -> Case:
-        data = mutations.blind(rng, self.labels, self.images)
+        data = damage.blind(rng, self.labels, self.images)
 
         def check(y: Any) -> bool:
             return data == bytes([0, 0, 8, 1]) + struct.pack(">I", len(y)) + bytes(y.tolist()) and y.dtype == np.int64
@@ -237,9 +237,9 @@ class DataFiles:
         size = len(self.images)
         exact = rng.random() < 0.5
         if exact:
-            data = mutations.blind(rng, gzip.compress(self.images, mtime=0))
+            data = damage.blind(rng, gzip.compress(self.images, mtime=0))
         else:
-            data = mutations.gzip_mutated(rng, self.images, self.labels)
+            data = damage.gzip_mutated(rng, self.images, self.labels)
 
         def check(content: bytes) -> bool:
             return content == self.images if exact else content == zlib.decompressobj(31).decompress(data)
@@ -248,15 +248,15 @@ class DataFiles:
 
     def cifar_pickle(self, rng: random.Random) -> Case:
         if rng.random() < 0.7:
-            data = mutations.pickle_mutated(rng, self.pickle)
+            data = damage.pickle_mutated(rng, self.pickle)
         else:
-            data = mutations.blind(rng, self.pickle, self.binary)
+            data = damage.blind(rng, self.pickle, self.binary)
         return self.of(
             data, readers.read_cifar_pickle, lambda found: self.are_images(*found) and found[0].tobytes() in data
         )
 
     def cifar_binary(self, rng: random.Random) -> Case:
-        data = mutations.blind(rng, self.binary, self.pickle)
+        data = damage.blind(rng, self.binary, self.pickle)
 
         def check(found: Any) -> bool:
             x, y = found
@@ -267,9 +267,9 @@ class DataFiles:
 
     def cifar_png(self, rng: random.Random) -> Case:
         if rng.random() < 0.3:
-            data = mutations.blind(rng, self.png, self.other)
+            data = damage.blind(rng, self.png, self.other)
         else:
-            data = mutations.png_mutated(rng, self.png, self.other)
+            data = damage.png_mutated(rng, self.png, self.other)
 
         def check(x: Any) -> bool:
             rows = png_rows(data)
@@ -280,7 +280,7 @@ class DataFiles:
 
     def label_json(self, rng: random.Random) -> Case:
         data = self.json
-        data = mutations.json_text(rng, data.decode()).encode() if rng.random() < 0.7 else mutations.blind(rng, data)
+        data = damage.json_text(rng, data.decode()).encode() if rng.random() < 0.7 else damage.blind(rng, data)
         return self.of(data, readers.read_label_json, lambda y: y.tolist() == json.loads(data) and y.dtype == np.int64)
 
     def are_images(self, x: Any, y: Any) -> bool:
@@ -290,7 +290,7 @@ class DataFiles:
 
 def png_rows(data: bytes) -> Any:
     """The pixels (rows, 1024, 3) of a PNG, read by the letter of the specification: no Pillow, no trust."""
-    chunks = mutations.png_chunks(data)
+    chunks = damage.png_chunks(data)
     chunks = chunks[: [kind for kind, _ in chunks].index(b"IEND")]
     require([kind for kind, _ in chunks].count(b"IHDR") == 1 and chunks[0][0] == b"IHDR", "a PNG with other headers")
     width, height = struct.unpack_from(">II", chunks[0][1])
@@ -334,9 +334,9 @@ class Pictures:
         _, other, others = rng.choice(alike)
         exact = kind == "PNG" and rng.random() < 0.4
         if kind == "PNG" and not exact:
-            data = mutations.png_mutated(rng, data, other)
+            data = damage.png_mutated(rng, data, other)
         else:
-            data = mutations.blind(rng, data, other)
+            data = damage.blind(rng, data, other)
 
         def check(found: Any) -> bool:
             picture, prepared = found
@@ -404,7 +404,7 @@ class Descriptions:
         self.files = [json.dumps(fcnn.describe(one)) for one in (network, fcnn.models.lenet5(), fcnn.dense(3))]
 
     def case(self, rng: random.Random) -> Case:
-        text = mutations.json_text(rng, rng.choice(self.files), rng.choice(self.files))
+        text = damage.json_text(rng, rng.choice(self.files), rng.choice(self.files))
         try:
             description = json.loads(text)
         except (ValueError, RecursionError):  # not JSON, so no description
@@ -453,20 +453,20 @@ class Cells:
             which, (self.results, b"")
         )
         if rng.random() < 0.3:
-            data = mutations.blind(rng, data, other)
+            data = damage.blind(rng, data, other)
         elif which == ".npz":
-            data = mutations.zip_mutated(rng, data, data, lambda member: self.inner(rng, member))
+            data = damage.zip_mutated(rng, data, data, lambda member: self.inner(rng, member))
         else:
-            data = mutations.json_text(rng, data.decode()).encode()
+            data = damage.json_text(rng, data.decode()).encode()
         if which == "reuse":
             return Case(data, self.reuse, self.is_reused, (StudyError,), 4 * len(data))
         # What is damaged is run again. If none were, the values would have to be those that were written.
         return Case(data, lambda path: self.load(path, which), self.is_whole, (StudyError,), 4 * len(data))
 
-    def inner(self, rng: random.Random, member: mutations.Member) -> bytes:
+    def inner(self, rng: random.Random, member: damage.Member) -> bytes:
         with contextlib.suppress(ValueError, SyntaxError, LookupError, AttributeError, struct.error):
-            return mutations.npy_file(rng, member.content)
-        return mutations.blind(rng, member.content)
+            return damage.npy_file(rng, member.content)
+        return damage.blind(rng, member.content)
 
     def load(self, path: Path, suffix: str) -> Any:
         place = self.store.folder / self.entry["key"]

@@ -1,17 +1,16 @@
 """What hypothesis draws for the tests of properties: arrays in any memory order, windows that fit, trees, networks."""
 
-import os
 import string
 from typing import Any
 
 import numpy as np
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
+from profiles import MORE
 
 import fcnn
 from fcnn import Layer, freeze
 
-MORE = int(os.environ.get("FCNN_EXAMPLES", "20")) if os.environ.get("FCNN_PROFILE") == "long" else 1
 FLOATS = st.sampled_from([np.float32, np.float64])
 
 

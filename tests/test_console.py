@@ -18,11 +18,9 @@ from fcnn.training.runs import checkpoints
 ALL = ("train.py", "predict.py", "bench", "study")
 TINY = ["--dataset", "digits", "--train-size", "64", "--batch-size", "32", "--epochs", "3", "--out"]
 posix = pytest.mark.skipif(os.name != "posix", reason="shells and signals are POSIX's")
-FEW = {  # characters: what a terminal or a file may be without
-    "ascii": {"PYTHONIOENCODING": "ascii"},
-    "latin-1": {"PYTHONIOENCODING": "latin-1"},
-    "the C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-}
+# Terminals and files of few characters.
+ASCII = {"PYTHONIOENCODING": "ascii"}
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def shell(name, *arguments, redirected="", **env):
@@ -37,9 +35,8 @@ def shell(name, *arguments, redirected="", **env):
 
 @posix
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("few", FEW)
-def test_help_needs_no_character_but_those_of_ascii(name, few):
-    code, out, err = shell(name, "--help", **FEW[few])
+def test_help_needs_no_character_but_those_of_ascii(name):
+    code, out, err = shell(name, "--help", **ASCII)
     assert (code, err, out.startswith("usage: ")) == (0, "", True)
 
 
@@ -67,10 +64,10 @@ def test_a_run_with_closed_output_is_a_run(tmp_path, redirected):
 @posix
 def test_a_run_in_few_characters_is_a_run(tmp_path):
     folder = tmp_path / "größe…"
-    code, out, err = shell("train.py", *TINY, folder, PYTHONIOENCODING="ascii")
+    code, out, err = shell("train.py", *TINY, folder, **ASCII)
     assert (code, err, r"gr\xf6\xdfe\u2026: epoch-03.npz" in out) == (0, "", True)
     assert whole(folder, 3)
-    code, out, err = shell("predict.py", folder / "epoch-03.npz", "--rows", "0:3", **FEW["the C locale"])
+    code, out, err = shell("predict.py", folder / "epoch-03.npz", "--rows", "0:3", **C_LOCALE)
     assert (code, err, "digits test 0" in out) == (0, "", True)
 
 
@@ -103,11 +100,15 @@ def test_a_full_disk_beneath_the_output_is_told(tmp_path):
     assert (code, err) == (141, "")
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """scripts/train.py in this process and in an empty folder, on few digits."""
+@pytest.fixture(scope="module")
+def few():
     digits = fcnn.data.load("digits")
-    few = fcnn.Dataset(digits.train, digits.test.take(100), digits.name, digits.classes)
+    return fcnn.Dataset(digits.train, digits.test.take(100), digits.name, digits.classes)
+
+
+@pytest.fixture
+def run(few, tmp_path, monkeypatch, capsys):
+    """scripts/train.py in this process and in an empty folder, on few digits."""
     monkeypatch.setattr(fcnn.data, "load", lambda *args, **kwargs: few)
     monkeypatch.chdir(tmp_path)
     return runner(script, capsys)

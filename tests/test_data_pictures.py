@@ -5,7 +5,7 @@ import os
 import sys
 import zlib
 
-import mutations
+import damage
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,7 +91,7 @@ def test_a_png_is_read_only_with_one_header_and_all_its_pixels(tmp_path, mode, i
     )()
     stream = io.BytesIO()
     picture.save(stream, "PNG")
-    chunks = mutations.png_chunks(stream.getvalue())
+    chunks = damage.png_chunks(stream.getvalue())
     first = [kind for kind, _ in chunks].index(b"IDAT")
     raw = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
     if interlaced:  # by Adam7 it has other rows; how many bytes follows from the specification's table
@@ -102,7 +102,7 @@ def test_a_png_is_read_only_with_one_header_and_all_its_pixels(tmp_path, mode, i
 
     def opened(raw, header=()):
         made = [*chunks[:1], *header, *chunks[1:first], (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
-        (tmp_path / "a.png").write_bytes(mutations.png_file(made))
+        (tmp_path / "a.png").write_bytes(damage.png_file(made))
         return pictures.open_picture(tmp_path / "a.png")
 
     assert opened(raw).size == (11, 13)
@@ -117,7 +117,7 @@ def test_a_png_is_read_only_with_one_header_and_all_its_pixels(tmp_path, mode, i
 )
 def test_headers_that_no_png_has(header, message):
     with pytest.raises(PngError, match=message):
-        checked(mutations.png_file([(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]))
+        checked(damage.png_file([(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]))
     with pytest.raises(PngError, match="it starts with b'GIF89a"):
         checked(b"GIF89a" + bytes(9))
 

@@ -7,8 +7,8 @@ import struct
 import tracemalloc
 import zlib
 
+import damage
 import data_files as files
-import mutations
 import numpy as np
 import pytest
 
@@ -60,10 +60,10 @@ def test_cifar_forms_agree(read, data):
 IDX = files.idx(GREY)
 PICKLE = files.cifar_pickle(X, Y)
 PNG = files.cifar_png(X)
-CHUNKS = mutations.png_chunks(PNG)
+CHUNKS = damage.png_chunks(PNG)
 PIXELS = b"".join(content for kind, content in CHUNKS if kind == b"IDAT")
 RAW = zlib.decompress(PIXELS)
-remade = mutations.png_file
+remade = damage.png_file
 
 
 def header(rows):

@@ -17,7 +17,7 @@ import pytest
 
 import fcnn
 from fcnn.data import DataError, pictures
-from fcnn.values import files
+from fcnn.values import locks
 from fcnn.values.files import opened, remove_leftovers, replacing, why_unreadable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, modes, pipes and locks are POSIX's")
@@ -302,14 +302,14 @@ def test_without_locks_what_is_a_day_old_is_left_over(tmp_path, monkeypatch, age
     left.write_bytes(b"")
     then = time.time() - age * 86_400
     os.utime(left, (then, then))
-    monkeypatch.setattr(files, "_lock", lambda handle: None)
+    monkeypatch.setattr(locks, "lock", lambda handle: None)
     remove_leftovers(tmp_path)
     assert left.exists() == (age < 1)
 
 
 @posix
 def test_a_file_that_is_taken_for_left_over_before_it_is_held_is_made_again(tmp_path, monkeypatch):
-    real, taken = files._lock, []
+    real, taken = locks.lock, []
 
     def late(handle):
         if len(taken) < 2:  # once another is faster with the lock, and once with removing
@@ -319,7 +319,7 @@ def test_a_file_that_is_taken_for_left_over_before_it_is_held_is_made_again(tmp_
             return None if len(taken) == 1 else False
         return real(handle)
 
-    monkeypatch.setattr(files, "_lock", late)
+    monkeypatch.setattr(locks, "lock", late)
     write(tmp_path / "x")
     assert len(set(taken)) == 2
     assert ((tmp_path / "x").read_bytes(), len(list(tmp_path.iterdir()))) == (b"new", 1)
@@ -328,12 +328,12 @@ def test_a_file_that_is_taken_for_left_over_before_it_is_held_is_made_again(tmp_
 @posix
 def test_a_folder_is_held_while_the_block_runs(tmp_path):
     for path, mine in ((tmp_path, True), (tmp_path / "gone", False)):
-        with files.held(path) as held:
+        with locks.held(path) as held:
             assert held is mine
             if mine:
-                with files.if_abandoned(path) as free:
+                with locks.if_abandoned(path) as free:
                     assert not free
-    with files.if_abandoned(tmp_path) as free:
+    with locks.if_abandoned(tmp_path) as free:
         assert free
 
 

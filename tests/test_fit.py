@@ -224,7 +224,7 @@ def test_a_run_that_was_killed_leaves_no_claim(tmp_path):
     for leftover in (tmp_path / "run").glob("epoch-*"):
         leftover.unlink()
     (tmp_path / "run" / "history.json").unlink(missing_ok=True)
-    (tmp_path / "run" / ".epoch-01.npz.x.tmp").write_text("half a checkpoint")
+    (tmp_path / "run" / ".epoch-01.npz.fcnn-0123456789abcdef.tmp").write_text("half a checkpoint")
     assert run(epochs=1, folder=tmp_path / "run").history
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import faults
 import numpy as np
 import pytest
-from faults import LONG, REFUSED, UNREACHED, ended, forked, forks, is_litter
+from faults import REFUSED, UNREACHED, ended, forked, forks, is_litter
+from profiles import LONG
 from running import SCRIPTS
 
 import fcnn
@@ -401,7 +402,7 @@ def test_where_files_cannot_be_locked_one_run_goes_on_and_a_killed_one_says_what
 
 
 def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_path):
-    names = [".epoch-02.npz.x1_.tmp", ".interrupted.npz.ab.tmp", ".history.json.abc.tmp", ".curves.png.abc.tmp"]
+    names = [f".{name}.fcnn-0123456789abcdef.tmp" for name in ("epoch-02.npz", "history.json", "curves.png")]
     for name in names:
         (tmp_path / name).write_text("half")
     run(tmp_path, epochs=1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from machine import forked
+from profiles import LONG
 from threadpoolctl import threadpool_info
 
 import fcnn
@@ -23,7 +24,6 @@ from fcnn.ops.layout import block, empty
 from fcnn.training import workers as module
 from fcnn.training.workers import WorkerError, processes
 
-LONG = os.environ.get("FCNN_PROFILE") == "long"
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes needs os.fork")
 
 MODEL = fcnn.serial(

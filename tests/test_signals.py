@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 import pytest
 from machine import cores
+from profiles import LONG
 from running import SCRIPTS
 from study.experiment.cells import Timing
 from study.experiment.plan import SCALES, plan
@@ -23,7 +24,6 @@ from study.experiment.store import Store
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 
-LONG = os.environ.get("FCNN_PROFILE") == "long"
 MOMENTS = {
     "train, processes": 60, "train, threads": 30, "fit": 30, "predict": 40, "study, timing": 15, "study": 30
 }  # fmt: skip
@@ -79,16 +79,10 @@ class Ended:
 
 
 def started(program, folder, *more):
-    # Whatever started the tests may ignore Ctrl-C, as shells have it for what runs in the background.
     command = [sys.executable, *map(str, program.arguments), *map(str, more)]
-    before = [signal.signal(number, signal.SIG_DFL) for number in SIGNALS]
-    try:
-        return subprocess.Popen(
-            command, cwd=folder, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )  # fmt: skip
-    finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
-            signal.signal(number, handler)
+    return subprocess.Popen(
+        command, cwd=folder, text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )  # fmt: skip
 
 
 def ended(process):

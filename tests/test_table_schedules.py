@@ -33,12 +33,6 @@ def test_the_table_has_every_schedule() -> None:
     assert constructors(Schedule) == {str(schedule).partition("(")[0] for schedule in SCHEDULES}
 
 
-def test_a_constructor_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcnn.schedules, "novel", fcnn.cosine, raising=False)
-    with pytest.raises(AssertionError, match="novel"):
-        test_the_table_has_every_schedule()
-
-
 @every_schedule
 def test_rates_are_finite_and_stay_in_the_end(schedule: Schedule, last: int) -> None:
     rates = [schedule(step) for step in range(60)]

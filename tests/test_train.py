@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 import numpy as np
 import pytest
+from memory import swapped
 
 import fcnn
 from fcnn import Record, TrainState, data, parallel, tree
@@ -274,11 +275,6 @@ def test_the_example_of_the_design_runs_as_it_stands(digits, tmp_path, monkeypat
     assert names["result"].predictions.shape == (50,)
     assert names["lenet"].children.keys() == fcnn.lenet5().children.keys()
     assert [path.name for path in tmp_path.iterdir()] == ["lenet.npz"]
-
-
-def swapped(array):
-    """The same numbers in the other byte order, as files of other machines have them."""
-    return array.astype(array.dtype.newbyteorder())
 
 
 def test_any_byte_order_gives_the_same_bits(split, optimizer, step):

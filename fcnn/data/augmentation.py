@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.data.types import Batch, BatchTransform, native
+from fcnn.data.types import Batch, BatchTransform
 from fcnn.ops.layout import block, unblock
-from fcnn.values.arrays import NDArray, frozen, keep
+from fcnn.values.arrays import NDArray, frozen, keep, native
 from fcnn.values.checks import function, integer, number, one_of, single, told
 from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in, generator
@@ -145,10 +145,10 @@ def compose(*transforms: BatchTransform) -> BatchTransform:
     compose(random_shift(pixels=2, mode='reflect'), random_flip())
     """
     one_by_one("compose", "transforms", transforms)
-    return _Composed(tuple(expect_transform("what is composed", transform) for transform in transforms))
+    return _Composed(tuple(expect_batch_transform("what is composed", transform) for transform in transforms))
 
 
-def expect_transform(name: str, value: Any) -> BatchTransform:
+def expect_batch_transform(name: str, value: Any) -> BatchTransform:
     """`value`, if it can transform batches."""
     expected = "a function (key, batch), such as fcnn.data.random_flip() gives"
     if any(value is one for one in (random_shift, random_flip, random_affine, compose)):

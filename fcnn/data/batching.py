@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fcnn.data.augmentation import expect_transform
-from fcnn.data.types import Batch, BatchTransform, Split, check_inputs, check_targets, expect_split, native
+from fcnn.data.augmentation import expect_batch_transform
+from fcnn.data.types import Batch, BatchTransform, Split, check_inputs, check_targets, expect_split
 from fcnn.ops.layout import block, unblock
-from fcnn.values.arrays import NDArray, frozen, keep
-from fcnn.values.checks import MOST_STEPS, boolean, count_of_steps, integer, told
+from fcnn.values.arrays import NDArray, frozen, keep, native
+from fcnn.values.checks import MOST_STEPS, boolean, integer, told
 from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 _GREATEST = float(np.finfo(np.float32).max)
@@ -51,9 +51,9 @@ def batches(
     expect_key("key", key)
     boolean("shuffle", shuffle)
     if transform is not None:
-        expect_transform("transform", transform)
+        expect_batch_transform("transform", transform)
     per_epoch = steps_per_epoch(len(split), batch_size, drop_last=drop_last)
-    total = per_epoch * count_of_steps("epochs", epochs, most=MOST_STEPS // per_epoch)
+    total = per_epoch * integer("epochs", epochs, least=0, most=MOST_STEPS // per_epoch)
     if integer("start_step", start_step, least=0) > total:
         raise ValueError(f"start_step is at most {total}, {epochs} epochs of {per_epoch} steps, got {start_step}")
 

@@ -14,7 +14,7 @@ from typing import IO
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, Archive, File, Mirror, Source
 from fcnn.data.types import DataError, Progress
-from fcnn.values.files import held, if_abandoned
+from fcnn.values.locks import held, if_abandoned
 
 _CONNECT_SECONDS = 10.0
 _NPM_SECONDS = 900.0

@@ -15,8 +15,9 @@ import numpy as np
 from fcnn.data.png import checked
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
-from fcnn.values.checks import boolean, file_path, integer, lengths, texts, told
+from fcnn.values.checks import boolean, file_path, integer, lengths, one_of, texts, told
 from fcnn.values.files import opened, why_unreadable
+from fcnn.values.text import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -272,9 +273,8 @@ def _decoded(file: BinaryIO) -> "Picture":
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"it {too_large}") from None
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
-        raise PictureError(
-            f"a damaged picture ({' '.join(str(error).split())[:200] or type(error).__name__})"
-        ) from None
+        reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
+        raise PictureError(f"a damaged picture ({reason})") from None
 
 
 def _border_median(grey: NDArray[Any]) -> float:
@@ -293,9 +293,7 @@ def _check_picture(picture: object) -> None:
 
 
 def _check_how(dataset: object, invert: object) -> None:
-    if not isinstance(dataset, str) or dataset not in SHAPES:
-        kind = ValueError if isinstance(dataset, str) else TypeError
-        raise kind(f"dataset is one of {', '.join(SHAPES)}, got {told(dataset)}")
+    one_of("dataset", dataset, tuple(SHAPES))
     if invert is not None and not isinstance(invert, bool):
         raise TypeError(f"invert is True, False or None, got {told(invert)}")
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import attrs
 import numpy as np
 
-from fcnn.values.arrays import NDArray, keep
+from fcnn.values.arrays import NDArray, keep, native
 from fcnn.values.checks import array, instance, integer, texts, told
 from fcnn.values.keys import Key
 
@@ -109,11 +109,6 @@ def _how_to_make_an_array(value: Any) -> str:
     except TypeError:
         return ""
     return "; np.asarray(…) makes an array of it"
-
-
-def native(numbers: NDArray[Any]) -> NDArray[Any]:
-    """The array in the machine's byte order."""
-    return numbers if numbers.dtype.isnative else numbers.astype(numbers.dtype.newbyteorder("="))
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -25,7 +25,7 @@ from fcnn.network.layer import (
 )
 from fcnn.network.layers.shape import identity
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array, frozen, zeros_like
 from fcnn.values.checks import boolean, floats, instance, lengths, one_of, output_gradient, told
 from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in
@@ -263,11 +263,7 @@ def _learns(layer: Layer, params: Tree | None) -> bool:
 
 def _gradients(params: Tree, grads: Mapping[str, Tree]) -> Tree:
     """A tree like the parameters; zeros where no gradient was computed, as nothing there learns."""
-    return freeze({name: grads.get(name) or _zeros(params[name]) for name in params})
-
-
-def _zeros(params: Tree) -> Tree:
-    return tree.map(lambda leaf: frozen(np.zeros_like(leaf)), params)
+    return freeze({name: grads.get(name) or tree.map(zeros_like, params[name]) for name in params})
 
 
 def _total(arrays: list[Array]) -> Array:

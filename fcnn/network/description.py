@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
+import numpy as np
 
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
@@ -57,7 +58,7 @@ def build(description: Any, *, layers: Iterable[Callable[..., Layer]] = ()) -> L
     >>> build(describe(serial(conv1=conv2d(6, 5), relu1=relu())))
     serial(conv1=conv2d(6, 5), relu1=relu())
     """
-    known = {make.__name__: make for make in (*_CONSTRUCTORS, *_own(layers))}
+    known = {make.__name__: make for make in (*_CONSTRUCTORS, *expect_constructors("layers", layers))}
     left = _MOST_LAYERS
 
     def made(node: Any, path: str, depth: int) -> Layer:
@@ -92,15 +93,15 @@ def _short(name: str) -> str:
     return printable(name, 80)
 
 
-def _own(layers: object) -> list[Any]:
-    """The constructors of a user's own."""
-    expected = "a constructor of layers or initializers, such as layer_constructor makes of a function"
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, Mapping)):
-        raise TypeError(f"layers is a list of constructors, got {told(layers)}")
-    found = list(layers)
+def expect_constructors(name: str, value: object) -> list[Callable[..., Layer]]:
+    """A user's own constructors, if they are such, in a list."""
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping, np.ndarray)):
+        raise TypeError(f"{name} is a list of constructors, got {told(value)}")
+    found = list(value)
     for make in found:
         if not callable(make) or not hasattr(make, "__name__"):
-            raise TypeError(f"each of layers is {expected}, got {told(make)}")
+            expected = "a constructor of layers or initializers, such as layer_constructor makes of a function"
+            raise TypeError(f"each of {name} is {expected}, got {told(make)}")
     return found
 
 

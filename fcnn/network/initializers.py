@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import function, instance, integer, is_constructor, lengths, one_of, single, told
+from fcnn.values.checks import function, instance, integer, lengths, one_of, single, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
@@ -67,10 +67,7 @@ def _initializer(make: "Callable[..., Initializer]", config: Mapping[str, Any]) 
 def check_initializers(**initializers: object) -> None:
     """Raise TypeError, with the argument's name, unless all are initializers."""
     for name, value in initializers.items():
-        if not isinstance(value, Initializer):
-            if is_constructor(value):
-                function(name, value, "an Initializer, such as fcnn.he()")
-            raise TypeError(f"{name} is an Initializer, such as fcnn.he(), got {told(value)}")
+        instance(name, value, Initializer, "an Initializer, such as fcnn.he()")
 
 
 def initializer_constructor(body: Callable[P, Draw]) -> Callable[P, Initializer]:

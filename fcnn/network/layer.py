@@ -24,7 +24,7 @@ import attrs
 
 from fcnn.values import html
 from fcnn.values.arrays import Array
-from fcnn.values.checks import boolean, function, instance, is_constructor, lengths, mapping, told
+from fcnn.values.checks import boolean, instance, lengths, mapping, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, expect_key
 from fcnn.values.tree import EMPTY, Tree, check_name, expect_tree
@@ -193,12 +193,7 @@ class error_path:
 
 def expect_layer(name: str, value: object) -> None:
     """Raise TypeError unless it is a layer, and not the constructor of one that somebody forgot to call."""
-    if isinstance(value, Layer):
-        return
-    expected = "a layer, such as fcnn.serial(…) or fcnn.relu()"
-    if is_constructor(value):
-        function(name, value, expected)
-    raise TypeError(f"{name} is {expected}, got {told(value)}")
+    instance(name, value, Layer, "a layer, such as fcnn.serial(…) or fcnn.relu()")
 
 
 def expect_call(params: Tree, state: Tree, train: bool, key: Key | None) -> None:

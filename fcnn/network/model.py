@@ -1,7 +1,7 @@
 """A network with its values: all that it takes to use it."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,7 @@ import attrs
 from fcnn.network.description import inits
 from fcnn.network.layer import Layer, LayerError, Shape, expect_values, outline
 from fcnn.values import html
-from fcnn.values.checks import lengths, mapping, told
+from fcnn.values.checks import lengths, mapping, texts, told
 from fcnn.values.tree import EMPTY, Tree, size
 
 
@@ -18,13 +18,8 @@ def _shape(shape: Any) -> Shape:
     return lengths("in_shape", shape)
 
 
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"classes are names, such as ('cat', 'dog'), got {told(names)}")
-    found = tuple(names)
-    if not all(isinstance(name, str) for name in found):
-        raise TypeError(f"classes are names, got {told(found[:10])}")
-    return found
+def _names(names: Any) -> tuple[str, ...]:
+    return texts("classes", names, "names, one for each output")
 
 
 def _meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -83,3 +78,12 @@ class Model:
         heading = f"Model: inputs {self.in_shape}, {html.counted(size(self.params), 'parameter')}"
         lines = html.outline(outline(self.network, facts))
         return html.view(html.fold(heading, *map(html.paragraph, notes), lines))
+
+
+def expect_model(name: str, value: object) -> Model:
+    """`value`, if it is a model; of what holds one, or is a part of one, the error says how one is had."""
+    if isinstance(value, Model):
+        return value
+    advice = "; take its .model" if isinstance(getattr(value, "model", None), Model) else ""
+    advice = "; fcnn.Model(network, params, state, in_shape=…) makes one" if isinstance(value, Layer) else advice
+    raise TypeError(f"{name} is a Model, such as fitted.model, got {told(value)}{advice}")

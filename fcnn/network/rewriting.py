@@ -4,8 +4,7 @@ None of them needs a mode or a hook, and the paths of parameters survive them al
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -13,9 +12,10 @@ import numpy as np
 
 from fcnn.network.layer import Grads, Layer, LayerError, Out, expect_layer
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array, zeros_like
 from fcnn.values.checks import function, instance, told
 from fcnn.values.keys import Key
+from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
 from fcnn.values.tree import Tree
 
 Rule = Callable[[str, Layer], Layer]
@@ -61,6 +61,11 @@ def _ruled(rule: Rule, path: str, layer: Layer) -> Layer:
     return made
 
 
+def rewrite_leaves(network: Layer, rule: Rule) -> Layer:
+    """As `rewrite`, with a rule for the layers that have no children: what it makes can always be rewritten again."""
+    return rewrite(network, lambda path, layer: layer if layer.children else rule(path, layer))
+
+
 def leaves(network: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
     """Every layer without children, with its path, in order."""
     if not network.children:
@@ -76,7 +81,7 @@ def every_layer(network: Layer) -> Iterator[Layer]:
         yield from every_layer(child)
 
 
-def hold(network: Layer, patterns: str | Sequence[str]) -> Layer:
+def hold(network: Layer, patterns: Patterns) -> Layer:
     """The network with some layers frozen: they go on computing, and don't learn.
 
     A held layer's gradients are zeros of the same structure, and are never computed; the backward pass ends where
@@ -97,20 +102,9 @@ def hold(network: Layer, patterns: str | Sequence[str]) -> Layer:
     ['conv1']
     """
     expect_layer("network", network)
-    wanted = [patterns] if isinstance(patterns, str) else patterns
-    if not isinstance(wanted, Sequence) or not all(isinstance(pattern, str) for pattern in wanted):
-        raise TypeError(f'patterns is a pattern of paths, such as "conv*", or a list of them, got {told(patterns)}')
-    paths = [path for path, _ in leaves(network)]
-    for pattern in wanted:
-        if not any(fnmatchcase(path, pattern) for path in paths):
-            raise ValueError(f"hold: no layer's path matches {pattern!r}; there are {', '.join(paths)}")
-
-    def rule(path: str, layer: Layer) -> Layer:
-        if layer.children or not any(fnmatchcase(path, pattern) for pattern in wanted):
-            return layer
-        return _held(layer)
-
-    return rewrite(network, rule)
+    wanted = as_patterns(patterns, "conv*")
+    expect_matches("hold: no layer's path", wanted, (path for path, _ in leaves(network)))
+    return rewrite_leaves(network, lambda path, layer: layer if first_match(wanted, path) is None else _held(layer))
 
 
 def _held(layer: Layer) -> Layer:
@@ -120,7 +114,7 @@ def _held(layer: Layer) -> Layer:
         return layer.apply(params, state, x, train=False, key=key)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        zeros = tree.map(lambda leaf: frozen(np.zeros_like(leaf)), params)
+        zeros = tree.map(zeros_like, params)
         if not need_dx:
             return Grads(None, zeros)
         less: dict[str, Any] = {"need_params": False} if skips else {}
@@ -143,8 +137,7 @@ def checked(network: Layer) -> Layer:
     ...
     fcnn.network.layer.LayerError: fc1: the output is not finite: 2 of 2 numbers
     """
-
-    return rewrite(network, lambda path, layer: layer if layer.children else _checked(layer))
+    return rewrite_leaves(network, lambda path, layer: _checked(layer))
 
 
 def _checked(layer: Layer) -> Layer:
@@ -178,8 +171,7 @@ def without_caches(network: Layer) -> Layer:
     It needs the memory of the layer at work, not of all of them. Its outputs are those of the network, to the bit; its
     `backward` raises LayerError.
     """
-
-    return rewrite(network, lambda path, layer: layer if layer.children else _without_cache(layer))
+    return rewrite_leaves(network, lambda path, layer: _without_cache(layer))
 
 
 def _without_cache(layer: Layer) -> Layer:

@@ -83,7 +83,8 @@ def conv2d_backward(
     height, channels, width, n = padded.shape
     _, _, (oh, ow) = windows((height, width), (w.shape[2], w.shape[3]), cache.stride, 0)
     out = block(output_gradient("conv2d_backward", dy, (n, filters, oh, ow)))
-    boolean("need_dx", need_dx), boolean("need_dw", need_dw)
+    boolean("need_dx", need_dx)
+    boolean("need_dw", need_dw)
     dw = db = None
     if need_dw and cache.has_bias:
         db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))

@@ -61,7 +61,8 @@ def dense_backward(
     """
     cached("dense", cache, DenseCache)
     out = block(output_gradient("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0])))
-    boolean("need_dx", need_dx), boolean("need_dw", need_dw)
+    boolean("need_dx", need_dx)
+    boolean("need_dw", need_dw)
     dw = frozen(np.matmul(out, cache.x)) if need_dw else None
     db = frozen(out.sum(axis=1)) if need_dw and cache.has_bias else None
     dx = frozen(unblock(np.matmul(cache.w.T, out))) if need_dx else None

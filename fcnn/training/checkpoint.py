@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import attrs
 import numpy as np
 
-from fcnn.network.description import build, describe
+from fcnn.network.description import build, describe, expect_constructors
 from fcnn.network.initializers import Initializer, unallocated
 from fcnn.network.layer import Init, Layer, LayerError, Shape
-from fcnn.network.model import Model
+from fcnn.network.model import Model, expect_model
 from fcnn.network.rewriting import every_layer as layers_of
-from fcnn.network.rewriting import rewrite
+from fcnn.network.rewriting import rewrite_leaves
 from fcnn.training.step import TrainState
 from fcnn.values.archives import Archive, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
@@ -65,6 +65,14 @@ def save(
             that of a read-only file, a folder, a pipe or a device.
     """
     path = file_path("path", path)
+    text = _meta_text(meta)
+    arrays = {**_arrays(value), "meta": text}
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _meta_text(meta: Mapping[str, Any] | None) -> Array:
+    """The meta as a checkpoint holds it, if JSON can, and if it is no more than is read again."""
     expected = "meta is a mapping of what JSON can hold: text, finite numbers, lists and mappings"
     if meta is not None and not isinstance(meta, Mapping):
         raise TypeError(f"{expected}, got {told(meta)}")
@@ -77,9 +85,7 @@ def save(
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
     if _values_in(words) > _META_VALUES:
         raise ValueError(f"meta is of at most {_META_VALUES:,} values, got more; write it to a file of its own")
-    arrays = {**_arrays(value), "meta": text}
-    with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    return text
 
 
 def load(path: str | os.PathLike[str], *, like: T) -> T:
@@ -129,13 +135,11 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
     Raises as `save` does, and ValueError for what wouldn't come back: values that aren't the network's, say.
     """
     path = file_path("path", path)
-    if not isinstance(model, Model):
-        advice = "; take its .model" if isinstance(getattr(model, "model", None), Model) else ""
-        raise TypeError(f"save_model takes a Model, such as fitted.model, got {told(model)}{advice}")
+    expect_model("model", model)
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
     try:
         network = build(meta["network"], layers=_constructors(model.network))
-        made = rewrite(network, _without_numbers).init(make_key(0), model.in_shape)
+        made = rewrite_leaves(network, _without_numbers).init(make_key(0), model.in_shape)
     except LayerError as error:
         raise ValueError(f"the network can't be written so that it comes back: {error}") from None
     problems = []
@@ -188,7 +192,7 @@ def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., L
         OSError: the file can't be read.
     """
     path = file_path("path", path)
-    where, layers = os.fspath(path), _constructors_given(layers)
+    where, layers = os.fspath(path), expect_constructors("layers", layers)
     with _opened(path) as archive:
         meta = _read_meta(path, archive)
         if "network" not in meta or "in_shape" not in meta:
@@ -216,8 +220,6 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
     """The values of a network as a template, which takes no memory to speak of: all are found in the archive."""
 
     def compared(path: str, layer: Layer) -> Layer:
-        if layer.children:
-            return layer
         shapeless = _without_numbers(path, layer)
 
         def init(key: Key, in_shape: Shape, /) -> Init:
@@ -229,13 +231,11 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
 
         return attrs.evolve(layer, init=init, rewritten=True, origin=None)
 
-    return rewrite(network, compared).init(make_key(0), in_shape)
+    return rewrite_leaves(network, compared).init(make_key(0), in_shape)
 
 
 def _without_numbers(path: str, layer: Layer) -> Layer:
     """The layer whose weights take no memory, for asking it what shapes it has."""
-    if layer.children:
-        return layer
     return layer.make(**{k: unallocated() if isinstance(v, Initializer) else v for k, v in layer.config.items()})
 
 
@@ -262,17 +262,6 @@ def load_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = file_path("path", path)
     with _opened(path) as archive:
         return _read_meta(path, archive)
-
-
-def _constructors_given(layers: Any) -> tuple[Callable[..., Layer], ...]:
-    expected = "constructors of layers, in a list"
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping, np.ndarray)):
-        raise TypeError(f"layers are {expected}, got {told(layers)}")
-    found = tuple(layers)
-    for one in found:
-        if not callable(one) or not hasattr(one, "__name__"):
-            raise TypeError(f"layers are {expected}, got {told(one)} among them")
-    return found
 
 
 def _arrays(value: Tree | Init | TrainState, expected: str = "a checkpoint holds") -> dict[str, Array]:

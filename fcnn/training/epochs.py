@@ -1,10 +1,7 @@
 """Training as a stream of epochs: the fold of a step over each epoch's batches, and what an epoch adds up to."""
 
-import contextlib
 import itertools
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -160,42 +157,6 @@ def epoch_stream(
             display.end(epoch_line(item, count))
         yield Epoch(number, state, totals, item)
         totals = EpochTotals()
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], int]]:
-    """Let Ctrl-C (or a scheduler's SIGTERM) wait for the end of the step; a second one stops at once.
-
-    So that what is kept is always the state after a whole step, with the numbers that belong to it. Gives a function
-    that says which signal came, 0 while none has; if the block ends as if none had, the signal comes after it. In
-    another thread than the main one, where Python hands out no signals, none ever does.
-    """
-    received = 0
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal received
-        if received:
-            at_once = before.get(number)
-            if not callable(at_once):
-                raise KeyboardInterrupt
-            at_once(number, frame)  # as it would have been without this
-            return
-        received = number
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0
-        return
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in before:
-            signal.signal(number, handle)
-        yield lambda: received
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # one that wasn't set by Python
-                signal.signal(number, handler)
-    if received:
-        signal.raise_signal(received)
 
 
 def epoch_line(item: Item, of: int | None = None, validation_name: str = "validation") -> str:

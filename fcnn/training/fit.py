@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.data.augmentation import expect_transform as expect_batch_transform
+from fcnn.data.augmentation import expect_batch_transform
 from fcnn.data.batching import steps_per_epoch
 from fcnn.data.types import BatchTransform, Dataset, Split, as_split
 from fcnn.network.layer import Layer, expect_layer
@@ -24,11 +24,12 @@ from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
 from fcnn.training.checkpoint import CheckpointError, differences, load, network_meta
-from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table, interruptible
+from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table
 from fcnn.training.losses import Loss, expect_loss, softmax_cross_entropy
 from fcnn.training.optim import adam
 from fcnn.training.progress import display
 from fcnn.training.runs import Progress, RunError, RunFolder
+from fcnn.training.signals import interruptible
 from fcnn.training.step import (
     Evaluation,
     GradientFn,

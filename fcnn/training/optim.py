@@ -7,8 +7,6 @@ one step counter belongs to the training state and is passed in. Moments have th
 
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import TypeAlias
 
 import numpy as np
 
@@ -22,12 +20,11 @@ from fcnn.training.transform import (
     updated,
 )
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import boolean, number, single, texts, told
+from fcnn.values.arrays import Array, frozen, zeros_like
+from fcnn.values.checks import boolean, number, single, told
 from fcnn.values.configuration import one_by_one
+from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
 from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
-
-Where: TypeAlias = str | Sequence[str]  # shell-style patterns of paths
 
 _OF_MOMENTUM, _OF_ADAM = {"velocity": None}, {"mu": None, "nu": None}  # what their states hold
 
@@ -134,7 +131,7 @@ def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weigh
 
 
 @transform_constructor
-def masked(transform: Transform, where: Where) -> Transform:
+def masked(transform: Transform, where: Patterns) -> Transform:
     """The transform for some parameters only; updates of all others pass through untouched, to the bit.
 
     It is a part of a chain, such as weight decay for weights. As an optimizer by itself it would add the others' bare
@@ -154,10 +151,10 @@ def masked(transform: Transform, where: Where) -> Transform:
     [[1.5, 1.5], [1.0, 1.0]]
     """
     expect_transform("what is masked", transform)
-    patterns = _patterns(where)
+    patterns = as_patterns(where, "*/w")
 
     def init(params: Tree) -> Tree:
-        _expect_matches("masked", patterns, params)
+        expect_matches("masked: no path", patterns, (path for path, _ in tree.leaves(params)))
         return transform.init(_part(params, patterns))
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
@@ -196,15 +193,18 @@ def by_path(transforms: Mapping[str, Transform]) -> Transform:
     def parts(values: Tree) -> list[Tree]:
         groups: list[dict[str, Array]] = [{} for _ in patterns]
         for path, leaf in tree.leaves(values):
-            groups[_first(patterns, path)][path] = leaf
+            group = first_match(patterns, path)
+            if group is None:
+                raise ValueError(f"by_path: no pattern matches {path}; there are {', '.join(map(repr, patterns))}")
+            groups[group][path] = leaf
         return [tree.unflatten(group) for group in groups]
 
     def init(params: Tree) -> Tree:
         paths = [path for path, _ in tree.leaves(params)]
-        left = [path for path in paths if not any(fnmatchcase(path, pattern) for pattern in patterns)]
+        left = [path for path in paths if first_match(patterns, path) is None]
         if left:
             raise ValueError(f'by_path: no pattern matches {", ".join(left)}; add one, such as "*"')
-        gone = [patterns[k] for k in range(len(patterns)) if k not in {_first(patterns, path) for path in paths}]
+        gone = [patterns[k] for k in range(len(patterns)) if k not in {first_match(patterns, path) for path in paths}]
         if gone:
             raise ValueError(f"by_path: no path goes by {', '.join(map(repr, gone))}; there are {', '.join(paths)}")
         states = [part.init(group) for part, group in zip(transforms.values(), parts(params), strict=True)]
@@ -280,7 +280,7 @@ def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
         ahead = tree.map_elementwise(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
         return Updated(ahead, freeze({"velocity": velocity}))
 
-    return Transform("momentum", lambda params: freeze({"velocity": tree.map(_zeros, params)}), update)
+    return Transform("momentum", lambda params: freeze({"velocity": tree.map(zeros_like, params)}), update)
 
 
 @transform_constructor
@@ -295,7 +295,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Tran
     single("eps", eps, "(0, inf)")
 
     def init(params: Tree) -> Tree:
-        return freeze({"mu": tree.map(_zeros, params), "nu": tree.map(_zeros, params)})
+        return freeze({"mu": tree.map(zeros_like, params), "nu": tree.map(zeros_like, params)})
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         expect_state(state, _OF_ADAM, all_of_them=True)
@@ -346,37 +346,14 @@ def _flushed(moment: Array, step: int) -> Array:
     return frozen(moment)
 
 
-def _zeros(leaf: Array) -> Array:
-    return frozen(np.zeros_like(leaf))
-
-
-def _patterns(where: Where) -> tuple[str, ...]:
-    return (where,) if isinstance(where, str) else texts("the patterns of paths", where, 'text, such as "*/w"')
-
-
-def _first(patterns: Sequence[str], path: str) -> int:
-    for k, pattern in enumerate(patterns):
-        if fnmatchcase(path, pattern):
-            return k
-    raise ValueError(f"by_path: no pattern matches {path}; there are {', '.join(map(repr, patterns))}")
-
-
 def _part(values: Tree, patterns: Sequence[str]) -> Tree:
     """The tree of the leaves whose path matches one of the patterns."""
-    found = {path: leaf for path, leaf in tree.leaves(values) if any(fnmatchcase(path, one) for one in patterns)}
-    return tree.unflatten(found)
+    return tree.unflatten({path: leaf for path, leaf in tree.leaves(values) if first_match(patterns, path) is not None})
 
 
 def _joined(whole: Tree, part: Tree) -> Tree:
     """The whole with the leaves of a part of it replaced."""
     return tree.unflatten({**tree.flatten(whole), **tree.flatten(part)})
-
-
-def _expect_matches(name: str, patterns: Sequence[str], params: Tree) -> None:
-    paths = [path for path, _ in tree.leaves(params)]
-    for pattern in patterns:
-        if not any(fnmatchcase(path, pattern) for path in paths):
-            raise ValueError(f"{name}: no path matches {pattern!r}; there are {', '.join(paths)}")
 
 
 def _stateless(params: Tree) -> Tree:

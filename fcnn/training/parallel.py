@@ -31,7 +31,7 @@ from fcnn.training.arguments import expect_map_fn, inputs_and_targets, mapped
 from fcnn.training.mapping import MapFn, expect_mapping, one_blas_thread
 from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of
 from fcnn.training.workers import WorkerError, processes
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import NUMBERS, Array, frozen, zeros_like
 from fcnn.values.checks import integer, number, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
@@ -187,7 +187,7 @@ def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> 
             values = tree_map(lambda _, leaf: leaf, like, values)  # in the one order that all ranks have
             numbers = [found.loss, math.nan if found.correct is None else found.correct, share]  # NaN stays NaN
         else:
-            values, numbers = tree_map(np.zeros_like, like), [0.0, 0, 0]
+            values, numbers = tree_map(zeros_like, like), [0.0, 0, 0]
         dtype = next((leaf.dtype for _, leaf in leaves(like)), x.dtype)
         sent = np.concatenate([*flatten(values).values(), numbers], axis=None, dtype=dtype)
         sent[:-2] *= share / total
@@ -214,7 +214,7 @@ def sum_over_ranks(values: Array, comm: Any, *, timeout: float = 60.0) -> Array:
     """
     number("timeout, in seconds,", timeout, "(0, inf]")
     _expect_comm(comm)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biufc" or not values.flags.c_contiguous:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in NUMBERS or not values.flags.c_contiguous:
         raise TypeError(f"sum_over_ranks adds arrays of numbers in C order, got {told(values)}")
     received = np.empty_like(values)
     request = comm.Iallreduce(values, received)

@@ -7,12 +7,10 @@ import attrs
 import numpy as np
 
 from fcnn.data.types import Split, check_inputs
-from fcnn.network.layer import Layer
-from fcnn.network.model import Model
+from fcnn.network.model import Model, expect_model
 from fcnn.ops import softmax
 from fcnn.training.step import evaluate
 from fcnn.values.arrays import Array, NDArray, frozen
-from fcnn.values.checks import told
 
 
 @attrs.frozen(eq=False)
@@ -60,10 +58,7 @@ def predict(
     >>> [found.names[k] for k in found.classes]
     ['below', 'above']
     """
-    if not isinstance(model, Model):
-        advice = "; take its .model" if isinstance(getattr(model, "model", None), Model) else ""
-        advice = "; fcnn.Model(network, params, state, in_shape=…) makes one" if isinstance(model, Layer) else advice
-        raise TypeError(f"model is a Model, such as fitted.model, got {told(model)}{advice}")
+    expect_model("model", model)
     if isinstance(x, np.ndarray) and (x.shape[1:] != model.in_shape or not len(x)):
         expected = ", ".join(["N", *map(str, model.in_shape)])
         advice = "; x[None] is a batch of one" if x.shape == model.in_shape else ""

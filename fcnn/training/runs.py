@@ -21,13 +21,12 @@ import attrs
 from fcnn.training.checkpoint import CheckpointError, load, load_meta, save
 from fcnn.training.epochs import Epoch, EpochTotals, History, Item
 from fcnn.training.step import TrainState
-from fcnn.values.files import replacing
+from fcnn.values.files import is_leftover, remove_leftovers, replacing
+from fcnn.values.locks import is_at, lock
 
 INTERRUPTED = "interrupted.npz"
 _LOCK = ".lock"
 T = TypeVar("T")
-# What a process that was killed left half written of these.
-_LITTER = re.compile(r"\.(epoch-[0-9]+\.npz|interrupted\.npz|history\.json|curves\.png)\.[^.]+\.tmp")
 _TEMPORARY: int = getattr(os, "O_TEMPORARY", 0)  # Windows removes such a file when its process ends, however it ends
 _HELD: set[int] = set()  # the handles of the locks that this process has
 
@@ -218,27 +217,26 @@ def claimed(
     """
 
     def refuse_if_used() -> None:
-        if not resume and path.is_dir() and any(one.name != _LOCK for one in path.iterdir()):
+        if not resume and path.is_dir() and not all(map(_is_of_no_run, path.iterdir())):
             can_go_on = has_checkpoint(path)
             way = f"; {go_on}, or {choose}" if can_go_on else f", and holds no checkpoint of a run; {choose}"
             raise TakenError(f"{path} is not empty{way}")
 
     try:
-        if not (path / _LOCK).exists() and not any(map(_is_litter, path.glob(".*"))):
+        if not (path / _LOCK).exists():
             refuse_if_used()  # before anything is written to somebody's folder
     except OSError as error:
         raise RunError(f"can't look into the folder {path} ({error.strerror}); {choose}") from None
     new, handle = _locked(path, choose)
     try:
-        for one in filter(_is_litter, path.glob(".*")):
-            one.unlink(missing_ok=True)
+        remove_leftovers(path)
         refuse_if_used()
         yield path
     finally:
         if handle in _HELD:  # not in a process that was forked meanwhile
             _HELD.remove(handle)
             with contextlib.suppress(OSError):
-                if _is_at(handle, path / _LOCK):
+                if is_at(handle, path / _LOCK):
                     (path / _LOCK).unlink()  # before it is let go, so that it isn't the next one's
             os.close(handle)
             with contextlib.suppress(OSError):
@@ -246,8 +244,8 @@ def claimed(
                     folder.rmdir()
 
 
-def _is_litter(path: Path) -> bool:
-    return _LITTER.fullmatch(path.name) is not None
+def _is_of_no_run(path: Path) -> bool:
+    return path.name == _LOCK or is_leftover(path.name)
 
 
 def _locked(path: Path, choose: str) -> tuple[list[Path], int]:
@@ -261,7 +259,7 @@ def _locked(path: Path, choose: str) -> tuple[list[Path], int]:
         except OSError as error:
             raise RunError(f"can't make the folder {path} ({error.strerror}); {choose}") from None
         try:
-            handle = _lock(path / _LOCK, choose)
+            handle = _claim(path / _LOCK, choose)
         except FileNotFoundError:
             continue  # the end of another run removed the folder meanwhile
         except OSError as error:
@@ -271,7 +269,7 @@ def _locked(path: Path, choose: str) -> tuple[list[Path], int]:
     raise TakenError(f"{path} is made and removed by other runs all the time; {choose}")
 
 
-def _lock(file: Path, choose: str) -> int | None:
+def _claim(file: Path, choose: str) -> int | None:
     """The handle of a file that this process has locked; None if the end of another run removed it meanwhile."""
     message = f"{file.parent} belongs to a run that is going on; {choose}, or wait for its end"
     made = True
@@ -283,16 +281,12 @@ def _lock(file: Path, choose: str) -> int | None:
         made = False
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TakenError(message) from None
-        except (ImportError, OSError):  # Windows, and file systems that have no locks
-            if not made:
-                raise TakenError(f"{message}; if a run was killed and none is going on, delete {file}") from None
-        if not _is_at(handle, file):
+        free = lock(handle)
+        if free is False:
+            raise TakenError(message)
+        if free is None and not made:
+            raise TakenError(f"{message}; if a run was killed and none is going on, delete {file}")
+        if not is_at(handle, file):
             os.close(handle)
             return None
     except BaseException:
@@ -300,14 +294,6 @@ def _lock(file: Path, choose: str) -> int | None:
         raise
     _HELD.add(handle)
     return handle
-
-
-def _is_at(handle: int, file: Path) -> bool:
-    """Whether an open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(file))
-    except FileNotFoundError:
-        return False
 
 
 def _let_go() -> None:

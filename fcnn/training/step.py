@@ -25,7 +25,7 @@ from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entro
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import MOST_STEPS, count_of_steps, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.checks import FLOATS, MOST_STEPS, float_dtype, function, instance, integer, lengths, told
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, TreeError, astype, expect_tree, leaves, ravel, set_at
 
@@ -47,7 +47,7 @@ class TrainState:
         expect_tree("params", self.params)
         expect_tree("layer_state", self.layer_state)
         expect_tree("opt_state", self.opt_state)
-        count_of_steps("step", self.step)
+        integer("step", self.step, least=0, most=MOST_STEPS)
         expect_key("key", self.key)
 
 
@@ -306,7 +306,7 @@ def _with_held(params: Tree, before: Tree, held: Sequence[str]) -> Tree:
 def _dtype_of(params: Tree) -> np.dtype[Any]:
     """The one dtype of parameters, float32 or float64."""
     dtypes = {leaf.dtype for _, leaf in leaves(params)} or {np.dtype(np.float32)}
-    if len(dtypes) > 1 or dtypes.isdisjoint(_DTYPES):
+    if len(dtypes) > 1 or next(iter(dtypes)).type not in FLOATS:
         raise TypeError(
             f"params are all of float32 or all of float64, got {', '.join(sorted(map(str, dtypes)))}; "
             "fcnn.tree.astype(params, np.float32) makes such"
@@ -315,7 +315,6 @@ def _dtype_of(params: Tree) -> np.dtype[Any]:
 
 
 _A_GRADIENT = "a function (params, state, key, batch), such as fcnn.gradient(…) gives"
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _check_dtype(params: Tree, x: Array) -> None:

@@ -4,16 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec
 
 import attrs
-import numpy as np
 
 from fcnn.values import tree
-from fcnn.values.checks import count_of_steps, function, instance, told
+from fcnn.values.checks import FLOATS, MOST_STEPS, function, instance, integer, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.tree import Tree, expect_tree
 
 P = ParamSpec("P")
-
-_MANY = 1 << 62  # steps, more than anybody takes
 
 
 class Updated(NamedTuple):
@@ -80,7 +77,7 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
 
         def init(params: Tree) -> Tree:
             for path, leaf in tree.leaves(expect_tree("params", params)):
-                if leaf.dtype not in (np.float32, np.float64):
+                if leaf.dtype.type not in FLOATS:
                     raise TypeError(
                         f"{kind} learns parameters of float32 or float64, got {path} as {leaf.dtype}"
                         + ("; fcnn.tree.astype(params, np.float32) makes such" if leaf.dtype.kind in "biuf" else "")
@@ -88,11 +85,13 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
             return transform.init(params)
 
         def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-            if not (type(updates) is type(state) is type(params) is Tree and type(step) is int and 0 <= step < _MANY):
+            if not (
+                type(updates) is type(state) is type(params) is Tree and type(step) is int and 0 <= step <= MOST_STEPS
+            ):
                 expect_tree("updates", updates)
                 expect_tree("state", state)
                 expect_tree("params", params)
-                step = count_of_steps("step", step)
+                step = integer("step", step, least=0, most=MOST_STEPS)
             return of(updates, state, params, step)
 
         return attrs.evolve(

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fcnn.training.mapping import MapFn, expect_mapping, one_blas_thread
+from fcnn.training.signals import undisturbed
 from fcnn.values.arrays import Array
 from fcnn.values.checks import integer
 
@@ -38,10 +39,6 @@ _ROOM = 1 << 26  # bytes for the arrays of one message, taken only as they are u
 _ALIGNED = 64
 # A worker that waits looks for its next task so many seconds before it sleeps: to be woken takes the time of a layer.
 _AWAKE = 0.005
-_SIGNALS = [  # for which programs have handlers that raise
-    int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)
-]  # fmt: skip
 _LOOKS = 0.5  # seconds between two looks whether the other process is still there; most often the pipe tells sooner
 
 
@@ -127,7 +124,7 @@ class _Crew:
         try:
             self.ready = False
             while len(self._workers) < self.size - 1:
-                with _undisturbed():
+                with undisturbed():
                     self._workers.append(_Worker(self.function))
             results, errors = self._run(items)
             self.ready = True
@@ -167,7 +164,7 @@ class _Crew:
     def close(self) -> None:
         """End the workers, at once: they have nothing left to do, or nothing that anybody waits for."""
         self.ready = False
-        with _undisturbed():
+        with undisturbed():
             for worker in self._workers:
                 worker.close()
 
@@ -222,7 +219,7 @@ class _Worker:
         return answer
 
     def _ended(self, options: int = os.WNOHANG) -> bool:
-        with _undisturbed():
+        with undisturbed():
             if self._status is None:
                 try:
                     pid, status = os.waitpid(self._pid, options)
@@ -252,39 +249,6 @@ class _Worker:
             for one in (self._pipe, self._requests, self._replies):
                 one.close()
             self._pid = 0
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let signals wait for the end of the block, in which an exception would lose a process.
-
-    Python runs its handlers in the main thread only, there between any two instructions.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    holding, came = True, []
-    before: dict[int, Any] = {}
-
-    def handle(number: int, frame: Any) -> None:
-        if holding:
-            came.append(number)
-        else:  # another signal's handler raised before this one's was put back
-            signal.signal(number, before[number])
-            before[number](number, frame)
-
-    try:
-        for number in _SIGNALS:
-            if callable(handler := signal.getsignal(number)):
-                before[number] = handler
-                signal.signal(number, handle)
-        yield
-    finally:
-        holding = False
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
 
 
 def _serve(

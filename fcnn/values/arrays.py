@@ -13,6 +13,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 NDArray: TypeAlias = np.ndarray[Any, np.dtype[Scalar]]
 Array: TypeAlias = NDArray[Any]
 
+NUMBERS = "biufc"  # kinds of dtypes: truth values, integers with and without a sign, floats, complex numbers
+
 
 def frozen(array: Array) -> Array:
     """Mark a freshly made array, and the memory it is a view of, as read-only; return it."""
@@ -40,5 +42,15 @@ def keep(array: Array) -> Array:
     A copy, too, of one in another byte order than the machine's: nothing in the library is.
     """
     if not array.dtype.isnative:
-        return frozen(array.astype(array.dtype.newbyteorder("=")))
+        return frozen(native(array))
     return array if is_frozen(array) else frozen(np.array(array, order="K"))
+
+
+def zeros_like(array: Array) -> Array:
+    """Read-only zeros of the array's shape and dtype."""
+    return frozen(np.zeros_like(array))
+
+
+def native(array: Array) -> Array:
+    """The array in the machine's byte order."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import NUMBERS, Array, native
 
 Pair: TypeAlias = int | tuple[int, int]
 Kind = TypeVar("Kind")
@@ -31,27 +31,21 @@ _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which c
 
 
 def integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
-    """`value` as an int of at least `least`, and where there is a `most`, of at most that.
+    """`value` as an int from `least` to `most`, or of any size where there is none.
 
     >>> integer("batch_size", 0, least=1)
     Traceback (most recent call last):
     ...
     ValueError: batch_size is an integer of at least 1, got 0
     """
-    expected = f"{name} is an integer of at least {least}" + ("" if most is None else f" and at most {most:,}")
+    expected = f"{name} is an integer of at least {least}"
     if not _is_integer(value):
         raise TypeError(f"{expected}, got {told(value)}")
-    if value < least or (most is not None and value > most):
+    if value < least:
         raise ValueError(f"{expected}, got {told(value)}")
-    return int(value)
-
-
-def count_of_steps(name: str, value: object, *, most: int = MOST_STEPS) -> int:
-    """`value` as an int of at least 0, and not beyond what a checkpoint can hold."""
-    found = integer(name, value, least=0)
-    if found > most:
+    if most is not None and value > most:
         raise ValueError(f"{name} is at most {most:,}, got {told(value)}")
-    return found
+    return int(value)
 
 
 def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
@@ -196,12 +190,12 @@ def function(name: str, value: Any, expected: str) -> Callable[..., Any]:
     """
     if not callable(value):
         raise TypeError(f"{name} is {expected}, got {told(value)}")
-    if is_constructor(value):
+    if _is_constructor(value):
         raise TypeError(f"{name} is {expected}, got {_came(value)}")
     return value  # type: ignore[no-any-return]
 
 
-def is_constructor(value: object) -> bool:
+def _is_constructor(value: object) -> bool:
     """Whether it makes losses, optimizers, layers or schedules, and so is none: somebody forgot to call it."""
     return hasattr(value, "__wrapped__") and str(getattr(value, "__module__", "")).startswith("fcnn.")
 
@@ -218,7 +212,7 @@ def array(name: str, value: object, expected: str) -> Array:
         found = np.asarray(value)
     except Exception:  # lists of unequal length, tensors elsewhere, anybody's class
         found = np.empty(0, object)
-    if found.dtype.kind not in "biufc":
+    if found.dtype.kind not in NUMBERS:
         raise TypeError(f"{name} are {expected}, got {told(value)}")
     return found
 
@@ -275,8 +269,7 @@ def floats(name: str, value: object) -> Array:
     if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64):
         return value  # every call of every layer passes here: the usual case is told fast
     if isinstance(value, np.ndarray) and value.dtype.type in FLOATS and not isinstance(value, np.ma.MaskedArray):
-        plain = np.asarray(value)  # a matrix, say, would go on computing in its own way
-        return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
+        return native(np.asarray(value))  # a matrix, say, would go on computing in its own way
     raise TypeError(f"{name} is an array of float32 or float64, got {told(value)}{how_to_make_floats(value)}")
 
 
@@ -373,7 +366,7 @@ def told(value: object) -> str:
 
 def _came(value: Any, kind: type | None = None) -> str:
     """What came, with advice for a constructor, or another function that gives what is meant, that wasn't called."""
-    if is_constructor(value):
+    if _is_constructor(value):
         return f"the constructor {value.__name__}; call it: {value.__name__}(…)"
     gives = value.__annotations__.get("return") if isinstance(value, FunctionType) else None
     is_meant = kind is not None and gives is kind

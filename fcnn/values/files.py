@@ -10,14 +10,14 @@ import os
 import re
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fcnn.values.locks import hold, if_abandoned
+
 _LEFTOVER = re.compile(r"\..*\.fcnn-[0-9a-f]{16}\.tmp", re.DOTALL)
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_DAY = 86_400.0  # seconds
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # by the file system
 _REFUSED = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EBADF}
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -71,76 +71,19 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Any]:
                 os.unlink(temporary)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether it is the name of a file into which `replacing` writes, or wrote as its process was killed."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what `replacing` didn't come to remove in a folder as its process was killed; never what is in use."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if _LEFTOVER.fullmatch(name):
+            if is_leftover(name):
                 with contextlib.suppress(OSError), if_abandoned(folder / name) as free:
                     if free:
                         os.unlink(folder / name)
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold a temporary folder within the block, so that nobody takes it for abandoned; False where somebody did."""
-    if os.name != "posix":
-        yield True
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        yield _hold(handle, folder)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def if_abandoned(path: Path) -> Iterator[bool]:
-    """Whether nobody holds a temporary file or folder any more; then nobody can take hold of it within the block.
-
-    Where there are no locks, it is what was left a day ago.
-    """
-    found = os.lstat(path)
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        yield False
-        return
-    free = None
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW) if os.name == "posix" else None
-    try:
-        if handle is not None:
-            free = _lock(handle)
-        yield time.time() - found.st_mtime > _DAY if free is None else free
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _hold(handle: int, path: str | os.PathLike[str]) -> bool:
-    """Hold an open file or folder as long as it is open; False where it was taken for abandoned before."""
-    try:
-        return _lock(handle) is not False and os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _lock(handle: int) -> bool | None:
-    """Lock an open file or folder; False where another has. The system unlocks it when its process ends, anyhow.
-
-    None where there are no locks, as on some network file systems.
-    """
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):  # Windows; others
-        return None
-    return True
 
 
 def why_unreadable(path: str | os.PathLike[str]) -> str | None:
@@ -205,7 +148,7 @@ def _made(place: Path, mode: int | None) -> tuple[int, str]:
         # The beginning of the name alone: with all of a long one there would be no room for more.
         name = os.fspath(place.with_name(f".{place.name[:40]}.fcnn-{secrets.token_hex(8)}.tmp"))
         handle = os.open(name, flags, 0o666 if mode is None else mode & 0o666 | 0o600)
-        if _hold(handle, name):
+        if hold(handle, name):
             return handle, name
         os.close(handle)
 
@@ -231,4 +174,4 @@ def _tolerated(errors: set[int]) -> Iterator[None]:
 def _is_about(error: OSError, place: Path) -> bool:
     """Whether an error names the file that is written to, the temporary one beside it, or none."""
     name = error.filename
-    return name is None or name == os.fspath(place) or bool(_LEFTOVER.fullmatch(os.path.basename(os.fsdecode(name))))
+    return name is None or name == os.fspath(place) or is_leftover(os.path.basename(os.fsdecode(name)))

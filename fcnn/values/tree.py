@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 
 from fcnn.values import html
-from fcnn.values.arrays import Array, frozen, keep
+from fcnn.values.arrays import NUMBERS, Array, frozen, keep
 from fcnn.values.checks import float_dtype, how_to_make_floats, instance, mapping, told
 from fcnn.values.checks import function as expect_function
 
@@ -21,7 +21,6 @@ Nested: TypeAlias = Mapping[str, Any]  # names to arrays, or to further mappings
 Layout: TypeAlias = tuple[tuple[str, int, tuple[int, ...] | None, Any], ...]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_NUMBERS = "biufc"  # the kinds of dtypes: truth values, integers with and without a sign, floats, complex numbers
 _MOST_DEPTH = 200  # of what is frozen: a network's hundred levels, and what an optimizer and a file put around them
 
 
@@ -136,7 +135,7 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
             check_name(name, parents + (name if isinstance(name, str) else told(name)))
         if type(value) is Tree:  # told fast, as `isinstance` asks a Mapping's subclass
             items[name] = value
-        elif type(value) is np.ndarray and value.dtype.kind in _NUMBERS:
+        elif type(value) is np.ndarray and value.dtype.kind in NUMBERS:
             items[name] = keep(value)  # the usual case, told fast
         elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
             items[name] = _freeze(value, f"{parents}{name}/", depth + 1)
@@ -149,7 +148,7 @@ def _leaf(value: object, path: str) -> Array:
     expected = f"{path}: a leaf is a NumPy array of numbers, got"
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
         raise TreeError(f"{expected} a masked one; .filled(0) makes one of it, with 0 where it is masked")
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in _NUMBERS:
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in NUMBERS:
         return keep(np.asarray(value))
     raise TreeError(f"{expected} {told(value)}{how_to_make_floats(value)}")
 
