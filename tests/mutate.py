@@ -11,6 +11,7 @@ and is shown as a difference. The same command goes on after an end in the middl
 import argparse
 import json
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="keeps the clones, and how far it is")
     parser.add_argument("modules", nargs="*", help=f"files, of: {', '.join(TESTS)} (default: all)")
     parser.add_argument("--workers", type=int, default=1, help="how many modules at a time (default: %(default)s)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the mutants, drawn by a seed (default: all)")
     parser.add_argument("--record", type=Path, help="write the counts, and every survivor, to a JSON file")
     options = parser.parse_args()
     if unknown := set(options.modules) - TESTS.keys():
@@ -66,7 +68,7 @@ def main() -> int:
     def tested(module: str) -> dict[str, object]:
         clone = clones.get()
         try:
-            return run(module, clone, options.folder.resolve() / f"{module.replace('/', '.')}.sqlite")
+            return run(module, clone, options.folder.resolve() / f"{module.replace('/', '.')}.sqlite", options.share)
         finally:
             clones.put(clone)
 
@@ -79,8 +81,8 @@ def main() -> int:
     return 0
 
 
-def run(module: str, clone: Path, session: Path) -> dict[str, object]:
-    """Test all mutants of a module that are left, and count."""
+def run(module: str, clone: Path, session: Path, share: float) -> dict[str, object]:
+    """Test the mutants of a module that are left, and count."""
     tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]
     command = " ".join([sys.executable, "-m pytest -x -q -W ignore::SyntaxWarning", *tests])
     configuration = session.with_suffix(".toml")
@@ -94,6 +96,7 @@ def run(module: str, clone: Path, session: Path) -> dict[str, object]:
     if not session.exists():
         call("cosmic-ray", "init", configuration, session)
         call("cr-filter-operators", session, configuration)
+        leave_out(session, share)
     call("cosmic-ray", "exec", configuration, session)
     with sqlite3.connect(session) as database:
         results = database.execute("select test_outcome, worker_outcome, diff from work_results").fetchall()
@@ -101,7 +104,18 @@ def run(module: str, clone: Path, session: Path) -> dict[str, object]:
     survivors = [diff for outcome, diff in outcomes if outcome == "SURVIVED"]
     for diff in survivors:
         print(diff, flush=True)
-    return {"mutants": len(outcomes), "survived": len(survivors), "survivors": survivors}
+    return {"mutants": len(outcomes), "share": share, "survived": len(survivors), "survivors": survivors}
+
+
+def leave_out(session: Path, share: float) -> None:
+    """Mark all but a share of a session's mutants as skipped: the same ones each time."""
+    with sqlite3.connect(session) as database:
+        places = database.execute(
+            "select job_id from mutation_specs where job_id not in (select job_id from work_results) "
+            "order by start_pos_row, start_pos_col, operator_name, occurrence"
+        ).fetchall()
+        left_out = random.Random(0).sample(places, round(len(places) * (1 - share)))
+        database.executemany("insert into work_results values ('SKIPPED', '', null, '', ?)", left_out)
 
 
 if __name__ == "__main__":
