@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 
@@ -172,15 +173,16 @@ def traced(action, errors, injection):
 
     pid = forked(child)
     command = ["strace", "-p", str(pid), "-e", f"trace={','.join('?' + name for name in SYSTEM_CALLS)}"]
-    tracer = subprocess.Popen([*command, "-e", injection], stderr=subprocess.PIPE, text=True)
-    assert "attached" in (line := tracer.stderr.readline()), line
-    os.write(write, b".")
-    code = ended(pid)
-    log = tracer.communicate()[1]
-    os.close(read)
-    os.close(write)
-    killed = "signal=" in injection and code == -signal.SIGKILL
-    return code, killed or "INJECTED" in log
+    with tempfile.NamedTemporaryFile("r") as log:  # a pipe would fill up, and the child stop
+        tracer = subprocess.Popen([*command, "-e", injection, "-o", log.name], stderr=subprocess.PIPE, text=True)
+        assert "attached" in (line := tracer.stderr.readline()), line
+        os.write(write, b".")
+        code = ended(pid)
+        tracer.communicate()
+        os.close(read)
+        os.close(write)
+        killed = "signal=" in injection and code == -signal.SIGKILL
+        return code, killed or "INJECTED" in log.read()
 
 
 def strace_works():
