@@ -287,6 +287,8 @@ MISUSES = [
                        "before it"),
     Misuse("dense of other features", lambda: ops.dense(Z(2, 3), Z(4, 5)),
            ValueError, "dense expects x (N, D) and w (F, D) with the same D, got (2, 3) and (4, 5)"),
+    Misuse("dense of a single input of other features", lambda: ops.dense(Z(3), Z(4, 5)),
+           ValueError, "dense expects x (N, D) and w (F, D) with the same D, got (3,) and (4, 5)"),
     Misuse("dense with w and x swapped", lambda: ops.dense(Z(4, 3), Z(2, 5)),
            ValueError, "dense expects x (N, D) and w (F, D) with the same D, got (4, 3) and (2, 5)"),
     Misuse("dense with another number of biases", lambda: ops.dense(Z(2, 3), Z(4, 3), Z(3)),
@@ -323,6 +325,12 @@ MISUSES = [
     Misuse("normalize with means of another length", lambda: ops.normalize(Z(2, 3), Z(2), Z(2)),
            ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
                        "(2,), std (2,)"),
+    Misuse("normalize with one deviation and three means", lambda: ops.normalize(Z(2, 3), Z(3), Z(1)),
+           ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
+           "(3,), std (1,)"),
+    Misuse("normalize of images without channels", lambda: ops.normalize(Z(2, 3, 3), Z(1), Z(1)),
+           ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3, 3), mean "
+           "(1,), std (1,)"),
     Misuse("normalize with numbers", lambda: ops.normalize(Z(2, 3), 0.5, 0.25),
            TypeError, "normalize's mean is an array of float32 or float64, got 0.5"),
     Misuse("batch_norm of other channels", lambda: ops.batch_norm(Z(2, 3), *np.zeros((4, 2)), train=True),

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info
 
 import fcnn
 from fcnn import parallel, tree
-from fcnn.ops.layout import block, empty
+from fcnn.ops.layout import block, unblock
 from fcnn.training import workers as module
 from fcnn.training.workers import WorkerError, processes
 
@@ -110,7 +110,7 @@ def test_ten_thousand_concurrent_steps_equal_serial_ones(concurrent):
 
 
 def test_arrays_keep_order_dtype_and_bits_and_come_out_read_only():
-    x = empty((5, 2, 3, 4), np.float32)
+    x = unblock(np.empty((3, 2, 4, 5), np.float32))  # (5, 2, 3, 4)
     x[:] = np.random.default_rng(0).normal(size=x.shape)
     arrays = [x, x[1:3], x[::2, :, 1:], np.asfortranarray(np.eye(3)), np.array(5.0), np.array([], np.int8)]
     with processes(2) as map_fn:

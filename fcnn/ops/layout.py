@@ -20,16 +20,9 @@ Any other order is accepted everywhere and gives the same values: `block` copies
 elementwise functions, `np.where` and `astype` keep the order of their operands, so most layers need not know of it.
 """
 
-from typing import Any
-
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-
-
-def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An uninitialised array of logical `shape` (N, C, H, W), or (N, D), batch-innermost in memory."""
-    return _logical(np.empty(_block_shape(shape), dtype))
 
 
 def block(x: Array) -> Array:
@@ -52,13 +45,6 @@ def strided(block: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> A
     As NumPy's `as_strided`, but at a tenth of its cost, and it can't reach beyond the block.
     """
     return np.ndarray(shape, block.dtype, block, strides=strides)
-
-
-def _block_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) == 4:
-        n, c, h, w = shape
-        return h, c, w, n
-    return shape[::-1]
 
 
 def _physical(x: Array) -> Array:
