@@ -162,6 +162,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.resume and named:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         parser.error(f"--resume goes on with the run's own settings; leave out {options}")
+    if arguments.momentum is not None and arguments.optimizer != "sgd":
+        parser.error(
+            f"--momentum is of sgd, not of {arguments.optimizer or 'adam'}; add --optimizer sgd, or leave it out"
+        )
     return arguments
 
 

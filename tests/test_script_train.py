@@ -463,6 +463,7 @@ def test_resuming_what_is_no_run(run, tmp_path):
         (["--see", "1"], 2, "unrecognized arguments: --see 1"),
         (["--label-smoothing", "1.5"], 1, "label_smoothing is a number in [0, 1), got 1.5"),
         (["--optimizer", "sgd", "--momentum", "2"], 1, "momentum is a number in [0, 1), got 2.0"),
+        (["--momentum", "0.8"], 2, "--momentum is of sgd, not of adam; add --optimizer sgd, or leave it out"),
         (["--train-size", "10001"], 1, "10001"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
