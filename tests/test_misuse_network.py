@@ -325,6 +325,10 @@ MISUSES = [
     Misuse("normalize with means of another length", lambda: ops.normalize(Z(2, 3), Z(2), Z(2)),
            ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
                        "(2,), std (2,)"),
+    Misuse("max_pool2d of windows above the image", lambda: ops.max_pool2d(Z(1, 1, 4, 4), 2, padding=(2, 0)),
+           ValueError, "max_pool2d: padding (2, 0) leaves windows of 2x2 that hold no pixel"),
+    Misuse("max_pool2d of windows beside the image", lambda: ops.max_pool2d(Z(1, 1, 4, 4), 2, padding=(0, 2)),
+           ValueError, "max_pool2d: padding (0, 2) leaves windows of 2x2 that hold no pixel"),
     Misuse("normalize with one deviation and three means", lambda: ops.normalize(Z(2, 3), Z(3), Z(1)),
            ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
            "(3,), std (1,)"),

@@ -211,12 +211,12 @@ def _is_special(cache: MaxPoolCache) -> bool:
 def _exactly_to_first(dy: Array, y: Array, memory: Array, axis: int, plan: PoolPlan) -> Array:
     """As `_to_first`, slower, and right also where a maximum is NaN or that of the border."""
     gradient = np.zeros(memory.shape, dy.dtype)
-    before, after = plan.pads[axis]
+    before, _ = plan.pads[axis]
     at = np.arange(plan.out[axis]) * plan.stride[axis]  # where the windows begin
     untaken = np.ones(y.shape, bool)  # the windows of which nothing was given away yet
     offsets = zip(_offsets(gradient, axis, plan), _offsets(memory, axis, plan), strict=True)
     for k, (target, view) in enumerate(offsets):
-        inside = (at + k >= before) & (at + k < memory.shape[2 * axis] - after)
+        inside = at + k >= before  # the border after the image comes later in a window than one of its pixels
         hit = (view == y) | (np.isnan(view) & np.isnan(y))
         hit &= inside[:, None, None, None] if axis == 0 else inside[:, None]
         hit &= untaken
