@@ -329,6 +329,9 @@ MISUSES = [
            ValueError, "max_pool2d: padding (2, 0) leaves windows of 2x2 that hold no pixel"),
     Misuse("max_pool2d of windows beside the image", lambda: ops.max_pool2d(Z(1, 1, 4, 4), 2, padding=(0, 2)),
            ValueError, "max_pool2d: padding (0, 2) leaves windows of 2x2 that hold no pixel"),
+    Misuse("conv2d of images smaller than the window", lambda: ops.conv2d(Z(1, 1, 2, 3), Z(1, 1, 5, 9), padding=(1, 2)),
+           ValueError, "a window of 5x9 does not fit into 2x3 with padding (1, 1) x (2, 2); use a smaller window or "
+           "more padding"),
     Misuse("normalize with one deviation and three means", lambda: ops.normalize(Z(2, 3), Z(3), Z(1)),
            ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
            "(3,), std (1,)"),
