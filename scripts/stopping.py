@@ -134,6 +134,8 @@ def _interrupt(number: int) -> KeyboardInterrupt:
 
 
 def _exit(interrupt: BaseException) -> None:
+    for number in SIGNALS:  # one more would say the same once more
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.write(2, f"\n{word_for(interrupt)}\n".encode())
     os._exit(code_of(interrupt))

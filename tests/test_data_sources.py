@@ -603,6 +603,20 @@ def test_processes_that_start_a_download_at_the_same_instant_all_end_well(tmp_pa
         assert sorted(path.name for path in (cache / "mnist").iterdir()) == sorted(zipped(IDX))
 
 
+def test_a_folder_that_another_process_puts_there_between_two_looks_is_whole(tmp_path, monkeypatch):
+    cache, stat = tmp_path / "cache", Path.stat
+    put(tmp_path / "landing", zipped(IDX))
+
+    def looking(path, **options):
+        if path == cache / "mnist" / "train-labels-idx1-ubyte.gz" and (tmp_path / "landing").is_dir():
+            cache.mkdir()
+            (tmp_path / "landing").rename(cache / "mnist")  # after a look for the images, which found none
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", looking)
+    assert len(load("mnist", cache).train) == 6
+
+
 @posix
 def test_what_a_killed_download_left_goes_with_the_next_and_what_goes_on_stays(tmp_path):
     killed, alive = downloader(tmp_path, "hang"), downloader(tmp_path, "hang")

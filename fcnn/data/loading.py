@@ -125,7 +125,9 @@ def _find(source: Source, root: Path) -> tuple[Path, Form] | None:
     """
     incomplete = ""
     for folder, form in _candidates(source, root):
-        missing = [file.name for file in form.files if _path_of(file, folder, form) is None]
+        missing = _missing(folder, form)
+        if 0 < len(missing) < len(form.files):  # or another process put the folder there between two looks
+            missing = _missing(folder, form)
         if not missing:
             return folder, form
         if len(missing) < len(form.files):
@@ -133,6 +135,10 @@ def _find(source: Source, root: Path) -> tuple[Path, Form] | None:
     if incomplete:
         raise DataError(f"{incomplete}; add it, or delete the folder and run again to download it anew")
     return None
+
+
+def _missing(folder: Path, form: Form) -> list[str]:
+    return [file.name for file in form.files if _path_of(file, folder, form) is None]
 
 
 def _candidates(source: Source, root: Path) -> Iterator[tuple[Path, Form]]:
