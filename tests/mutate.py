@@ -21,7 +21,7 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
 # The quick tests first: most changes are noticed by them.
-_OPS = "ops winograd table_ops numerical_edges misuse_network kernels"
+_OPS = "ops winograd table_ops numerical_edges misuse_network kernels layers"
 TESTS = {
     **{path.relative_to(ROOT).as_posix(): _OPS for path in sorted((ROOT / "fcnn/ops").glob("[!_]*.py"))},
     "fcnn/training/optim.py": "optim table_optimizers misuse_training numerical_edges train rewriting",
