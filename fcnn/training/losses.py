@@ -80,10 +80,8 @@ def mean_squared_error() -> Loss:
             raise ValueError("mean_squared_error got an empty batch")
         if outputs.shape != targets.shape:
             is_meant = np.squeeze(outputs).shape == np.squeeze(targets).shape
-            rest = ", ".join(
-                map(str, (-1, *outputs.shape[1:]))
-            )  # right of all targets, too, and not of this batch only
-            advice = f"; targets.reshape({rest}) has it" if is_meant else ""
+            shape = ", ".join(map(str, (-1, *outputs.shape[1:])))  # right of all targets, not of this batch only
+            advice = f"; targets.reshape({shape}) has it" if is_meant else ""
             raise ValueError(
                 f"mean_squared_error expects targets of shape {outputs.shape}, got {targets.shape}{advice}"
             )

@@ -32,10 +32,7 @@ def confusion_matrix(predictions: Array, labels: Array, classes: int | None = No
            [0, 1]])
     """
     predictions, labels = _check(predictions, labels)
-    least, most = min(predictions.min(), labels.min()), max(predictions.max(), labels.max())
-    k = int(most) + 1 if classes is None else integer("classes", classes, least=1)
-    if least < 0 or most >= k:
-        raise ValueError(f"classes are 0 to {k - 1}, got {least} to {most}")
+    k = _count(predictions, labels, None if classes is None else integer("classes", classes, least=1))
     if k > _MOST_CLASSES:
         raise ValueError(
             f"confusion_matrix makes a table of at most {_MOST_CLASSES:,} classes, got {k:,}; where few of them occur, "
@@ -91,10 +88,8 @@ def classification_report(
     Scores(precision=1.0, recall=0.5, f1=0.6666666666666666, support=2)
     """
     predictions, labels = _check(predictions, labels)
-    least, most = min(predictions.min(), labels.min()), max(predictions.max(), labels.max())
     if class_names is None:
-        if least < 0:
-            raise ValueError(f"classes are 0 to {most}, got {least} to {most}")
+        _count(predictions, labels, None)
         # A number in between that never occurs is no class, so a great one takes no memory.
         seen, codes = np.unique(np.concatenate([predictions, labels]), return_inverse=True)
         names = list(map(str, seen))
@@ -103,8 +98,7 @@ def classification_report(
         names = list(texts("class_names", class_names, "names, one for each class"))
         if len(set(names)) < len(names):
             raise ValueError(f"class_names are different names, got {told(names)}")
-        if least < 0 or most >= len(names):
-            raise ValueError(f"classes are 0 to {len(names) - 1}, got {least} to {most}")
+        _count(predictions, labels, len(names))
     right, predicted, support = (
         np.bincount(which, minlength=len(names)) for which in (labels[predictions == labels], predictions, labels)
     )
@@ -126,6 +120,15 @@ def classification_report(
 
 def _ratio(top: Array, bottom: Array) -> Array:
     return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0)
+
+
+def _count(predictions: Array, labels: Array, classes: int | None) -> int:
+    """How many classes there are: one more than the greatest number where `classes` doesn't say. Raises for others."""
+    least, most = min(predictions.min(), labels.min()), max(predictions.max(), labels.max())
+    count = int(most) + 1 if classes is None else classes
+    if least < 0 or most >= count:
+        raise ValueError(f"classes are 0 to {count - 1}, got {least} to {most}")
+    return count
 
 
 def _check(predictions: Array, labels: Array) -> tuple[Array, Array]:

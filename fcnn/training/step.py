@@ -76,6 +76,8 @@ class Gradient(NamedTuple):
 GradientFn: TypeAlias = Callable[[Tree, Tree, Key, Any], Gradient]
 Step: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, Record]]
 
+_A_GRADIENT = "a function (params, state, key, batch), such as fcnn.gradient(…) gives"
+
 
 def init_state(model: Layer, optimizer: Transform, key: Key, in_shape: Shape, dtype: Any = np.float32) -> TrainState:
     """The training state at step 0.
@@ -314,9 +316,6 @@ def _dtype_of(params: Tree) -> np.dtype[Any]:
     return dtypes.pop()
 
 
-_A_GRADIENT = "a function (params, state, key, batch), such as fcnn.gradient(…) gives"
-
-
 def _check_dtype(params: Tree, x: Array) -> None:
     for path, leaf in leaves(params):
         if leaf.dtype != x.dtype:
@@ -330,10 +329,10 @@ def _check_dtype(params: Tree, x: Array) -> None:
 
 def _check_gradient(grads: Tree, dtype: np.dtype[Any]) -> None:
     """Raise TypeError unless the gradients are of the parameters' dtype: anybody's function can give them."""
+    if type(grads) is not Tree or not grads:
+        return
     with contextlib.suppress(TreeError):  # of several dtypes
-        if (
-            type(grads) is not Tree or not grads or ravel(grads).dtype == dtype
-        ):  # which the optimizer will do, and is done once
+        if ravel(grads).dtype == dtype:  # laid end to end, which is done once, and the optimizer asks for too
             return
     path, leaf = next((path, leaf) for path, leaf in leaves(grads) if leaf.dtype != dtype)
     raise TypeError(f"gradients are of {dtype}, as the parameters are, got {path} as {leaf.dtype}")
