@@ -525,8 +525,6 @@ OPCODES = [
     b"R",
     b"b",
     b".",
-]
-OPCODES += [
     b"h\0",
     b"q\0",
     b"r\xff\xff\xff\xff",
@@ -535,23 +533,17 @@ OPCODES += [
     b"I" + b"9" * 5000 + b"\n",
     b"L1L\n",
     b"U\3abc",
-]
-OPCODES += [
     b"cos\nsystem\n",
     b"cposix\nsystem\n",
     b"cbuiltins\neval\n",
     b"\x8a\xff" + b"\x7f" * 255,
     b"\x8b\xff\xff\xff\x7f",
-]
-OPCODES += [
     b"T\xff\xff\xff\x7f",
     b"T\0\0\0\x80",
     b"X\4\0\0\0abcd",
     b"\x95" + b"\xff" * 8,
     b"\x96" + b"\xff" * 8,
     b"G" + bytes(8),
-]
-OPCODES += [
     b"\x80\5",
     b"\x81",
     b"\x82\1",
@@ -565,8 +557,12 @@ OPCODES += [
     b"F1\n",
     b"d",
     b"l",
+    b"N" + b"\x85" * 50_000,
+    b"}" * 50_000,
+    b"(" * 50_000,
+    b"N" + b"\x85" * 90_000 + b"Ns",
+    b"]2" * 3000,
 ]
-OPCODES += [b"N" + b"\x85" * 50_000, b"}" * 50_000, b"(" * 50_000, b"N" + b"\x85" * 90_000 + b"Ns", b"]2" * 3000]
 
 
 @functools.lru_cache(8)

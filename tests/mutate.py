@@ -1,7 +1,7 @@
 """Do the tests notice a change? Mutation testing of what computes, steps and saves, with cosmic-ray.
 
     python -m pip install -e ".[proof]"
-    python tests/mutate.py /tmp/mutants --workers 2 --record tests/mutation_result.json
+    python tests/mutate.py ../mutants --workers 2 --record tests/mutation_result.json
 
 Each module is changed in one place at a time (`+` becomes `-`, `<` becomes `<=`, a number one more, …), in a clone of
 the last commit, never in the checkout, and its tests are run until the first fails. What no test notices has survived,

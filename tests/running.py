@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import fcnn
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
@@ -17,6 +19,12 @@ def runner(script, capsys):
         return code, *capsys.readouterr()
 
     return main
+
+
+def few_digits(count):
+    """The embedded digits with so many test images, which are quickly evaluated."""
+    digits = fcnn.data.load("digits")
+    return fcnn.Dataset(digits.train, digits.test.take(count), digits.name, digits.classes)
 
 
 def json_objects(run):

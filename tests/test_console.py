@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import stopping
 import train as script
-from running import SCRIPTS, runner
+from running import SCRIPTS, few_digits, runner
 
 import fcnn
 from fcnn.training.runs import checkpoints
@@ -102,8 +102,7 @@ def test_a_full_disk_beneath_the_output_is_told(tmp_path):
 
 @pytest.fixture(scope="module")
 def few():
-    digits = fcnn.data.load("digits")
-    return fcnn.Dataset(digits.train, digits.test.take(100), digits.name, digits.classes)
+    return few_digits(100)
 
 
 @pytest.fixture

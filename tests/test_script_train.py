@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import train as script
-from running import SCRIPTS, runner
+from running import SCRIPTS, few_digits, runner
 
 import fcnn
 from fcnn.training import runs
@@ -30,8 +30,7 @@ LONGER = ["--dataset", "digits", "--train-size", "2048", "--batch-size", "32", "
 
 @pytest.fixture(scope="module")
 def digits():
-    whole = fcnn.data.load("digits")
-    return fcnn.Dataset(whole.train, whole.test.take(200), whole.name, whole.classes)
+    return few_digits(200)
 
 
 @pytest.fixture
