@@ -483,7 +483,7 @@ def test_within_a_worker_of_a_pool(method):
 
 def test_what_workers_print_comes_out_once(capfd):
     def speak(x):
-        print(f"item {x}")
+        sys.stdout.write(f"item {x}\n")  # in one piece: print would let another process come before its end of line
 
     print("before")
     with processes(3) as map_fn:
