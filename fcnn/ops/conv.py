@@ -11,20 +11,21 @@ import numpy as np
 
 from fcnn.ops import lowered, winograd
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.window import Padding, Pads, pad_block, windows
+from fcnn.ops.parts import Part, each, parts_of, summed, work
+from fcnn.ops.window import Geometry, Padding, windows
+from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen, keep
 from fcnn.values.checks import Pair, boolean, cached, floats, output_gradient
 
 
 @attrs.frozen
 class ConvCache:
-    """What `conv2d_backward` needs: the padded input block (H, C, W, N), the weights, and the window."""
+    """What `conv2d_backward` needs: the input block (H, C, W, N), the weights, and where the windows lie."""
 
-    padded: Array
+    block: Array
     w: Array
     has_bias: bool
-    stride: tuple[int, int]
-    pads: Pads
+    geometry: Geometry
 
 
 def conv2d(
@@ -61,12 +62,12 @@ def conv2d(
         raise ValueError(f"conv2d expects w (F, C, KH, KW) with no length of 0, got {w.shape}")
     if b is not None and (b := floats("conv2d's b", b)).shape != (filters,):
         raise ValueError(f"conv2d expects b ({filters},), one number for each filter of w, got {b.shape}")
-    steps, pads, (oh, ow) = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
-    padded = pad_block(block(x), pads)
-    y = _kernel(w, steps, (oh, ow), len(x)).correlate(padded, w, steps)
-    if b is not None:
-        y += b[:, None, None]
-    return frozen(unblock(y)), ConvCache(keep(padded), keep(w), b is not None, steps, pads)
+    steps, pads, out = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
+    memory = keep(block(x))
+    g = Geometry(memory.shape, filters, (kh, kw), steps, pads, out)
+    y = empty(g.out_shape, np.result_type(x, w))
+    convolve(g, memory, w, b, y)
+    return frozen(unblock(y)), ConvCache(memory, keep(w), b is not None, g)
 
 
 def conv2d_backward(
@@ -78,24 +79,63 @@ def conv2d_backward(
         dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW), None unless `need_dw`; db (F,), None without that or
         a bias.
     """
-    w, padded = cached("conv2d", cache, ConvCache).w, cache.padded
-    filters = w.shape[0]
-    height, channels, width, n = padded.shape
-    _, _, (oh, ow) = windows((height, width), (w.shape[2], w.shape[3]), cache.stride, 0)
+    w, g = cached("conv2d", cache, ConvCache).w, cache.geometry
+    oh, filters, ow, n = g.out_shape
     out = block(output_gradient("conv2d_backward", dy, (n, filters, oh, ow)))
     boolean("need_dx", need_dx)
     boolean("need_dw", need_dw)
-    dw = db = None
+    dx = dw = db = None
     if need_dw and cache.has_bias:
         db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
-    kernel = _kernel(w, cache.stride, (oh, ow), n)
     if need_dw:
-        dw = frozen(kernel.weight_gradient(padded, out, w.shape, cache.stride))
-    if not need_dx:
-        return None, dw, db
-    (top, bottom), (left, right) = cache.pads
-    in_shape = height - top - bottom, channels, width - left - right, n
-    return frozen(unblock(kernel.input_gradient(out, w, in_shape, cache.stride, cache.pads))), dw, db
+        dw = frozen(weight_gradient(g, cache.block, out, w))
+    if need_dx:
+        dx = frozen(unblock(input_gradient(g, out, w)))
+    return dx, dw, db
+
+
+def convolve(g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """The output block, into y."""
+    if not y.size:
+        return
+    kernel = kernel_for(g)
+    weights = kernel.forward_weights(w, g)
+
+    def one(part: Part) -> None:
+        out = y[part.rows.start : part.rows.stop, :, part.columns.start : part.columns.stop]
+        kernel.correlate(x, weights, g, part.rows, part.columns, False, out)
+        if b is not None:
+            out += b[:, None, None]
+
+    each(parts_of(g.out_shape), one, work(g))
+
+
+def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:
+    """The gradient of filters (F, C, KH, KW)."""
+    if not dy.size:
+        return np.zeros(w.shape, np.result_type(x, dy))
+    kernel = kernel_for(g)
+
+    def one(part: Part) -> Array:
+        out = dy[part.rows.start : part.rows.stop, :, part.columns.start : part.columns.stop]
+        return kernel.weight_gradient(x, out, g, part.rows, part.columns, False)
+
+    return kernel.weights_of(summed(parts_of(g.out_shape), one, work(g)), g)
+
+
+def input_gradient(g: Geometry, dy: Array, w: Array) -> Array:
+    """The gradient of the input block (H, C, W, N)."""
+    dx = empty(g.in_shape, np.result_type(dy, w))
+    if not dx.size:
+        return dx
+    kernel = kernel_for(g)
+    weights = kernel.backward_weights(w, g)
+
+    def one(part: Part) -> None:
+        kernel.input_gradient(dy, weights, g, part.rows, dx[part.rows.start : part.rows.stop])
+
+    each(parts_of(g.in_shape, whole_rows=True), one, work(g))
+    return dx
 
 
 def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:
@@ -105,6 +145,6 @@ def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:
     return "; x[None] is a batch of one image" if len(w) == 4 and len(x) == 3 and x[0] == w[1] else ""
 
 
-def _kernel(w: Array, stride: tuple[int, int], out_size: tuple[int, int], n: int) -> ModuleType:
-    """The kernel for filters (F, C, KH, KW), outputs (OH, OW) and a batch of n: all choice between kernels is here."""
-    return winograd if winograd.suits(w.shape, stride, out_size, n) else lowered
+def kernel_for(g: Geometry) -> ModuleType:
+    """The kernel for a convolution: all choice between kernels is here."""
+    return winograd if winograd.suits(g) else lowered

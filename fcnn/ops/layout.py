@@ -47,6 +47,11 @@ def strided(block: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> A
     return np.ndarray(shape, block.dtype, block, strides=strides)
 
 
+def pixels(block: Array) -> Array:
+    """A view with the N numbers of a pixel as one opaque item, which NumPy copies in half the time."""
+    return block.view(np.dtype((np.void, block.shape[-1] * block.itemsize)))[..., 0]
+
+
 def _physical(x: Array) -> Array:
     return x.transpose(2, 1, 3, 0) if x.ndim == 4 else x.T
 

@@ -3,7 +3,7 @@
 After M. Cho and D. Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", ICML 2017 (arXiv
 1706.06873), carried over to the batch-innermost layout of `fcnn.ops.layout`.
 
-`im2col` copies every pixel KH * KW times. Here the padded (H, C, W, N) block is copied KW times only,
+`im2col` copies every pixel KH * KW times. Here the (H, C, W, N) block, with zeros around it, is copied KW times only,
 
     L[h, c, j, x, n] = block[h, c, j + x * stride, n]                    shape (H, C, KW, OW, N)
 
@@ -20,124 +20,180 @@ stride 1, with W[k] the (F, C * KW) weights of filter row k:
 Thin layers, such as the first one of a network, make matrices too small for a fast product. For them T neighbouring
 output rows are computed together: a convolution with the T * F filters that are w shifted down by 0 … T - 1 steps, in
 a window of KH + (T - 1) * stride rows, with T times the stride. Their outputs come out in the right order.
+
+Each function computes a part: some rows and columns of the output, or of the input's gradient. Columns are lowered in
+groups, no more than one product takes (`fcnn.ops.processor`), so that a group is still in cache when it is multiplied.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 
-from fcnn.ops.layout import strided
-from fcnn.ops.window import Pads
+from fcnn.ops.layout import pixels, strided
+from fcnn.ops.processor import columns_a_product, tile
+from fcnn.ops.window import Geometry
+from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array
 
-# Up to so many numbers (4 MB of float32) are worked on at a time, so that they are still in cache for the next pass.
-_BATCHED = 1 << 20
+
+def forward_weights(w: Array, g: Geometry) -> Array:
+    """Filters (F, C, KH, KW) as `correlate` takes them: (T * F, (KH + (T - 1) * stride) * C * KW)."""
+    tall = _tall(w, tile("forward", g.filters, g.out[0]), g.stride[0])
+    return np.ascontiguousarray(tall.transpose(0, 2, 1, 3).reshape(tall.shape[0], -1))
 
 
-def correlate(padded: Array, w: Array, stride: tuple[int, int]) -> Array:
-    """Cross-correlate a padded (H, C, W, N) block with filters (F, C, KH, KW); the (OH, F, OW, N) block."""
-    height, _, width, n = padded.shape
-    filters, _, kh, kw = w.shape
-    oh, ow = (height - kh) // stride[0] + 1, (width - kw) // stride[1] + 1
-    tile = _tile(filters, oh, least=12)
-    rows = _rows(padded, (kh + (tile - 1) * stride[0], kw), (stride[0] * tile, stride[1]), (oh // tile, ow))
-    return np.asarray(np.matmul(_matrix(_tall(w, tile, stride[0])), rows)).reshape(oh, filters, ow, n)
+def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range, split: bool, out: Array) -> None:
+    """Some rows and columns of the output, into `out`, (rows, F, columns, N).
+
+    `split` puts the even columns before the odd ones. Rows begin at a multiple of 4 and end at one, or at the last.
+    """
+    high, n = len(weights) // g.filters, x.shape[3]
+    y = out.reshape(len(rows) // high, high * g.filters, len(columns) * n)
+    at = 0
+    for group in _groups(columns, split, columns_a_product(*weights.shape, n)):
+        operand = _rows(x, g, rows, group, high)
+        np.matmul(weights, operand, out=y[:, :, at * n : (at + len(group)) * n])
+        at += len(group)
 
 
-def weight_gradient(padded: Array, out: Array, w_shape: tuple[int, ...], stride: tuple[int, int]) -> Array:
-    """The gradient of filters (F, C, KH, KW), for a padded block (H, C, W, N) and an output gradient (OH, F, OW, N)."""
-    filters, channels, kh, kw = w_shape
-    oh, _, ow, n = out.shape
-    tile = _tile(filters, oh, least=16)
-    tall = kh + (tile - 1) * stride[0]
-    rows = _rows(padded, (tall, kw), (stride[0] * tile, stride[1]), (oh // tile, ow))
+def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: range, split: bool) -> Array:
+    """What some rows and columns of the output, with the gradient (rows, F, columns, N), add to the weights' gradient.
+
+    Sums of it are what `weights_of` takes.
+    """
+    high, n = tile("weight gradient", g.filters, g.out[0]), x.shape[3]
     # rows @ dy.T and not dy @ rows.T: BLAS is faster when the greater matrix comes first.
-    out = out.reshape(oh // tile, tile * filters, ow * n).transpose(0, 2, 1)
-    if len(out) * rows.shape[1] * out.shape[2] <= _BATCHED:
-        total = np.add.reduce(np.matmul(rows, out), axis=0)
-    else:
-        total = np.matmul(rows[0], out[0])
-        part = np.empty_like(total)
-        for y in range(1, len(out)):
-            total += np.matmul(rows[y], out[y], out=part)
-    parts = total.reshape(tall, channels, kw, tile, filters)
+    out = dy.reshape(len(rows) // high, high * g.filters, len(columns) * n).transpose(0, 2, 1)
+    total, at = None, 0
+    for group in _groups(columns, split, len(columns)):
+        operand = _rows(x, g, rows, group, high)
+        products = np.matmul(operand, out[:, at * n : (at + len(group)) * n])
+        part = np.add.reduce(products, axis=0)
+        total = part if total is None else np.add(total, part, out=total)
+        at += len(group)
+    assert total is not None
+    return total
+
+
+def weights_of(total: Array, g: Geometry) -> Array:
+    """The gradient of filters (F, C, KH, KW) from the sum of what `weight_gradient` gave."""
+    (kh, kw), channels = g.kernel, g.in_shape[1]
+    high = total.shape[1] // g.filters
+    parts = total.reshape(-1, channels, kw, high, g.filters)
     dw = parts[:kh, :, :, 0]
-    for t in range(1, tile):
-        dw = dw + parts[t * stride[0] : t * stride[0] + kh, :, :, t]
+    for t in range(1, high):
+        dw = dw + parts[t * g.stride[0] : t * g.stride[0] + kh, :, :, t]
     return np.ascontiguousarray(dw.transpose(3, 1, 0, 2))
 
 
-def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tuple[int, int], pads: Pads) -> Array:
-    """The gradient of the unpadded (H, C, W, N) block of shape `in_shape`, for an output gradient (OH, F, OW, N).
+def backward_weights(w: Array, g: Geometry) -> list[Array]:
+    """Filters (F, C, KH, KW) as `input_gradient` takes them: for each of the stride's rows (C * KW, taps * F).
 
-    `pads` is the padding of the forward pass, ((top, bottom), (left, right)).
+    Input row h, counted with the padding, meets output row y where k = h - y * stride is a row of the filter: every
+    stride-th k, the last one first. Where the gradient is a convolution (below), as that takes them.
     """
-    height, channels, width, n = in_shape
-    (sh, sw), ((top, _), (left, _)) = stride, pads
-    filters, kw = w.shape[0], w.shape[3]
-    oh, _, ow, _ = out.shape
-    out = out.reshape(oh * filters, ow * n)
-    # Padded row h meets output row y where k = h - y * sh is a row of the filter: every sh-th k, the last one first.
-    taps = [w[:, :, r::sh][:, :, ::-1] for r in range(sh)]
-    back = [tap.transpose(1, 3, 2, 0).reshape(channels * kw, -1) for tap in taps]
-    dx = np.zeros((height, channels, width, n), np.result_type(out, w))
-    # A few rows at a time, so that they are still in cache when they are added.
-    group = max(1, _BATCHED // max(1, channels * kw * ow * n))
-    lowered = np.empty((min(group, height), channels * kw, ow * n), dx.dtype)
-    for start in range(0, height, group):
-        rows = dx[start : start + group]
-        for h, row in enumerate(lowered[: len(rows)], start + top):
-            last, r = divmod(h, sh)
-            first = last - taps[r].shape[2] + 1
-            begin, end = max(first, 0), min(last + 1, oh)
+    if _is_convolution(g):
+        return [forward_weights(w[:, :, ::-1, ::-1].swapaxes(0, 1), g.transposed())]
+    taps = [w[:, :, r :: g.stride[0]][:, :, ::-1] for r in range(g.stride[0])]
+    return [np.ascontiguousarray(t.transpose(1, 3, 2, 0).reshape(w.shape[1] * w.shape[3], -1)) for t in taps]
+
+
+def input_gradient(dy: Array, weights: list[Array], g: Geometry, rows: range, out: Array) -> None:
+    """Some rows of the gradient of the input block, into `out`, (rows, C, W, N), for an output gradient (OH, F, OW, N)."""
+    if _is_convolution(g):
+        correlate(dy, weights[0], g.transposed(), rows, range(g.in_shape[2]), False, out)
+        return
+    _, channels, _, n = g.in_shape
+    kw, ow = g.kernel[1], g.out[1]
+    out.fill(0)
+    for group in _groups(range(ow), False, columns_a_product(*weights[0].shape, n)):
+        lowered = empty((len(rows), channels * kw, len(group) * n), out.dtype)
+        columns = dy[:, :, group.start : group.stop].reshape(g.out[0] * g.filters, len(group) * n)
+        for h, row in enumerate(lowered, rows.start + g.pads[0][0]):
+            last, r = divmod(h, g.stride[0])
+            first = last - weights[r].shape[1] // g.filters + 1
+            begin, end = max(first, 0), min(last + 1, g.out[0])
             if begin < end:
-                columns = back[r][:, (begin - first) * filters : (end - first) * filters]
-                np.matmul(columns, out[begin * filters : end * filters], out=row)
+                back = weights[r][:, (begin - first) * g.filters : (end - first) * g.filters]
+                np.matmul(back, columns[begin * g.filters : end * g.filters], out=row)
             else:
-                row[:] = 0
-        _unlower(lowered[: len(rows)].reshape(len(rows), channels, kw, ow, n), rows, sw, left)
-    return dx
+                row.fill(0)
+        _unlower(lowered.reshape(len(rows), channels, kw, len(group), n), out, g, group.start)
 
 
-def _unlower(lowered: Array, rows: Array, step: int, left: int) -> None:
-    """Add rows (…, C, KW, OW, N), lowered along the width, to the rows (…, C, W, N) that they come from."""
-    kw, ow, width = lowered.shape[2], lowered.shape[3], rows.shape[2]
-    for j in range(kw):
-        begin = max(0, -((j - left) // step))  # the first output column whose j-th input column isn't padding
-        end = min(ow, (width - 1 - (j - left)) // step + 1)
+def _is_convolution(g: Geometry) -> bool:
+    """Whether the input's gradient is computed as a convolution of dy with the filters flipped.
+
+    It copies dy KW times where the other way adds the input's gradient up KW times; but its products are of only C rows,
+    and where the input is larger than the output they have more to do.
+    """
+    (height, channels, width, _), (oh, ow) = g.in_shape, g.out
+    return g.stride == (1, 1) and channels >= 12 and 4 * height * width <= 5 * oh * ow
+
+
+def _unlower(lowered: Array, rows: Array, g: Geometry, first: int) -> None:
+    """Add rows (…, C, KW, columns, N), lowered along the width, to the rows (…, C, W, N) that they come from."""
+    step, width = g.stride[1], rows.shape[2]
+    for j in range(g.kernel[1]):
+        at, begin, end = _inside(first * step + j - g.pads[1][0], step, lowered.shape[3], width)
         if begin < end:
-            at = j - left + begin * step
             rows[:, :, at : at + (end - begin - 1) * step + 1 : step] += lowered[:, :, j, begin:end]
 
 
-def _tile(filters: int, out_height: int, least: int) -> int:
-    """How many output rows are computed together: enough for matrices of `least` rows, where they divide OH."""
-    return next((tile for tile in (1, 2, 4) if tile * filters >= least and out_height % tile == 0), 1)
+def _inside(at: int, step: int, count: int, width: int) -> tuple[int, int, int]:
+    """Of the columns at, at + step, … the first that isn't outside, its number, and that of the first beyond."""
+    begin = max(0, -(at // step))
+    return at + begin * step, begin, min(count, (width - 1 - at) // step + 1)
 
 
-def _tall(w: Array, tile: int, step: int) -> Array:
+def _groups(columns: range, split: bool, most: int) -> Iterator[range]:
+    for part in (columns[0::2], columns[1::2]) if split else (columns,):
+        groups = -(-len(part) // max(1, most))
+        size = -(-len(part) // groups)
+        for begin in range(0, len(part), size):
+            yield part[begin : begin + size]
+
+
+def _tall(w: Array, high: int, step: int) -> Array:
     """Filters (F, C, KH, KW) as (T * F, C, KH + (T - 1) * step, KW): copy t is shifted down by t steps."""
-    if tile == 1:
+    if high == 1:
         return w
     filters, channels, kh, kw = w.shape
-    tall = np.zeros((tile, filters, channels, kh + (tile - 1) * step, kw), w.dtype)
-    for t in range(tile):
+    tall = np.zeros((high, filters, channels, kh + (high - 1) * step, kw), w.dtype)
+    for t in range(high):
         tall[t, :, :, t * step : t * step + kh] = w
-    return tall.reshape(tile * filters, *tall.shape[2:])
+    return tall.reshape(high * filters, *tall.shape[2:])
 
 
-def _matrix(w: Array) -> Array:
-    """Filters (F, C, KH, KW) as the (F, KH * C * KW) matrix that goes with `_rows`."""
-    return w.transpose(0, 2, 1, 3).reshape(w.shape[0], -1)
-
-
-def _rows(padded: Array, kernel: tuple[int, int], stride: tuple[int, int], out: tuple[int, int]) -> Array:
-    """Lower a padded (H, C, W, N) block along its width; the (OH, KH * C * KW, OW * N) overlapping view of its rows."""
-    (kh, kw), (sh, sw), (oh, ow) = kernel, stride, out
-    height, channels, _, n = padded.shape
-    if kw == 1 and sw == 1:
-        lowered = padded  # a column is lowered to itself
-    else:
-        h, c, w, item = padded.strides
-        lowered = np.empty((height, channels, kw, ow, n), padded.dtype)
-        np.copyto(lowered, strided(padded, lowered.shape, (h, c, w, w * sw, item)))
+def _rows(x: Array, g: Geometry, rows: range, columns: range, high: int) -> Array:
+    """The overlapping view (rows / T, (KH + (T - 1) * stride) * C * KW, columns * N) of an image's lowered rows."""
+    (sh, _), (kh, kw), (_, channels, _, n) = g.stride, g.kernel, x.shape
+    tall, count = kh + (high - 1) * sh, len(rows) // high
+    start = columns.start * g.stride[1] - g.pads[1][0]
+    height = (len(rows) - 1) * sh + kh
+    lowered = lower(x, rows.start * sh - g.pads[0][0], height, start, columns.step * g.stride[1], kw, len(columns))
     row, item = lowered.strides[0], lowered.itemsize
-    return strided(lowered, (oh, kh * channels * kw, ow * n), (row * sh, ow * n * item, item))
+    shape = (count, tall * channels * kw, len(columns) * n)
+    return strided(lowered, shape, (row * sh * high, len(columns) * n * item, item))
+
+
+def lower(x: Array, first: int, height: int, start: int, step: int, taps: int, count: int) -> Array:
+    """L[h, c, j, i, n] = x[first + h, c, start + j + i * step, n], (height, C, taps, count, N); zeros beyond the image.
+
+    The column of tap j moves by 1, that of output i by `step`.
+    """
+    image_height, channels, width, n = x.shape
+    top, bottom = min(max(0, -first), height), max(min(height, image_height - first), 0)
+    lowered = empty((height, channels, taps, count, n), x.dtype)
+    lowered[:top] = 0
+    lowered[bottom:] = 0
+    inside, source = pixels(lowered[top:bottom]), pixels(x[first + top : first + bottom])
+    for j in range(taps):
+        at, begin, end = _inside(start + j, step, count, width)
+        if begin:
+            lowered[top:bottom, :, j, :begin] = 0
+        if end < count:
+            lowered[top:bottom, :, j, max(end, 0) :] = 0
+        if begin < end:
+            inside[:, :, j, begin:end] = source[:, :, at : at + (end - begin - 1) * step + 1 : step]
+    return lowered

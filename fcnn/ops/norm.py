@@ -8,8 +8,12 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
+from fcnn.ops.processor import tuning
+from fcnn.ops.statistics import Statistics, centre, channel_dot, channel_sum, moments, statistics
+from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen, keep
 from fcnn.values.checks import boolean, cached, floats, number, output_gradient
+from fcnn.values.cores import each_of, share
 
 
 @attrs.frozen
@@ -113,8 +117,9 @@ def batch_norm(
         )
     if not x.dtype == gamma.dtype == beta.dtype == mean.dtype == var.dtype:
         x = x.astype(np.float64, copy=False)  # the widest of them, in both modes
-    memory = block(x)
-    rows = _rows(memory)
+    memory = keep(block(x))
+    rows, y = _rows(memory), empty(memory.shape, x.dtype)
+    parts = _parts(rows)
     if train:
         count = rows.shape[0] * rows.shape[2]
         if count < 2:
@@ -122,17 +127,23 @@ def batch_norm(
                 f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches "
                 "(or shards), and drop_last=True in fcnn.batches where the last one is smaller"
             )
-        used_mean, used_var, inv_std, centred = _standardisation(rows, eps)
-        mean = decay * mean + (1 - decay) * used_mean
-        var = decay * var + (1 - decay) * (count / (count - 1)) * used_var
+        found = each_of(len(parts), lambda i: moments(rows[parts[i]]), rows.size / 2000)
+        used = statistics([rows[part] for part in parts], found, eps)
+        mean = decay * mean + (1 - decay) * used.mean
+        var = decay * var + (1 - decay) * (count / (count - 1)) * used.var
     else:
-        used_mean, inv_std = mean, 1 / np.sqrt(var + eps)
-        centred = rows - used_mean[:, None]
-    centred *= (gamma * inv_std)[:, None]
-    centred += beta[:, None]
-    y = frozen(unblock(centred.reshape(memory.shape)))
-    cache = NormCache(keep(memory), keep(used_mean), frozen(inv_std), keep(gamma), train)
-    return y, keep(mean), keep(var), cache
+        used = Statistics(mean, var, 1 / np.sqrt(var + eps), {})
+    scale, out = gamma * used.inv_std, _rows(y)
+
+    def apply(number: int) -> None:
+        part = out[parts[number]]
+        centre(rows[parts[number]], used, part)
+        part *= scale[:, None]
+        part += beta[:, None]
+
+    share(apply, len(parts), rows.size / 1500)
+    cache = NormCache(memory, keep(used.mean), frozen(used.inv_std), keep(gamma), train)
+    return frozen(unblock(y)), keep(mean), keep(var), cache
 
 
 def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Array]:
@@ -149,51 +160,39 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     """
     shape = unblock(cached("batch_norm", cache, NormCache).block).shape
     memory = block(output_gradient("batch_norm_backward", dy, shape))
-    out = _rows(memory)
-    x_hat = (_rows(cache.block) - cache.mean[:, None]) * cache.inv_std[:, None]
-    dgamma, dbeta = _channel_dot(out, x_hat), _channel_sum(out)
-    if cache.train:
-        count = out.shape[0] * out.shape[2]
-        x_hat *= (-dgamma / count)[:, None]
-        x_hat += out
-        x_hat -= (dbeta / count)[:, None]
-        dx = x_hat
-        dx *= (cache.gamma * cache.inv_std)[:, None]
-    else:
-        dx = out * (cache.gamma * cache.inv_std)[:, None]
-    return frozen(unblock(dx.reshape(memory.shape))), frozen(dgamma), frozen(dbeta)
+    x, out, dx = _rows(cache.block), _rows(memory), empty(memory.shape, memory.dtype)
+    parts, mean = _parts(x), cache.mean[:, None]
 
+    def sums(number: int) -> Array:
+        part, numbers = out[parts[number]], x[parts[number]]
+        centred = np.subtract(numbers, mean, out=empty(numbers.shape, numbers.dtype))
+        return np.stack([channel_sum(part), channel_dot(part, centred)])
 
-def _standardisation(rows: Array, eps: float) -> tuple[Array, Array, Array, Array]:
-    """Of (R, C, M) rows the means (C,), biased variances, 1 / deviations, and the numbers minus the mean (R, C, M)."""
-    count = rows.shape[0] * rows.shape[2]
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = _channel_sum(rows) / count
-        centred = rows - mean[:, None]
-        var = _channel_dot(centred, centred) / count
-        inv_std = 1 / np.sqrt(var + eps)
-        # The rounding of a mean is up to some 64 units in its last place. Of a channel that varies less, as a constant
-        # one does, it would be taken for the variance; such channels are done again, as are those whose squares
-        # overflow float32: in float64, and relative to one of their numbers.
-        known = (var >= np.square(64 * np.finfo(rows.dtype).eps * mean)) & (var < np.inf)
-        for channel in np.flatnonzero(~known):
-            first = np.float64(rows[0, channel, 0])
-            exact = rows[:, channel].astype(np.float64) - first
-            offset = exact.mean()
-            exact -= offset
-            square = np.square(exact).mean()
-            mean[channel], var[channel], inv_std[channel] = first + offset, square, 1 / np.sqrt(square + eps)
-            centred[:, channel] = exact
-    return mean, var, inv_std, centred
+    dbeta, products = np.add.reduce(each_of(len(parts), sums, x.size / 2000))
+    dgamma = products * cache.inv_std
+    scale, target, count = (cache.gamma * cache.inv_std)[:, None], _rows(dx), max(1, x.shape[0] * x.shape[2])
+    slope, shift = (dgamma * cache.inv_std / -count)[:, None], (dbeta / -count)[:, None]
+
+    def apply(number: int) -> None:
+        part = target[parts[number]]
+        if cache.train:
+            np.subtract(x[parts[number]], mean, out=part)
+            part *= slope
+            part += out[parts[number]]
+            part += shift
+            part *= scale
+        else:
+            np.multiply(out[parts[number]], scale, out=part)
+
+    share(apply, len(parts), x.size / 1500)
+    return frozen(unblock(dx)), frozen(dgamma), frozen(dbeta)
 
 
 def _rows(memory: Array) -> Array:
     return memory[None] if memory.ndim == 2 else memory.reshape(*memory.shape[:2], memory.shape[2] * memory.shape[3])
 
 
-def _channel_sum(rows: Array) -> Array:
-    return np.asarray(rows.sum(axis=2).sum(axis=0))
-
-
-def _channel_dot(a: Array, b: Array) -> Array:
-    return _channel_sum(a * b)
+def _parts(rows: Array) -> list[slice]:
+    """The rows of (R, C, M) in groups that stay in cache."""
+    height = max(1, tuning().part // max(1, rows.shape[1] * rows.shape[2]))
+    return [slice(first, first + height) for first in range(0, len(rows), height)]

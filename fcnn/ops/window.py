@@ -5,6 +5,7 @@ A window of K at stride s over a padded length P has (P - K) // s + 1 positions;
 
 from typing import Literal, TypeAlias
 
+import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
@@ -54,6 +55,35 @@ def windows(
     steps = pair("stride", stride, least=1)
     pads = pads_of(in_size, kernel, steps, padding)
     return steps, pads, out_size(in_size, kernel, steps, pads)
+
+
+@attrs.frozen
+class Geometry:
+    """Where the windows of a convolution lie, from a block (H, C, W, N) to a block (OH, F, OW, N)."""
+
+    in_shape: tuple[int, int, int, int]  # H, C, W, N
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Pads
+    out: tuple[int, int]  # OH, OW
+
+    @property
+    def out_shape(self) -> tuple[int, int, int, int]:
+        """OH, F, OW, N."""
+        return self.out[0], self.filters, self.out[1], self.in_shape[3]
+
+    def transposed(self) -> "Geometry":
+        """That of the input's gradient as a convolution of the output's, at stride 1."""
+        (height, channels, width, _), (kh, kw), ((top, bottom), (left, right)) = self.in_shape, self.kernel, self.pads
+        pads = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
+        return Geometry(self.out_shape, channels, self.kernel, (1, 1), pads, (height, width))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one of the three products, if all of them are made."""
+        oh, filters, ow, n = self.out_shape
+        return oh * filters * ow * n * self.in_shape[1] * self.kernel[0] * self.kernel[1]
 
 
 def pad_block(block: Array, pads: Pads, value: float = 0.0) -> Array:

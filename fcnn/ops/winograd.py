@@ -25,7 +25,7 @@ tiles at a time, it is a matrix product:
 The tiles of an odd row or column hang over the edge, onto zeros.
 
 B and A hold only 0, 1 and -1, so these transforms are sums and differences of whole matrices. Columns come first, and
-once for each image row; the row of tiles y combines the image rows 2y … 2y + 3. All buffers belong to one call.
+once for each image row; the row of tiles y combines the image rows 2y … 2y + 3.
 
 Accuracy. To first order in u, half the spacing of numbers at 1, every result obeys
 
@@ -37,155 +37,163 @@ amplify by at most 8 along each axis, where direct summation has its 3 taps. Rou
 layers of 64 to 512 channels, nothing was off by more than 8e-7 of the greatest value; nor was it in direct summation.
 An infinity in the image becomes NaN around it, as inf - inf.
 
-The functions have the signatures of `fcnn.ops.lowered`; the stride is always (1, 1).
+The functions have the signatures of `fcnn.ops.lowered`; the stride is always (1, 1). They work on a few rows and columns
+of tiles at a time, so that all of B' d B and M is in cache while it is needed.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from fcnn.ops.window import Pads
+from fcnn.ops.layout import pixels
+from fcnn.ops.lowered import lower
+from fcnn.ops.processor import tiles_a_product
+from fcnn.ops.window import Geometry
+from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array
 
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
-def suits(w_shape: tuple[int, ...], stride: tuple[int, int], out_size: tuple[int, int], n: int) -> bool:
-    """Whether a layer with filters (F, C, KH, KW) and outputs (OH, OW), for a batch of n, is faster in this form.
-
-    The padding doesn't matter.
-    """
-    if w_shape[2:] != (3, 3) or stride != (1, 1):
+def suits(g: Geometry) -> bool:
+    """Whether a convolution is faster in this form."""
+    if g.kernel != (3, 3) or g.stride != (1, 1):
         return False
-    # Measured with one thread against the width-lowered form, forward and both gradients together, it was 1.2 to 1.7
-    # times as fast where this says yes. The products grow with F * C and the transforms with F + C: only 1.0 to 1.2 at
-    # 32 channels. A row of tiles costs some 40 calls of NumPy: 0.9 to 1.3 for 2^19 products of numbers, 0.8 to 1.1 for
-    # 2^18. Of tiles that hang over, a part is wasted: 0.8 to 1.1 for 5x5 images, 0.6 to 1.0 for 3x3.
-    (filters, channels), (oh, ow) = w_shape[:2], out_size
+    (oh, ow), channels = g.out, g.in_shape[1]
     down, across = -(-oh // 2), -(-ow // 2)
-    products = filters * channels * across * n
-    return min(filters, channels) >= 64 and products >= 1 << 20 and oh * ow >= 3 * down * across
+    products = g.filters * channels * across * g.in_shape[3]
+    return min(g.filters, channels) >= 64 and products >= 1 << 20 and oh * ow >= 3 * down * across
 
 
-def correlate(padded: Array, w: Array, stride: tuple[int, int]) -> Array:
-    """Cross-correlate a padded (H, C, W, N) block with filters (F, C, 3, 3); the (H - 2, F, W - 2, N) block."""
-    height, _, width, _ = padded.shape
-    return _correlate(padded, (0, 0), _transformed(w, _G), (height - 2, width - 2))
+def forward_weights(w: Array, g: Geometry) -> Array:
+    """Filters (F, C, 3, 3) as `correlate` takes them: G w G', (4, 4, F, C)."""
+    return _transformed(w, _G)
 
 
-def input_gradient(out: Array, w: Array, in_shape: tuple[int, ...], stride: tuple[int, int], pads: Pads) -> Array:
-    """The gradient of the unpadded (H, C, W, N) block of shape `in_shape`, for an output gradient (OH, F, OW, N).
+def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range, split: bool, out: Array) -> None:
+    """Some rows and columns of the output, into `out`, (rows, F, columns, N).
 
-    `pads` is the padding of the forward pass, ((top, bottom), (left, right)), of any size.
+    `split` puts the even columns before the odd ones. Rows and columns begin at even numbers.
     """
-    (top, _), (left, _) = pads
-    flipped = _transformed(w, _G[:, ::-1]).swapaxes(2, 3)
-    return _correlate(out, (2 - top, 2 - left), flipped, (in_shape[0], in_shape[2]))
-
-
-def weight_gradient(padded: Array, out: Array, w_shape: tuple[int, ...], stride: tuple[int, int]) -> Array:
-    """The gradient of filters (F, C, 3, 3), for a padded block (H, C, W, N) and an output gradient (OH, F, OW, N)."""
-    oh, filters, ow, n = out.shape
-    channels, tiles = padded.shape[1], -(-ow // 2)
-    dtype = np.result_type(padded, out)
-    even, odd = dy = np.zeros((2, 4, filters, tiles * n), out.dtype)  # dy A', the two image rows of a tile
-    middle = np.empty_like(even)
-    du, part = np.zeros((4, 4, filters, channels), dtype), np.empty((4, filters, channels), dtype)
-    planes = (v.swapaxes(1, 2) for v in _planes(padded, (0, 0), (oh, ow)))
-    for y in range(0, oh, 2):
+    half = -(-len(columns) // 2)
+    for y, x0, tiles in _groups(rows, columns, g):
+        m = _products(x, weights, g, y, x0, tiles)
         for i in range(2):
-            if y + i < oh:
-                _spread(out[y + i], dy[i])
-            else:
-                dy[i] = 0
-        du[0] += np.matmul(even, next(planes), out=part)
-        du[1] += np.matmul(np.add(even, odd, out=middle), next(planes), out=part)
-        du[2] += np.matmul(np.subtract(even, odd, out=middle), next(planes), out=part)
-        du[3] += np.matmul(odd, next(planes), out=part)
-    # A's last row is (0, -1): its sign is left out above and made up for here.
-    g = _G * np.array([[1], [1], [1], [-1]])
-    dw: Array = du.reshape(16, -1).T @ np.kron(g, g).astype(dtype)
-    return dw.reshape(filters, channels, 3, 3)
+            for j in range(2):
+                target = out[y.start - rows.start + i : y.stop - rows.start : 2]
+                at = (x0 - columns.start) // 2
+                lines = slice(at + half * j, min(at + tiles + half * j, len(columns))) if split else None
+                lines = lines or slice(x0 - columns.start + j, x0 - columns.start + 2 * tiles, 2)
+                target = pixels(target[:, :, lines])
+                target[...] = pixels(m[i, j])[: len(target), :, : target.shape[2]]
 
 
-def _correlate(block: Array, origin: tuple[int, int], u: Array, size: tuple[int, int]) -> Array:
-    """The (OH, F, OW, N) block of `size` (OH, OW), with transformed filters (4, 4, F, C).
+def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: range, split: bool) -> Array:
+    """What some rows and columns of the output, with the gradient (rows, F, columns, N), add to the weights' gradient.
 
-    Its windows start `origin` rows and columns above and left of the block; beyond the block are zeros.
+    Sums of it are what `weights_of` takes.
     """
-    (oh, ow), filters, n = size, u.shape[2], block.shape[3]
-    tiles = -(-ow // 2)
-    y = np.empty((oh, filters, ow, n), np.result_type(block, u))
-    even, odd = rows = np.empty((2, 4, filters, tiles * n), y.dtype)  # A' M, the two image rows of a tile
-    part = np.empty_like(even)
-    planes = _planes(block, origin, size)
-    for top in range(0, oh, 2):
-        np.matmul(u[0], next(planes), out=even)
-        even += np.matmul(u[1], next(planes), out=odd)
-        even += np.matmul(u[2], next(planes), out=part)
-        odd -= part
-        odd -= np.matmul(u[3], next(planes), out=part)
-        for row, (m0, m1, m2, m3) in zip(y[top : top + 2], rows, strict=False):
-            m0 += m1
-            m0 += m2
-            m1 -= m2
-            m1 -= m3
-            pixels = _pixels(row)
-            pixels[:, ::2] = _pixels(m0.reshape(filters, tiles, n))
-            pixels[:, 1::2] = _pixels(m1.reshape(filters, tiles, n))[:, : ow // 2]
-    return y
+    dtype, half = np.result_type(x, dy), -(-len(columns) // 2)
+    total = np.zeros((4, 4, g.filters, g.in_shape[1]), dtype)
+    for y, x0, tiles in _groups(rows, columns, g):
+        at, lines = (x0 - columns.start) // 2, dy[y.start - rows.start : y.stop - rows.start]
+        if split:
+            parts = [lines[:, :, at : at + tiles], lines[:, :, half + at : min(half + at + tiles, len(columns))]]
+        else:
+            begin, end = x0 - columns.start, x0 - columns.start + 2 * tiles
+            parts = [lines[:, :, begin:end:2], lines[:, :, begin + 1 : end : 2]]
+        spread = _spread(parts, tiles)  # dy A' without A's last sign: it is made up for in `weights_of`
+        even, odd = spread[:, 0], spread[:, 1]
+        planes = _planes(x, g, y, x0, tiles)
+        for a, plane in enumerate((even, even + odd, even - odd, odd)):
+            total[a] += np.add.reduce(np.matmul(plane, next(planes).swapaxes(2, 3)), axis=1)
+    return total
 
 
-def _planes(block: Array, origin: tuple[int, int], size: tuple[int, int]) -> Iterator[Array]:
-    """V[a] = (B' d B)[a], (4, C, T * N), for a = 0 … 3 of one row of tiles after the other.
-
-    All come in the same buffer: use one before taking the next. `origin` and `size` are those of `_correlate`.
-    """
-    (height, channels, width, n), (above, left), (oh, ow) = block.shape, origin, size
-    tiles = -(-ow // 2)
-    # Column j of tile t is column 2 t + j - left of the image; the tiles for which that isn't outside, for each j.
-    spans = [(j, max(0, (left - j + 1) // 2), min(tiles, (width - 1 - j + left) // 2 + 1)) for j in range(4)]
-    columns = np.zeros((4, channels, tiles, n), block.dtype)
-    d0, d1, d2, d3 = columns.reshape(4, channels, tiles * n)
-    image, tiled = _pixels(block), _pixels(columns)
-    rows = np.empty((4, 4, channels, tiles * n), block.dtype)  # d B of the image rows 2 y … 2 y + 3, round and round
-    v = np.empty_like(rows[0])
-    for y in range(0, oh, 2):
-        for at in range(y + 2 if y else 0, y + 4):
-            row = rows[at % 4]
-            if not 0 <= at - above < height:
-                row.fill(0)
-                continue
-            for j, begin, end in spans:
-                if begin < end:
-                    tiled[j, :, begin:end] = image[at - above, :, 2 * begin + j - left : 2 * end + j - left - 1 : 2]
-            np.subtract(d0, d2, out=row[0])
-            np.add(d1, d2, out=row[1])
-            np.subtract(d2, d1, out=row[2])
-            np.subtract(d1, d3, out=row[3])
-        r0, r1, r2, r3 = (rows[(y + i) % 4] for i in range(4))
-        yield np.subtract(r0, r2, out=v)
-        yield np.add(r1, r2, out=v)
-        yield np.subtract(r2, r1, out=v)
-        yield np.subtract(r1, r3, out=v)
+def weights_of(total: Array, g: Geometry) -> Array:
+    """The gradient of filters (F, C, 3, 3) from the sum of what `weight_gradient` gave."""
+    signed = _G * np.array([[1], [1], [1], [-1]])
+    dw: Array = total.reshape(16, -1).T @ np.kron(signed, signed).astype(total.dtype)
+    return dw.reshape(g.filters, g.in_shape[1], 3, 3)
 
 
-def _spread(row: Array, out: Array) -> None:
-    """dy A' without A's last sign, in `out`: even and odd columns of an (F, OW, N) row, their sum and difference."""
-    filters, width, n = row.shape
-    first, total, difference, last = out
-    pixels = _pixels(row)
-    _pixels(first.reshape(filters, -1, n))[...] = pixels[:, ::2]
-    _pixels(last.reshape(filters, -1, n))[:, : width // 2] = pixels[:, 1::2]
-    np.add(first, last, out=total)
-    np.subtract(first, last, out=difference)
+def backward_weights(w: Array, g: Geometry) -> Array:
+    """Filters (F, C, 3, 3) as `input_gradient` takes them: flipped, transposed and transformed, (4, 4, C, F)."""
+    return np.ascontiguousarray(_transformed(w, _G[:, ::-1]).swapaxes(2, 3))
+
+
+def input_gradient(dy: Array, weights: Array, g: Geometry, rows: range, out: Array) -> None:
+    """Some rows of the gradient of the input block, into `out`, (rows, C, W, N), for an output gradient (OH, F, OW, N)."""
+    correlate(dy, weights, g.transposed(), rows, range(g.in_shape[2]), False, out)
+
+
+def _groups(rows: range, columns: range, g: Geometry) -> Iterator[tuple[range, int, int]]:
+    """A few rows, the first column of a few tiles, and their number: what is worked on at a time."""
+    high, most = tiles_a_product(g.filters, g.in_shape[1], g.in_shape[3])
+    tiles = -(-len(columns) // 2)
+    wide = -(-tiles // -(-tiles // most))
+    for begin in range(0, len(rows), 2 * high):
+        for tile in range(0, tiles, wide):
+            yield rows[begin : begin + 2 * high], columns.start + 2 * tile, min(wide, tiles - tile)
+
+
+def _products(x: Array, u: Array, g: Geometry, rows: range, column: int, tiles: int) -> Array:
+    """Y = A' [sum over channels of U * V] A, as (2, 2, rows / 2, F, tiles, N): even and odd rows, even and odd columns."""
+    n, down = x.shape[3], -(-len(rows) // 2)
+    even, odd = m = empty((2, 4, down, g.filters, tiles * n), np.result_type(x, u))
+    part = empty(even.shape, m.dtype)
+    planes = _planes(x, g, rows, column, tiles)
+    u = u[:, :, None]
+    np.matmul(u[0], next(planes), out=even)
+    even += np.matmul(u[1], next(planes), out=odd)
+    even += np.matmul(u[2], next(planes), out=part)
+    odd -= part
+    odd -= np.matmul(u[3], next(planes), out=part)
+    m[:, 0] += m[:, 1]
+    m[:, 0] += m[:, 2]
+    m[:, 1] -= m[:, 2]
+    m[:, 1] -= m[:, 3]
+    return m[:, :2].reshape(2, 2, down, g.filters, tiles, n)
+
+
+def _planes(x: Array, g: Geometry, rows: range, column: int, tiles: int) -> Iterator[Array]:
+    """V[a] = (B' d B)[a], (4, rows / 2, C, tiles * N), for a = 0 … 3; all in one buffer: use one before the next."""
+    (_, channels, _, n), down = x.shape, -(-len(rows) // 2)
+    first = rows.start - g.pads[0][0]
+    start = column - g.pads[1][0]
+    lines = lower(x, first, 2 * down + 2, start, 2, 2, tiles + 1)  # (2 down + 2, C, even and odd, tiles + 1, N)
+    lines = lines.reshape(*lines.shape[:3], (tiles + 1) * n)
+    d0, d1 = lines[:, :, 0, : tiles * n], lines[:, :, 1, : tiles * n]
+    d2, d3 = lines[:, :, 0, n:], lines[:, :, 1, n:]
+    across = empty((4, *d0.shape), x.dtype)
+    np.subtract(d0, d2, out=across[0])
+    np.add(d1, d2, out=across[1])
+    np.subtract(d2, d1, out=across[2])
+    np.subtract(d1, d3, out=across[3])
+    r0, r1, r2, r3 = (across[:, i : i + 2 * down - 1 : 2] for i in range(4))
+    v = empty((4, down, channels, tiles * n), x.dtype)
+    yield np.subtract(r0, r2, out=v)
+    yield np.add(r1, r2, out=v)
+    yield np.subtract(r2, r1, out=v)
+    yield np.subtract(r1, r3, out=v)
+
+
+def _spread(parts: list[Array], tiles: int) -> Array:
+    """dy A' without A's last sign, (4, 2, rows / 2, F, tiles * N): even, sum, difference and odd columns, by rows."""
+    rows, filters, _, n = parts[0].shape
+    down = -(-rows // 2)
+    spread = empty((4, 2, down, filters, tiles, n), parts[0].dtype)
+    for to, part in zip((0, 3), parts, strict=True):
+        for i in range(2):
+            target, source = pixels(spread[to, i]), pixels(part[i::2])
+            target[: len(source), :, : source.shape[2]] = source
+            spread[to, i, len(source) :] = 0
+            spread[to, i, :, :, source.shape[2] :] = 0
+    np.add(spread[0], spread[3], out=spread[1])
+    np.subtract(spread[0], spread[3], out=spread[2])
+    return spread.reshape(4, 2, down, filters, tiles * n)
 
 
 def _transformed(w: Array, g: Array) -> Array:
     """G w G', (4, 4, F, C), of filters (F, C, 3, 3), as one matrix product with the Kronecker square of G."""
     return (np.kron(g, g).astype(w.dtype) @ w.reshape(-1, 9).T).reshape(4, 4, *w.shape[:2])
-
-
-def _pixels(block: Array) -> Array:
-    """A view with the N numbers of a pixel as one opaque item, which NumPy copies in half the time."""
-    return block.view(np.dtype((np.void, block.shape[-1] * block.itemsize)))[..., 0]

@@ -1,0 +1,59 @@
+"""How a layer's output is cut into parts that fit into a core's cache, and shared out over the cores.
+
+The cut depends on shapes alone, never on who computes, and sums over parts have a fixed order: so have the bits.
+"""
+
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+
+from fcnn.ops.processor import tuning
+from fcnn.ops.window import Geometry
+from fcnn.values.arrays import Array
+from fcnn.values.cores import each_of, share
+
+_PASS = 5000.0  # numbers that a pass over an array in cache goes through in a µs
+_PRODUCT = 60_000.0  # multiply-adds of a product in a µs
+
+
+@attrs.frozen
+class Part:
+    """Some rows and columns of an output."""
+
+    rows: range
+    columns: range
+
+
+def parts_of(shape: tuple[int, int, int, int], whole_rows: bool = False) -> list[Part]:
+    """A block (OH, F, OW, N) in parts, whose rows begin at multiples of 4 and columns at even numbers."""
+    oh, filters, ow, n = shape
+    pixel = max(1, filters * n)
+    width = ow if whole_rows else max(tuning().part // (8 * pixel), -(-512 // max(1, n)))
+    columns = _cut(ow, width, 2)
+    height = max(tuning().part // (pixel * len(columns[0])), 4)
+    return [Part(r, c) for r in _cut(oh, height, 4) for c in columns]
+
+
+def _cut(length: int, most: int, by: int) -> list[range]:
+    count = -(-length // max(most, by))
+    size = -(-length // (count * by)) * by
+    return [range(begin, min(begin + size, length)) for begin in range(0, length, size)]
+
+
+def work(g: Geometry, products: int = 1, passes: int = 2) -> float:
+    """About how long a layer takes on one core, in µs: products of a convolution, and passes over its output."""
+    return products * g.macs / _PRODUCT + passes * np.prod(g.out_shape) / _PASS
+
+
+def each(parts: list[Part], function: Callable[[Part], object], us: float) -> None:
+    """Call the function for each part, over the cores if all of them take long enough, in µs."""
+    share(lambda number: function(parts[number]), len(parts), us)
+
+
+def summed(parts: list[Part], function: Callable[[Part], Array], us: float) -> Array:
+    """The sum of what the function gives for the parts, in their order."""
+    total, *rest = each_of(len(parts), lambda number: function(parts[number]), us)
+    for part in rest:
+        total += part
+    return total

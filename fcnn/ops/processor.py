@@ -1,0 +1,58 @@
+"""What is fastest depends on the processor: the one table of it, chosen by what the processor can do.
+
+NumPy tells (`numpy.show_config`) which instructions it found. Nothing is timed while the library runs, so that the
+bits of a machine stay the bits of that machine. `python scripts/bench --tune` measures these rows on another one.
+"""
+
+import functools
+
+import attrs
+import numpy as np
+
+
+@attrs.frozen
+class Tuning:
+    """What was fastest on a kind of processor.
+
+    product: the most multiply-adds of one matrix product, where smaller ones are faster; 0 where they aren't.
+    part: how many numbers of an output are worked on at a time, so that they stay in cache.
+    forward_rows, weight_rows: output rows computed together make products of at least so many rows.
+    """
+
+    product: int
+    part: int
+    forward_rows: int
+    weight_rows: int
+
+
+# OpenBLAS has kernels for AVX-512 that multiply up to a million numbers without copying them first: LeNet's second
+# layer, (16, 150) @ (150, 640), runs at 71 GFLOP/s as a whole and at 125 in halves.
+_AVX512 = Tuning(product=800_000, part=1 << 18, forward_rows=12, weight_rows=12)
+_OTHER = Tuning(product=0, part=1 << 17, forward_rows=12, weight_rows=16)
+
+
+@functools.cache
+def tuning() -> Tuning:
+    """The row of this machine."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # type: ignore[no-untyped-call]
+    return _AVX512 if {"AVX512_SKX", "X86_V4"} & set(found) else _OTHER
+
+
+def columns_a_product(rows: int, depth: int, n: int) -> int:
+    """How many columns of n numbers one product takes, of a matrix (rows, depth) with (depth, columns * n)."""
+    most = tuning().product
+    return max(1, most // (rows * depth * n)) if most else 1 << 30
+
+
+def tile(product: str, filters: int, out_height: int) -> int:
+    """How many output rows are computed together, where they divide the output's height."""
+    least = tuning().forward_rows if product == "forward" else tuning().weight_rows
+    return next((high for high in (1, 2, 4) if high * filters >= least and out_height % high == 0), 1)
+
+
+def tiles_a_product(filters: int, channels: int, n: int) -> tuple[int, int]:
+    """How many rows of Winograd's tiles, and how many tiles of such a row, are worked on at a time."""
+    most = tuning().product
+    wide = max(1, most // (filters * channels * n)) if most else 1 << 30
+    return ROWS, min(wide, max(1, WIDE // n))
+ROWS, WIDE = 2, 128

@@ -1,0 +1,193 @@
+"""Work shared out over the processor's cores, with the same bits however many there are.
+
+NumPy leaves Python's lock in its loops and products, so threads of one process use all cores where each call is long
+enough. What is shared out are parts of a kernel's output, cut by its shape and never by the number of threads: each
+part is computed by one thread, with BLAS held to one thread a call, and writes where no other does.
+
+It happens only while somebody asked for one thread of BLAS (`one_blas_thread`), as gradients, evaluation and the maps
+of `fcnn.parallel` do: elsewhere BLAS's own threads are at work, and its bits depend on their number.
+"""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# To wake a thread and to wait for it takes some 10 to 100 µs, and where two threads make short calls of NumPy, each
+# waits for Python's lock: parts of less work than this, in µs of one core, are not worth it.
+_WORTH_IT = 150.0
+
+_LIMITING = threading.RLock()
+_blocks = 0
+_controller: Any = None
+_limits: Any = None
+
+_TURN = threading.Lock()  # whose kernel has the threads; who comes second computes alone
+_threads: "list[_Thread]" = []
+_most: list[int] = []  # what the blocks of `at_most` allow
+_local = threading.local()
+
+
+def share(function: Callable[[int], object], count: int, work: float) -> None:
+    """Call function(0) … function(count - 1), each once, in any order, on several threads where that is faster.
+
+    Args:
+        function: writes its part of an array, which no other part reads; pure otherwise.
+        count: how many parts.
+        work: about how long all parts take on one core, in µs.
+
+    Raises what a part raises, once no part is at work any more.
+    """
+    hands = min(available(), count)
+    if hands < 2 or work < _WORTH_IT or not _TURN.acquire(blocking=False):
+        for part in range(count):
+            function(part)
+        return
+    try:
+        _run(function, count, hands)
+    finally:
+        _TURN.release()
+
+
+def each_of(count: int, function: Callable[[int], T], work: float) -> list[T]:
+    """As `share`, of a function that gives something: what it gave, in the order of the parts."""
+    found: list[Any] = [None] * count
+
+    def one(part: int) -> None:
+        found[part] = function(part)
+
+    share(one, count, work)
+    return found
+
+
+def available() -> int:
+    """How many threads `share` would use here and now."""
+    if not _blocks or getattr(_local, "alone", False):
+        return 1
+    return min([cores(), *_most])
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Let kernels use so many threads at most, in this whole process, while the block runs."""
+    _most.append(count)
+    try:
+        yield
+    finally:
+        _most.remove(count)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let kernels that this thread calls use no other: it is itself one of several at work."""
+    before = getattr(_local, "alone", False)
+    _local.alone = True
+    try:
+        yield
+    finally:
+        _local.alone = before
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread a call in this whole process, until the last of such blocks ends.
+
+    Blocks in several threads overlap. If each put back what it had found, the first to end would let go of BLAS within
+    another, whose bits may depend on it, and the last would put back a limit, for ever.
+    """
+    global _blocks, _controller, _limits
+    with _LIMITING:
+        if not _blocks:
+            if _controller is None:
+                from threadpoolctl import ThreadpoolController  # here, because it costs start-up time
+
+                _controller = ThreadpoolController().select(user_api="blas")
+            _limits = _controller.limit(limits=1)
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _LIMITING:
+            _blocks -= 1
+            if not _blocks:
+                _limits.restore_original_limits()
+
+
+class _Thread:
+    """One that sleeps until there is work, and ends with the process."""
+
+    def __init__(self) -> None:
+        self._wake, self._done = threading.Lock(), threading.Lock()
+        self._wake.acquire()
+        self._done.acquire()
+        self._work: Callable[[], None] | None = None
+        threading.Thread(target=self._serve, name="fcnn", daemon=True).start()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._wake.release()
+
+    def wait(self) -> None:
+        self._done.acquire()
+
+    def _serve(self) -> None:
+        _local.alone = True
+        while True:
+            self._wake.acquire()
+            work, self._work = self._work, None
+            assert work is not None
+            work()
+            del work  # or what it closes over would live until there is more
+            self._done.release()
+
+
+def _run(function: Callable[[int], object], count: int, hands: int) -> None:
+    global _threads
+    parts, errors = itertools.count(), []
+
+    def work() -> None:
+        try:
+            while not errors and (part := next(parts)) < count:
+                function(part)
+        except BaseException as error:
+            errors.append(error)
+
+    while len(_threads) < hands - 1:
+        _threads.append(_Thread())
+    # Each call sees the caller's context, in which NumPy keeps its error state.
+    asked = [(thread, copy_context()) for thread in _threads[: hands - 1]]
+    whole = False
+    try:
+        for thread, context in asked:
+            thread.begin(lambda context=context: context.run(work))  # type: ignore[misc]
+        with alone():
+            work()
+        for thread, _ in asked:
+            thread.wait()
+        whole = True
+    finally:
+        if not whole:  # an interrupt: nobody will see the arrays that the others may still write to
+            errors.append(KeyboardInterrupt())
+            _threads = []
+    if errors:
+        raise errors[0]
+
+
+def _after_fork() -> None:
+    """In a forked process: the threads, and the one that may hold a lock, are another process's."""
+    global _LIMITING, _TURN, _threads
+    _LIMITING, _TURN, _threads = threading.RLock(), threading.Lock(), []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
