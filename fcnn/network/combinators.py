@@ -4,8 +4,8 @@ A child's name is its key in the parameters, the state and the gradients, and it
 inserting a layer changes nothing in the others. Children without parameters or state take no place in the trees.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import attrs
 import numpy as np
@@ -48,6 +48,23 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     ['a', 'b']
     """
     children = _named("serial", layers, named)
+    return in_runs(children, [one_after_another({name: child}) for name, child in children.items()])
+
+
+class Run(NamedTuple):
+    """Some neighbours in a `serial` that are computed together.
+
+    apply: (params, state, x, train, key) -> (y, their states by name, cache), of the serial's trees and key.
+    backward: (params, cache, dy, need_dx) -> (dx or None, their gradients by name).
+    """
+
+    names: tuple[str, ...]
+    apply: Callable[[Tree, Tree, Array, bool, Key | None], tuple[Array, Mapping[str, Tree], Any]]
+    backward: Callable[[Tree, Any, Array, bool], tuple[Array | None, Mapping[str, Tree]]]
+
+
+def in_runs(children: Mapping[str, Layer], runs: Sequence[Run]) -> Layer:
+    """The `serial` of these children, computed run by run; each child is in one of them, in order."""
 
     def init(key: Key, in_shape: Shape) -> Init:
         expect_key("key", key)
@@ -60,30 +77,60 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         expect_call(params, state, train, key)
         _only(params, children)
-        states, caches = {}, {}
-        for name, child in children.items():
-            x, states[name], caches[name] = _apply(name, child, params, state, x, train, key)
+        states: dict[str, Tree] = {}
+        caches = {}
+        for run in runs:
+            x, found, caches[run.names] = run.apply(params, state, x, train, key)
+            states.update(found)
         return Out(x, _states(states), caches)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         _only(params, children)
-        _caches("serial", cache, children)
+        if type(cache) is not dict or cache.keys() != {run.names for run in runs}:
+            raise _no_cache("serial", cache)
         if dy is None:  # which from a child means that nothing before it learns
             floats("serial's dy", dy)
         # The first children's dx is wanted only for parameters before them, or by the caller.
         wanted, needs, learns = boolean("need_dx", need_dx), {}, {}
-        for name, child in children.items():
-            needs[name], learns[name] = wanted, _learns(child, params.get(name))
-            wanted = wanted or learns[name]
+        for run in runs:
+            needs[run.names] = wanted
+            learns[run.names] = any(_learns(children[name], params.get(name)) for name in run.names)
+            wanted = wanted or learns[run.names]
         grads: dict[str, Tree] = {}
         dx: Array | None = dy
-        for name, child in reversed(children.items()):
-            if dx is None or not (needs[name] or learns[name]):
+        for run in reversed(runs):
+            if dx is None or not (needs[run.names] or learns[run.names]):
                 return Grads(None, _gradients(params, grads))
-            dx, grads[name] = _backward(name, child, params, cache, dx, needs[name])
+            dx, found = run.backward(params, cache[run.names], dx, needs[run.names])
+            grads.update(found)
         return Grads(dx, _gradients(params, grads))
 
     return Layer("serial", {}, children, serial, init, apply, backward)
+
+
+def one_after_another(children: Mapping[str, Layer]) -> Run:
+    """The run that computes its children as they are."""
+
+    def apply(
+        params: Tree, state: Tree, x: Array, train: bool, key: Key | None
+    ) -> tuple[Array, Mapping[str, Tree], Any]:
+        states, caches = {}, {}
+        for name, child in children.items():
+            x, states[name], caches[name] = _apply(name, child, params, state, x, train, key)
+        return x, states, caches
+
+    def backward(params: Tree, cache: Any, dy: Array, need_dx: bool) -> tuple[Array | None, Mapping[str, Tree]]:
+        grads: dict[str, Tree] = {}
+        dx: Array | None = dy
+        names = list(children)
+        for at in reversed(range(len(names))):
+            if dx is None:
+                break
+            wanted = need_dx or any(_learns(children[name], params.get(name)) for name in names[:at])
+            dx, grads[names[at]] = _backward(names[at], children[names[at]], params, cache, dx, wanted)
+        return dx, grads
+
+    return Run(tuple(children), apply, backward)
 
 
 def residual(body: Layer, shortcut: Layer | None = None) -> Layer:

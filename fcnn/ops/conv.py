@@ -11,11 +11,12 @@ import numpy as np
 
 from fcnn.ops import lowered, winograd
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.parts import Part, each, parts_of, summed, work
+from fcnn.ops.parts import Part, each, parts_of, total, work
 from fcnn.ops.window import Geometry, Padding, windows
 from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen, keep
 from fcnn.values.checks import Pair, boolean, cached, floats, output_gradient
+from fcnn.values.cores import each_of
 
 
 @attrs.frozen
@@ -102,7 +103,7 @@ def convolve(g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None
     weights = kernel.forward_weights(w, g)
 
     def one(part: Part) -> None:
-        out = y[part.rows.start : part.rows.stop, :, part.columns.start : part.columns.stop]
+        out = part.of(y)
         kernel.correlate(x, weights, g, part.rows, part.columns, False, out)
         if b is not None:
             out += b[:, None, None]
@@ -114,13 +115,13 @@ def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:
     """The gradient of filters (F, C, KH, KW)."""
     if not dy.size:
         return np.zeros(w.shape, np.result_type(x, dy))
-    kernel = kernel_for(g)
+    kernel, parts = kernel_for(g), parts_of(g.out_shape)
 
-    def one(part: Part) -> Array:
-        out = dy[part.rows.start : part.rows.stop, :, part.columns.start : part.columns.stop]
-        return kernel.weight_gradient(x, out, g, part.rows, part.columns, False)
+    def one(number: int) -> Array:
+        part = parts[number]
+        return kernel.weight_gradient(x, part.of(dy), g, part.rows, part.columns, False)
 
-    return kernel.weights_of(summed(parts_of(g.out_shape), one, work(g)), g)
+    return kernel.weights_of(total(each_of(len(parts), one, work(g))), g)
 
 
 def input_gradient(g: Geometry, dy: Array, w: Array) -> Array:

@@ -3,15 +3,16 @@
 The cut depends on shapes alone, never on who computes, and sums over parts have a fixed order: so have the bits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
 
+from fcnn.ops.layout import pixels
 from fcnn.ops.processor import tuning
 from fcnn.ops.window import Geometry
 from fcnn.values.arrays import Array
-from fcnn.values.cores import each_of, share
+from fcnn.values.cores import share
 
 _PASS = 5000.0  # numbers that a pass over an array in cache goes through in a µs
 _PRODUCT = 60_000.0  # multiply-adds of a product in a µs
@@ -23,6 +24,12 @@ class Part:
 
     rows: range
     columns: range
+
+    def of(self, block: Array, halved: bool = False) -> Array:
+        """The view (rows, F, columns, N) of this part of a block; `halved`: of one half as high and wide."""
+        by = 2 if halved else 1
+        rows, columns = self.rows, self.columns
+        return block[rows.start // by : rows.stop // by, :, columns.start // by : columns.stop // by]
 
 
 def parts_of(shape: tuple[int, int, int, int], whole_rows: bool = False) -> list[Part]:
@@ -51,9 +58,21 @@ def each(parts: list[Part], function: Callable[[Part], object], us: float) -> No
     share(lambda number: function(parts[number]), len(parts), us)
 
 
-def summed(parts: list[Part], function: Callable[[Part], Array], us: float) -> Array:
-    """The sum of what the function gives for the parts, in their order."""
-    total, *rest = each_of(len(parts), lambda number: function(parts[number]), us)
-    for part in rest:
-        total += part
-    return total
+def lines(part: Array) -> Array:
+    """A view (R, F, columns * N) of a part (R, F, columns, N)."""
+    return part.reshape(*part.shape[:2], part.shape[2] * part.shape[3])
+
+
+def place(part: Array, target: Array) -> None:
+    """Write a part whose even columns come before its odd ones into one with the columns in order."""
+    half = target.shape[2] // 2
+    pixels(target[:, :, 0::2])[...] = pixels(part[:, :, :half])
+    pixels(target[:, :, 1::2])[...] = pixels(part[:, :, half:])
+
+
+def total(found: Sequence[Array]) -> Array:
+    """The sum of what parts gave, in their order; the first of them is written to."""
+    first, *rest = found
+    for each in rest:
+        first += each
+    return first

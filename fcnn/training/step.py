@@ -17,6 +17,7 @@ import numpy as np
 
 from fcnn.data.batching import batch_of
 from fcnn.data.types import Split, as_split
+from fcnn.network.fusing import fuse as fused
 from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
@@ -25,7 +26,8 @@ from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entro
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import FLOATS, MOST_STEPS, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.checks import FLOATS, MOST_STEPS, boolean, float_dtype, function, instance, integer, lengths, told
+from fcnn.values.cores import one_blas_thread
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, TreeError, astype, expect_tree, leaves, ravel, set_at
 
@@ -104,10 +106,19 @@ def init_state(model: Layer, optimizer: Transform, key: Key, in_shape: Shape, dt
     return TrainState(params, astype(made.state, dtype), optimizer.init(params), 0, fold_in(key, "train"))
 
 
-def gradient(model: Layer, loss: Loss) -> GradientFn:
-    """The pure function (params, state, key, batch) -> Gradient of a model in training mode under a loss."""
+def gradient(model: Layer, loss: Loss, *, fuse: bool = True) -> GradientFn:
+    """The pure function (params, state, key, batch) -> Gradient of a model in training mode under a loss.
+
+    It uses every core for kernels that are long enough, with BLAS held to one thread meanwhile, unless it is itself
+    mapped (`fcnn.parallel`). The bits don't depend on the number of cores.
+
+    Args:
+        model, loss: what is computed, and against what.
+        fuse: whether `fcnn.fuse` makes it faster, which may change the last bits.
+    """
     expect_layer("model", model)
     expect_loss("loss", loss)
+    network = fused(model) if boolean("fuse", fuse) else model
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
         if not (type(params) is type(state) is Tree and type(key) is Key):
@@ -115,9 +126,10 @@ def gradient(model: Layer, loss: Loss) -> GradientFn:
             expect_values("state", state)
             expect_key("key", key)
         x, targets = inputs_and_targets(batch)
-        out = model.apply(params, state, x, train=True, key=key)
-        value, dy = loss_of(loss, out.y, targets)
-        grads = model.backward(params, out.cache, dy, need_dx=False).params
+        with one_blas_thread():
+            out = network.apply(params, state, x, train=True, key=key)
+            value, dy = loss_of(loss, out.y, targets)
+            grads = network.backward(params, out.cache, dy, need_dx=False).params
         return Gradient(value, grads, out.state, _correct(out.y, targets), len(x))
 
     return compute

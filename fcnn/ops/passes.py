@@ -1,0 +1,56 @@
+"""What follows a convolution, done to a part of its output (R, F, M) while that is in cache: ReLU, and a 2x2 max pool.
+
+A part to be pooled has its even columns before its odd ones, (R, F, 2 * M): so the two numbers that are compared lie
+in long runs. Max pooling commutes with adding a bias, with a scale above 0 and with ReLU, also under rounding, as all
+of them are monotone; after the pool they touch a quarter of the numbers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fcnn.values.allocation import empty
+from fcnn.values.arrays import Array
+
+
+class Hits(NamedTuple):
+    """Which number of a window was its first maximum: whether that of the even column, and the even row; truth values."""
+
+    columns: Array  # (R, F, M)
+    rows: Array  # (R / 2, F, M)
+
+
+def pool_part(part: Array, y: Array) -> Hits:
+    """Write the maxima, (R / 2, F, M), of a part (R, F, 2 * M), with even columns first, into y; where they were."""
+    rows, filters, length = part.shape
+    half = length // 2
+    even, odd = part[:, :, :half], part[:, :, half:]
+    across = np.maximum(even, odd, out=empty((rows, filters, half), part.dtype))
+    columns = np.greater_equal(even, odd, out=empty(across.shape, bool))
+    upper, lower = across[0::2], across[1::2]
+    np.maximum(upper, lower, out=y)
+    return Hits(columns, np.greater_equal(upper, lower, out=empty(y.shape, bool)))
+
+
+def unpool_part(dy: Array, hits: Hits) -> Array:
+    """The gradient (R, F, 2 * M) of a part, for that of its maxima (R / 2, F, M)."""
+    rows, filters, half = hits.columns.shape
+    down = empty((rows, filters, half), dy.dtype)
+    np.multiply(dy, hits.rows, out=down[0::2])
+    np.subtract(dy, down[0::2], out=down[1::2])
+    across = empty((rows, filters, 2 * half), dy.dtype)
+    even, odd = across[:, :, :half], across[:, :, half:]
+    np.multiply(down, hits.columns, out=even)
+    np.subtract(down, even, out=odd)
+    return across
+
+
+def rectify(part: Array) -> None:
+    """max(part, 0) in place. A line of zeros instead of the number 0, for which NumPy has no vectorised loop."""
+    np.maximum(part, np.zeros(part.shape[-1], part.dtype), out=part)
+
+
+def where_positive(dy: Array, y: Array, out: Array | None = None) -> Array:
+    """dy where y > 0, else 0."""
+    mask = np.greater(y, np.zeros(y.shape[-1], y.dtype), out=empty(y.shape, bool))
+    return np.multiply(dy, mask, out=empty(dy.shape, dy.dtype) if out is None else out)
