@@ -28,11 +28,12 @@ import numpy as np
 
 from fcnn.network.layer import expect_values
 from fcnn.training.arguments import expect_map_fn, inputs_and_targets, mapped
-from fcnn.training.mapping import MapFn, expect_mapping, one_blas_thread
+from fcnn.training.mapping import MapFn, expect_mapping
 from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of
 from fcnn.training.workers import WorkerError, processes
 from fcnn.values.arrays import NUMBERS, Array, frozen, zeros_like
 from fcnn.values.checks import integer, number, told
+from fcnn.values.cores import alone, at_most, one_blas_thread
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
 from fcnn.values.tree import map as tree_map
@@ -67,18 +68,22 @@ def threads(count: int) -> Iterator[MapFn]:
     from concurrent.futures import ThreadPoolExecutor  # here, because it costs start-up time
 
     integer("count", count, least=1)
-    with one_blas_thread():
+    with one_blas_thread(), at_most(count):
         if count == 1:
             yield map
             return
         ended = False
         with ThreadPoolExecutor(count) as pool:
 
+            def one(function: Callable[..., Any], *each: Any) -> Any:
+                with alone():
+                    return function(*each)
+
             def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterable[Any]:
                 expect_mapping(arguments, ended)
                 # Each call sees the caller's context, in which NumPy keeps its error state.
                 contexts = iter(copy_context, None)
-                return pool.map(lambda context, *each: context.run(function, *each), contexts, *arguments)
+                return pool.map(lambda context, *each: context.run(one, function, *each), contexts, *arguments)
 
             try:
                 yield map_fn

@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnn.training.mapping import MapFn, expect_mapping, one_blas_thread
+from fcnn.training.mapping import MapFn, expect_mapping
 from fcnn.training.signals import undisturbed
 from fcnn.values.arrays import Array
 from fcnn.values.checks import integer
+from fcnn.values.cores import alone, at_most, one_blas_thread
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -71,7 +72,7 @@ def processes(count: int) -> Iterator[MapFn]:
     integer("count", count, least=1)
     if not hasattr(os, "fork"):
         raise RuntimeError("processes needs os.fork, which this system lacks; use fcnn.parallel.threads")
-    with one_blas_thread():
+    with one_blas_thread(), at_most(count):
         if count == 1:
             yield map
             return
@@ -126,7 +127,8 @@ class _Crew:
             while len(self._workers) < self.size - 1:
                 with undisturbed():
                     self._workers.append(_Worker(self.function))
-            results, errors = self._run(items)
+            with alone():
+                results, errors = self._run(items)
             self.ready = True
         finally:
             if not self.ready:
@@ -193,7 +195,8 @@ class _Worker:
             if not self._pid:
                 try:
                     self._pipe.close()
-                    _serve(function, theirs, self._requests, self._replies, self._parent, mask)
+                    with alone():
+                        _serve(function, theirs, self._requests, self._replies, self._parent, mask)
                 finally:
                     os._exit(1)
         except OSError as error:
