@@ -15,14 +15,13 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from fcnn.ops.conv import input_gradient, kernel_for
+from fcnn.ops.conv import input_gradient, kernel_for, with_border
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.parts import Part, lines, parts_of, place, total, work
+from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
 from fcnn.ops.passes import Hits, pool_part, rectify, unpool_part, where_positive
 from fcnn.ops.window import Geometry
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.cores import each_of
 
 
 @attrs.frozen
@@ -30,6 +29,7 @@ class FusedCache:
     """What `fused_backward` needs: what `fused` was given, its output block and, with a pool, where the maxima were."""
 
     g: Geometry
+    inner: Geometry  # that of x, which may have its border
     x: Array
     w: Array
     y: Array
@@ -52,15 +52,17 @@ def fused(
     Returns:
         y (N, F, OH, OW), or half as high and wide; and the cache for `fused_backward`.
     """
-    memory, kernel, parts = block(x), kernel_for(g), parts_of(g.out_shape)
+    inner, memory = with_border(g, block(x))
+    kernel, parts = kernel_for(g), parts_of(g.out_shape)
     oh, filters, ow, n = g.out_shape
     y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)
-    weights = kernel.forward_weights(w, g)
+    weights = kernel.forward_weights(w, inner)
 
-    def one(part: Part) -> Hits | None:
+    def one(number: int) -> Hits | None:
+        part = parts[number]
         target, hits = part.of(y, pool), None
-        z = empty((len(part.rows), filters, len(part.columns), n), x.dtype) if pool else target
-        kernel.correlate(memory, weights, g, part.rows, part.columns, pool, z)
+        z = scratch((len(part.rows), filters, len(part.columns), n), x.dtype) if pool else target
+        kernel.correlate(memory, weights, inner, part.rows, part.columns, pool, z)
         target = lines(target)
         if pool:
             hits = pool_part(lines(z), target)
@@ -70,8 +72,8 @@ def fused(
             rectify(target)
         return hits
 
-    hits = each_of(len(parts), lambda number: one(parts[number]), work(g, passes=4))
-    return frozen(unblock(y)), FusedCache(g, memory, w, frozen(y), b is not None, relu, hits if pool else None)
+    hits = each_part(len(parts), one, work(g, passes=4))
+    return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits if pool else None)
 
 
 def fused_backward(
@@ -96,9 +98,9 @@ def fused_backward(
         shaped = d.reshape(len(part.rows), g.filters, len(part.columns), -1)
         if dz is not None and pool:
             place(shaped, part.of(dz))
-        return kernel.weight_gradient(cache.x, shaped, g, part.rows, part.columns, pool), db
+        return kernel.weight_gradient(cache.x, shaped, cache.inner, part.rows, part.columns, pool), db
 
-    found = each_of(len(parts), one, work(g, passes=4))
+    found = each_part(len(parts), one, work(g, passes=4))
     dw = frozen(kernel.weights_of(total([dw for dw, _ in found]), g))
     db = frozen(total([db for _, db in found])) if cache.has_bias else None
     dx = None if dz is None else frozen(unblock(input_gradient(g, dz, cache.w)))

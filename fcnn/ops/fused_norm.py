@@ -22,15 +22,14 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from fcnn.ops.conv import input_gradient, kernel_for
+from fcnn.ops.conv import input_gradient, kernel_for, with_border
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.parts import lines, parts_of, place, total, work
+from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
 from fcnn.ops.passes import Hits, pool_part, rectify, unpool_part, where_positive
 from fcnn.ops.statistics import Moments, centre, channel_dot, channel_sum, moments, statistics
 from fcnn.ops.window import Geometry
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.cores import each_of, share
 
 
 @attrs.frozen
@@ -52,6 +51,7 @@ class FusedNormCache:
     """
 
     g: Geometry
+    inner: Geometry  # that of x, which may have its border
     x: Array
     w: Array
     y: Array
@@ -76,18 +76,19 @@ def fused_norm(
         y (N, F, OH, OW), or half as high and wide; the new running mean and variance (F,); and the cache for
         `fused_norm_backward`.
     """
-    memory, kernel, parts = block(x), kernel_for(g), parts_of(g.out_shape)
+    inner, memory = with_border(g, block(x))
+    kernel, parts = kernel_for(g), parts_of(g.out_shape)
     oh, filters, ow, n = g.out_shape
     y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)
-    weights = kernel.forward_weights(w, g)
+    weights = kernel.forward_weights(w, inner)
 
     def convolve(number: int) -> tuple[Array, Moments]:
         part = parts[number]
         z = empty((len(part.rows), filters, len(part.columns), n), x.dtype)
-        kernel.correlate(memory, weights, g, part.rows, part.columns, pool, z)
+        kernel.correlate(memory, weights, inner, part.rows, part.columns, pool, z)
         return lines(z), moments(lines(z))
 
-    found = each_of(len(parts), convolve, work(g, passes=3))
+    found = each_part(len(parts), convolve, work(g, passes=3))
     numbers = [z for z, _ in found]
     used = statistics(numbers, [each for _, each in found], norm.eps)
     sign = np.where(norm.gamma < 0, -1, 1).astype(x.dtype)
@@ -108,14 +109,14 @@ def fused_norm(
             rectify(target)
         return frozen(pooled), hits
 
-    done = each_of(len(parts), finish, work(g, products=0, passes=6))
+    done = each_part(len(parts), finish, work(g, products=0, passes=6))
     count, mean = oh * ow * n, used.mean if b is None else used.mean + b
     mean = norm.decay * norm.mean + (1 - norm.decay) * mean
     var = norm.decay * norm.var + (1 - norm.decay) * (count / (count - 1)) * used.var
     hits = [hit for _, hit in done if hit is not None] if pool else None
     pooled = [each for each, _ in done]
     cache = FusedNormCache(
-        g, memory, w, frozen(y), b is not None, relu, hits, numbers, pooled, sign, used.inv_std, keep(norm.gamma)
+        g, inner, memory, w, frozen(y), b is not None, relu, hits, numbers, pooled, sign, used.inv_std, keep(norm.gamma)
     )
     return frozen(unblock(y)), keep(mean), keep(var), cache
 
@@ -134,10 +135,10 @@ def fused_norm_backward(
         part = parts[number]
         d = lines(part.of(out, pool))
         if cache.relu:
-            d = where_positive(d, lines(part.of(cache.y, pool)))
+            d = where_positive(d, lines(part.of(cache.y, pool)), empty(d.shape, d.dtype))
         return d, np.stack([channel_sum(d), channel_dot(d, cache.pooled[number])])
 
-    found = each_of(len(parts), behind_relu, work(g, products=0, passes=3))
+    found = each_part(len(parts), behind_relu, work(g, products=0, passes=3))
     dbeta, products = total([sums for _, sums in found])
     products = products * cache.inv_std
     slope, shift = (products * cache.inv_std / -count)[:, None], (dbeta / -count)[:, None]
@@ -149,7 +150,7 @@ def fused_norm_backward(
         centred = cache.centred[number]
         if cache.hits is not None:
             d = unpool_part(d, cache.hits[number])
-        z = np.multiply(centred, slope, out=empty(centred.shape, centred.dtype))
+        z = np.multiply(centred, slope, out=scratch(centred.shape, centred.dtype))
         z += shift
         z += d
         shaped = z.reshape(len(part.rows), g.filters, len(part.columns), -1)
@@ -157,9 +158,9 @@ def fused_norm_backward(
             place(shaped, part.of(dz))
         elif dz is not None:
             part.of(dz)[...] = shaped
-        return kernel.weight_gradient(cache.x, shaped, g, part.rows, part.columns, pool)
+        return kernel.weight_gradient(cache.x, shaped, cache.inner, part.rows, part.columns, pool)
 
-    dw = kernel.weights_of(total(each_of(len(parts), bracket, work(g, passes=5))), g)
+    dw = kernel.weights_of(total(each_part(len(parts), bracket, work(g, passes=5))), g)
     factor = (scale * cache.sign)[:, None, None, None]
     dx = None if dz is None else frozen(unblock(input_gradient(g, dz, cache.w * factor)))
     db = frozen(np.zeros(g.filters, dy.dtype)) if cache.has_bias else None

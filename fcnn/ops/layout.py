@@ -20,6 +20,8 @@ Any other order is accepted everywhere and gives the same values: `block` copies
 elementwise functions, `np.where` and `astype` keep the order of their operands, so most layers need not know of it.
 """
 
+import functools
+
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
@@ -49,7 +51,13 @@ def strided(block: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> A
 
 def pixels(block: Array) -> Array:
     """A view with the N numbers of a pixel as one opaque item, which NumPy copies in half the time."""
-    return block.view(np.dtype((np.void, block.shape[-1] * block.itemsize)))[..., 0]
+    return block.view(opaque(block.shape[-1] * block.itemsize))[..., 0]
+
+
+@functools.cache
+def opaque(size: int) -> np.dtype[np.void]:
+    """The dtype of items of so many bytes with nothing known of what is in them."""
+    return np.dtype((np.void, size))
 
 
 def _physical(x: Array) -> Array:

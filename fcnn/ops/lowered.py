@@ -29,10 +29,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fcnn.ops.layout import pixels, strided
+from fcnn.ops.layout import opaque, pixels, strided
 from fcnn.ops.processor import columns_a_product, tile
 from fcnn.ops.window import Geometry
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import scratch, scratch_space
 from fcnn.values.arrays import Array
 
 
@@ -50,10 +50,10 @@ def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range
     high, n = len(weights) // g.filters, x.shape[3]
     y = out.reshape(len(rows) // high, high * g.filters, len(columns) * n)
     at = 0
-    for group in _groups(columns, split, columns_a_product(*weights.shape, n)):
-        operand = _rows(x, g, rows, group, high)
-        np.matmul(weights, operand, out=y[:, :, at * n : (at + len(group)) * n])
-        at += len(group)
+    for group, halved in _groups(columns, split, columns_a_product(*weights.shape, n)):
+        with scratch_space():
+            np.matmul(weights, _rows(x, g, rows, group, halved, high), out=y[:, :, at : at + len(group) * n])
+        at += len(group) * n
 
 
 def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: range, split: bool) -> Array:
@@ -64,15 +64,10 @@ def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: rang
     high, n = tile("weight gradient", g.filters, g.out[0]), x.shape[3]
     # rows @ dy.T and not dy @ rows.T: BLAS is faster when the greater matrix comes first.
     out = dy.reshape(len(rows) // high, high * g.filters, len(columns) * n).transpose(0, 2, 1)
-    total, at = None, 0
-    for group in _groups(columns, split, len(columns)):
-        operand = _rows(x, g, rows, group, high)
-        products = np.matmul(operand, out[:, at * n : (at + len(group)) * n])
-        part = np.add.reduce(products, axis=0)
-        total = part if total is None else np.add(total, part, out=total)
-        at += len(group)
-    assert total is not None
-    return total
+    with scratch_space():
+        operand = _rows(x, g, rows, columns, split, high)
+        products = np.matmul(operand, out, out=scratch((len(out), operand.shape[1], out.shape[2]), out.dtype))
+        return np.asarray(np.add.reduce(products, axis=0))
 
 
 def weights_of(total: Array, g: Geometry) -> Array:
@@ -106,19 +101,20 @@ def input_gradient(dy: Array, weights: list[Array], g: Geometry, rows: range, ou
     _, channels, _, n = g.in_shape
     kw, ow = g.kernel[1], g.out[1]
     out.fill(0)
-    for group in _groups(range(ow), False, columns_a_product(*weights[0].shape, n)):
-        lowered = empty((len(rows), channels * kw, len(group) * n), out.dtype)
-        columns = dy[:, :, group.start : group.stop].reshape(g.out[0] * g.filters, len(group) * n)
-        for h, row in enumerate(lowered, rows.start + g.pads[0][0]):
-            last, r = divmod(h, g.stride[0])
-            first = last - weights[r].shape[1] // g.filters + 1
-            begin, end = max(first, 0), min(last + 1, g.out[0])
-            if begin < end:
-                back = weights[r][:, (begin - first) * g.filters : (end - first) * g.filters]
-                np.matmul(back, columns[begin * g.filters : end * g.filters], out=row)
-            else:
-                row.fill(0)
-        _unlower(lowered.reshape(len(rows), channels, kw, len(group), n), out, g, group.start)
+    for group, _ in _groups(range(ow), False, columns_a_product(*weights[0].shape, n)):
+        with scratch_space():
+            lowered = scratch((len(rows), channels * kw, len(group) * n), out.dtype)
+            columns = dy[:, :, group.start : group.stop].reshape(g.out[0] * g.filters, len(group) * n)
+            for h, row in enumerate(lowered, rows.start + g.pads[0][0]):
+                last, r = divmod(h, g.stride[0])
+                first = last - weights[r].shape[1] // g.filters + 1
+                begin, end = max(first, 0), min(last + 1, g.out[0])
+                if begin < end:
+                    back = weights[r][:, (begin - first) * g.filters : (end - first) * g.filters]
+                    np.matmul(back, columns[begin * g.filters : end * g.filters], out=row)
+                else:
+                    row.fill(0)
+            _unlower(lowered.reshape(len(rows), channels, kw, len(group), n), out, g, group.start)
 
 
 def _is_convolution(g: Geometry) -> bool:
@@ -146,12 +142,16 @@ def _inside(at: int, step: int, count: int, width: int) -> tuple[int, int, int]:
     return at + begin * step, begin, min(count, (width - 1 - at) // step + 1)
 
 
-def _groups(columns: range, split: bool, most: int) -> Iterator[range]:
+def _groups(columns: range, split: bool, most: int) -> Iterator[tuple[range, bool]]:
+    """The columns of one product after the other, and whether even ones come before odd ones within it."""
+    if len(columns) <= most:
+        yield columns, split
+        return
     for part in (columns[0::2], columns[1::2]) if split else (columns,):
         groups = -(-len(part) // max(1, most))
         size = -(-len(part) // groups)
         for begin in range(0, len(part), size):
-            yield part[begin : begin + size]
+            yield part[begin : begin + size], False
 
 
 def _tall(w: Array, high: int, step: int) -> Array:
@@ -165,35 +165,48 @@ def _tall(w: Array, high: int, step: int) -> Array:
     return tall.reshape(high * filters, *tall.shape[2:])
 
 
-def _rows(x: Array, g: Geometry, rows: range, columns: range, high: int) -> Array:
+def _rows(x: Array, g: Geometry, rows: range, columns: range, split: bool, high: int) -> Array:
     """The overlapping view (rows / T, (KH + (T - 1) * stride) * C * KW, columns * N) of an image's lowered rows."""
-    (sh, _), (kh, kw), (_, channels, _, n) = g.stride, g.kernel, x.shape
-    tall, count = kh + (high - 1) * sh, len(rows) // high
-    start = columns.start * g.stride[1] - g.pads[1][0]
-    height = (len(rows) - 1) * sh + kh
-    lowered = lower(x, rows.start * sh - g.pads[0][0], height, start, columns.step * g.stride[1], kw, len(columns))
+    (sh, sw), (kh, kw), (_, channels, _, n) = g.stride, g.kernel, x.shape
+    tall, count, first = kh + (high - 1) * sh, len(rows) // high, rows.start * sh - g.pads[0][0]
+    height, start = (len(rows) - 1) * sh + kh, columns.start * sw - g.pads[1][0]
+    lowered = lower(x, first, height, start, columns.step * sw, kw, len(columns), split)
     row, item = lowered.strides[0], lowered.itemsize
     shape = (count, tall * channels * kw, len(columns) * n)
     return strided(lowered, shape, (row * sh * high, len(columns) * n * item, item))
 
 
-def lower(x: Array, first: int, height: int, start: int, step: int, taps: int, count: int) -> Array:
+def lower(
+    x: Array, first: int, height: int, start: int, step: int, taps: int, count: int, split: bool = False
+) -> Array:
     """L[h, c, j, i, n] = x[first + h, c, start + j + i * step, n], (height, C, taps, count, N); zeros beyond the image.
 
-    The column of tap j moves by 1, that of output i by `step`.
+    The column of tap j moves by 1, that of output i by `step`; `split` puts even i before odd ones. In scratch memory.
     """
     image_height, channels, width, n = x.shape
+    lowered = scratch((height, channels, taps, count, n), x.dtype)
+    halves = (range(start, start + count * step, 2 * step), range(start + step, start + count * step, 2 * step))
+    if first >= 0 and first + height <= image_height and start >= 0 and start + (count - 1) * step + taps <= width:
+        h, c, w, _ = x.strides
+        lines, at = (2, count // 2) if split else (1, count), first * h + start * w
+        steps = (step * w, 2 * step * w) if split else (0, step * w)
+        source = np.ndarray((height, channels, taps, *lines), opaque(w), x, at, (h, c, w, *steps))
+        pixels(lowered.reshape(height, channels, taps, *lines, n))[...] = source
+        return lowered
     top, bottom = min(max(0, -first), height), max(min(height, image_height - first), 0)
-    lowered = empty((height, channels, taps, count, n), x.dtype)
     lowered[:top] = 0
     lowered[bottom:] = 0
-    inside, source = pixels(lowered[top:bottom]), pixels(x[first + top : first + bottom])
-    for j in range(taps):
-        at, begin, end = _inside(start + j, step, count, width)
-        if begin:
-            lowered[top:bottom, :, j, :begin] = 0
-        if end < count:
-            lowered[top:bottom, :, j, max(end, 0) :] = 0
-        if begin < end:
-            inside[:, :, j, begin:end] = source[:, :, at : at + (end - begin - 1) * step + 1 : step]
+    inside, source = lowered[top:bottom], pixels(x[first + top : first + bottom])
+    offset = 0
+    for line in halves if split else (range(start, start + count * step, step),):
+        for j in range(taps):
+            target = inside[:, :, j, offset : offset + len(line)]
+            at, begin, end = _inside(line.start + j, line.step, len(line), width)
+            if begin:
+                target[:, :, :begin] = 0
+            if end < len(line):
+                target[:, :, max(end, 0) :] = 0
+            if begin < end:
+                pixels(target)[:, :, begin:end] = source[:, :, at : at + (end - begin - 1) * line.step + 1 : line.step]
+        offset += len(line)
     return lowered

@@ -8,12 +8,12 @@ import attrs
 import numpy as np
 
 from fcnn.ops.layout import block, unblock
+from fcnn.ops.parts import each_part
 from fcnn.ops.processor import tuning
 from fcnn.ops.statistics import Statistics, centre, channel_dot, channel_sum, moments, statistics
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen, keep
 from fcnn.values.checks import boolean, cached, floats, number, output_gradient
-from fcnn.values.cores import each_of, share
 
 
 @attrs.frozen
@@ -127,7 +127,7 @@ def batch_norm(
                 f"batch_norm needs at least two numbers a channel in training, got x {x.shape}; use larger batches "
                 "(or shards), and drop_last=True in fcnn.batches where the last one is smaller"
             )
-        found = each_of(len(parts), lambda i: moments(rows[parts[i]]), rows.size / 2000)
+        found = each_part(len(parts), lambda i: moments(rows[parts[i]]), rows.size / 2000)
         used = statistics([rows[part] for part in parts], found, eps)
         mean = decay * mean + (1 - decay) * used.mean
         var = decay * var + (1 - decay) * (count / (count - 1)) * used.var
@@ -141,7 +141,7 @@ def batch_norm(
         part *= scale[:, None]
         part += beta[:, None]
 
-    share(apply, len(parts), rows.size / 1500)
+    each_part(len(parts), apply, rows.size / 1500)
     cache = NormCache(memory, keep(used.mean), frozen(used.inv_std), keep(gamma), train)
     return frozen(unblock(y)), keep(mean), keep(var), cache
 
@@ -165,10 +165,10 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
 
     def sums(number: int) -> Array:
         part, numbers = out[parts[number]], x[parts[number]]
-        centred = np.subtract(numbers, mean, out=empty(numbers.shape, numbers.dtype))
+        centred = np.subtract(numbers, mean, out=scratch(numbers.shape, numbers.dtype))
         return np.stack([channel_sum(part), channel_dot(part, centred)])
 
-    dbeta, products = np.add.reduce(each_of(len(parts), sums, x.size / 2000))
+    dbeta, products = np.add.reduce(each_part(len(parts), sums, x.size / 2000))
     dgamma = products * cache.inv_std
     scale, target, count = (cache.gamma * cache.inv_std)[:, None], _rows(dx), max(1, x.shape[0] * x.shape[2])
     slope, shift = (dgamma * cache.inv_std / -count)[:, None], (dbeta / -count)[:, None]
@@ -184,7 +184,7 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
         else:
             np.multiply(out[parts[number]], scale, out=part)
 
-    share(apply, len(parts), x.size / 1500)
+    each_part(len(parts), apply, x.size / 1500)
     return frozen(unblock(dx)), frozen(dgamma), frozen(dbeta)
 
 

@@ -3,16 +3,20 @@
 The cut depends on shapes alone, never on who computes, and sums over parts have a fixed order: so have the bits.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import attrs
-import numpy as np
 
 from fcnn.ops.layout import pixels
 from fcnn.ops.processor import tuning
 from fcnn.ops.window import Geometry
+from fcnn.values.allocation import scratch_space
 from fcnn.values.arrays import Array
-from fcnn.values.cores import share
+from fcnn.values.cores import each_of
+
+T = TypeVar("T")
 
 _PASS = 5000.0  # numbers that a pass over an array in cache goes through in a µs
 _PRODUCT = 60_000.0  # multiply-adds of a product in a µs
@@ -50,12 +54,20 @@ def _cut(length: int, most: int, by: int) -> list[range]:
 
 def work(g: Geometry, products: int = 1, passes: int = 2) -> float:
     """About how long a layer takes on one core, in µs: products of a convolution, and passes over its output."""
-    return products * g.macs / _PRODUCT + passes * np.prod(g.out_shape) / _PASS
+    return products * g.macs / _PRODUCT + passes * math.prod(g.out_shape) / _PASS
 
 
-def each(parts: list[Part], function: Callable[[Part], object], us: float) -> None:
-    """Call the function for each part, over the cores if all of them take long enough, in µs."""
-    share(lambda number: function(parts[number]), len(parts), us)
+def each_part(count: int, function: Callable[[int], T], us: float) -> list[T]:
+    """What the function gives for parts 0 … count - 1, over the cores if all of them take long enough, in µs.
+
+    Each has a `scratch_space` of its own.
+    """
+
+    def one(number: int) -> T:
+        with scratch_space():
+            return function(number)
+
+    return each_of(count, one, us)
 
 
 def lines(part: Array) -> Array:

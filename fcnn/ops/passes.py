@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array
 
 
@@ -25,7 +25,7 @@ def pool_part(part: Array, y: Array) -> Hits:
     rows, filters, length = part.shape
     half = length // 2
     even, odd = part[:, :, :half], part[:, :, half:]
-    across = np.maximum(even, odd, out=empty((rows, filters, half), part.dtype))
+    across = np.maximum(even, odd, out=scratch((rows, filters, half), part.dtype))
     columns = np.greater_equal(even, odd, out=empty(across.shape, bool))
     upper, lower = across[0::2], across[1::2]
     np.maximum(upper, lower, out=y)
@@ -35,10 +35,10 @@ def pool_part(part: Array, y: Array) -> Hits:
 def unpool_part(dy: Array, hits: Hits) -> Array:
     """The gradient (R, F, 2 * M) of a part, for that of its maxima (R / 2, F, M)."""
     rows, filters, half = hits.columns.shape
-    down = empty((rows, filters, half), dy.dtype)
+    down = scratch((rows, filters, half), dy.dtype)
     np.multiply(dy, hits.rows, out=down[0::2])
     np.subtract(dy, down[0::2], out=down[1::2])
-    across = empty((rows, filters, 2 * half), dy.dtype)
+    across = scratch((rows, filters, 2 * half), dy.dtype)
     even, odd = across[:, :, :half], across[:, :, half:]
     np.multiply(down, hits.columns, out=even)
     np.subtract(down, even, out=odd)
@@ -52,5 +52,5 @@ def rectify(part: Array) -> None:
 
 def where_positive(dy: Array, y: Array, out: Array | None = None) -> Array:
     """dy where y > 0, else 0."""
-    mask = np.greater(y, np.zeros(y.shape[-1], y.dtype), out=empty(y.shape, bool))
-    return np.multiply(dy, mask, out=empty(dy.shape, dy.dtype) if out is None else out)
+    mask = np.greater(y, np.zeros(y.shape[-1], y.dtype), out=scratch(y.shape, bool))
+    return np.multiply(dy, mask, out=scratch(dy.shape, dy.dtype) if out is None else out)

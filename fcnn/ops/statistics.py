@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import scratch
 from fcnn.values.arrays import Array
 
 
@@ -49,11 +49,11 @@ def channel_dot(a: Array, b: Array) -> Array:
 
 
 def moments(part: Array) -> Moments:
-    """Those of a part (R, C, M)."""
+    """Those of a part (R, C, M); within a `scratch_space`."""
     count = part.shape[0] * part.shape[2]
     with np.errstate(over="ignore", invalid="ignore"):
         mean = channel_sum(part) / part.dtype.type(count)
-        centred = np.subtract(part, mean[:, None], out=empty(part.shape, part.dtype))
+        centred = np.subtract(part, mean[:, None], out=scratch(part.shape, part.dtype))
         return Moments(count, mean, channel_dot(centred, centred))
 
 

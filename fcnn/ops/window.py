@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import attrs
 import numpy as np
 
+from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import Pair, pair, told
 
@@ -92,7 +93,8 @@ def pad_block(block: Array, pads: Pads, value: float = 0.0) -> Array:
     if not (top or bottom or left or right):
         return block
     h, c, w, n = block.shape
-    padded = np.full((h + top + bottom, c, w + left + right, n), value, block.dtype)
+    padded = empty((h + top + bottom, c, w + left + right, n), block.dtype)
+    padded.fill(value)
     padded[top : top + h, :, left : left + w] = block
     return frozen(padded)
 

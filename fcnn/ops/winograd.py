@@ -49,7 +49,7 @@ from fcnn.ops.layout import pixels
 from fcnn.ops.lowered import lower
 from fcnn.ops.processor import tiles_a_product
 from fcnn.ops.window import Geometry
-from fcnn.values.allocation import empty
+from fcnn.values.allocation import scratch, scratch_space
 from fcnn.values.arrays import Array
 
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -77,15 +77,14 @@ def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range
     """
     half = -(-len(columns) // 2)
     for y, x0, tiles in _groups(rows, columns, g):
-        m = _products(x, weights, g, y, x0, tiles)
-        for i in range(2):
-            for j in range(2):
-                target = out[y.start - rows.start + i : y.stop - rows.start : 2]
-                at = (x0 - columns.start) // 2
-                lines = slice(at + half * j, min(at + tiles + half * j, len(columns))) if split else None
-                lines = lines or slice(x0 - columns.start + j, x0 - columns.start + 2 * tiles, 2)
-                target = pixels(target[:, :, lines])
-                target[...] = pixels(m[i, j])[: len(target), :, : target.shape[2]]
+        with scratch_space():
+            m, at = _products(x, weights, g, y, x0, tiles), (x0 - columns.start) // 2
+            for i in range(2):
+                for j in range(2):
+                    even = slice(at + half * j, min(at + tiles + half * j, len(columns)))
+                    line = even if split else slice(2 * at + j, 2 * (at + tiles), 2)
+                    target = pixels(out[y.start - rows.start + i : y.stop - rows.start : 2, :, line])
+                    target[...] = pixels(m[i, j])[: len(target), :, : target.shape[2]]
 
 
 def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: range, split: bool) -> Array:
@@ -102,12 +101,22 @@ def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: rang
         else:
             begin, end = x0 - columns.start, x0 - columns.start + 2 * tiles
             parts = [lines[:, :, begin:end:2], lines[:, :, begin + 1 : end : 2]]
-        spread = _spread(parts, tiles)  # dy A' without A's last sign: it is made up for in `weights_of`
-        even, odd = spread[:, 0], spread[:, 1]
-        planes = _planes(x, g, y, x0, tiles)
-        for a, plane in enumerate((even, even + odd, even - odd, odd)):
-            total[a] += np.add.reduce(np.matmul(plane, next(planes).swapaxes(2, 3)), axis=1)
+        with scratch_space():
+            spread = _spread(parts, tiles)  # dy A' without A's last sign: it is made up for in `weights_of`
+            even, odd, planes = spread[:, 0], spread[:, 1], _planes(x, g, y, x0, tiles)
+            middle = scratch(even.shape, even.dtype)
+            total[0] += _product(even, next(planes))
+            total[1] += _product(np.add(even, odd, out=middle), next(planes))
+            total[2] += _product(np.subtract(even, odd, out=middle), next(planes))
+            total[3] += _product(odd, next(planes))
     return total
+
+
+def _product(spread: Array, plane: Array) -> Array:
+    shape = (*spread.shape[:3], plane.shape[2])
+    with scratch_space():
+        products = np.matmul(spread, plane.swapaxes(2, 3), out=scratch(shape, spread.dtype))
+        return np.asarray(np.add.reduce(products, axis=1))
 
 
 def weights_of(total: Array, g: Geometry) -> Array:
@@ -140,8 +149,8 @@ def _groups(rows: range, columns: range, g: Geometry) -> Iterator[tuple[range, i
 def _products(x: Array, u: Array, g: Geometry, rows: range, column: int, tiles: int) -> Array:
     """Y = A' [sum over channels of U * V] A, as (2, 2, rows / 2, F, tiles, N): even and odd rows, even and odd columns."""
     n, down = x.shape[3], -(-len(rows) // 2)
-    even, odd = m = empty((2, 4, down, g.filters, tiles * n), np.result_type(x, u))
-    part = empty(even.shape, m.dtype)
+    even, odd = m = scratch((2, 4, down, g.filters, tiles * n), np.result_type(x, u))
+    part = scratch(even.shape, m.dtype)
     planes = _planes(x, g, rows, column, tiles)
     u = u[:, :, None]
     np.matmul(u[0], next(planes), out=even)
@@ -165,13 +174,13 @@ def _planes(x: Array, g: Geometry, rows: range, column: int, tiles: int) -> Iter
     lines = lines.reshape(*lines.shape[:3], (tiles + 1) * n)
     d0, d1 = lines[:, :, 0, : tiles * n], lines[:, :, 1, : tiles * n]
     d2, d3 = lines[:, :, 0, n:], lines[:, :, 1, n:]
-    across = empty((4, *d0.shape), x.dtype)
+    across = scratch((4, *d0.shape), x.dtype)
     np.subtract(d0, d2, out=across[0])
     np.add(d1, d2, out=across[1])
     np.subtract(d2, d1, out=across[2])
     np.subtract(d1, d3, out=across[3])
     r0, r1, r2, r3 = (across[:, i : i + 2 * down - 1 : 2] for i in range(4))
-    v = empty((4, down, channels, tiles * n), x.dtype)
+    v = scratch((4, down, channels, tiles * n), x.dtype)
     yield np.subtract(r0, r2, out=v)
     yield np.add(r1, r2, out=v)
     yield np.subtract(r2, r1, out=v)
@@ -182,7 +191,7 @@ def _spread(parts: list[Array], tiles: int) -> Array:
     """dy A' without A's last sign, (4, 2, rows / 2, F, tiles * N): even, sum, difference and odd columns, by rows."""
     rows, filters, _, n = parts[0].shape
     down = -(-rows // 2)
-    spread = empty((4, 2, down, filters, tiles, n), parts[0].dtype)
+    spread = scratch((4, 2, down, filters, tiles, n), parts[0].dtype)
     for to, part in zip((0, 3), parts, strict=True):
         for i in range(2):
             target, source = pixels(spread[to, i]), pixels(part[i::2])
