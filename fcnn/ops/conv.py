@@ -12,6 +12,7 @@ import numpy as np
 from fcnn.ops import lowered, winograd
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, parts_of, total, work
+from fcnn.ops.processor import Product
 from fcnn.ops.window import Geometry, Padding, pad_block, windows
 from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen, keep
@@ -99,7 +100,7 @@ def convolve(g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None
     if not y.size:
         return
     g, x = with_border(g, x)
-    kernel, parts = kernel_for(g), parts_of(g.out_shape)
+    kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
     weights = kernel.forward_weights(w, g)
 
     def one(number: int) -> None:
@@ -117,7 +118,7 @@ def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:
     if not dy.size:
         return np.zeros(w.shape, np.result_type(x, dy))
     g, x = with_border(g, x)
-    kernel, parts = kernel_for(g), parts_of(g.out_shape)
+    kernel, parts = kernel_for(g, "weight gradient"), parts_of(g.out_shape)
 
     def one(number: int) -> Array:
         part = parts[number]
@@ -131,7 +132,7 @@ def input_gradient(g: Geometry, dy: Array, w: Array) -> Array:
     dx = empty(g.in_shape, np.result_type(dy, w))
     if not dx.size:
         return dx
-    kernel, parts = kernel_for(g), parts_of(g.in_shape, whole_rows=True)
+    kernel, parts = kernel_for(g, "input gradient"), parts_of(g.in_shape, whole_rows=True)
     weights = kernel.backward_weights(w, g)
 
     def one(number: int) -> None:
@@ -160,6 +161,6 @@ def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:
     return "; x[None] is a batch of one image" if len(w) == 4 and len(x) == 3 and x[0] == w[1] else ""
 
 
-def kernel_for(g: Geometry) -> ModuleType:
-    """The kernel for a convolution: all choice between kernels is here."""
-    return winograd if winograd.suits(g) else lowered
+def kernel_for(g: Geometry, product: Product) -> ModuleType:
+    """The kernel for one of a convolution's products: all choice between kernels is here."""
+    return winograd if winograd.suits(g, product) else lowered

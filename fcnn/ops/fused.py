@@ -53,7 +53,7 @@ def fused(
         y (N, F, OH, OW), or half as high and wide; and the cache for `fused_backward`.
     """
     inner, memory = with_border(g, block(x))
-    kernel, parts = kernel_for(g), parts_of(g.out_shape)
+    kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
     oh, filters, ow, n = g.out_shape
     y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)
     weights = kernel.forward_weights(w, inner)
@@ -80,7 +80,7 @@ def fused_backward(
     dy: Array, cache: FusedCache, *, need_dx: bool
 ) -> tuple[Array | None, Array, Array | None]:
     """The gradients of `fused` for any dy like its output: dx or None, dw, and db or None."""
-    g, pool, out, kernel = cache.g, cache.hits is not None, block(dy), kernel_for(cache.g)
+    g, pool, out, kernel = cache.g, cache.hits is not None, block(dy), kernel_for(cache.g, "weight gradient")
     parts = parts_of(g.out_shape)
     dz = empty(g.out_shape, dy.dtype) if need_dx else None
 

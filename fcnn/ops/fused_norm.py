@@ -77,7 +77,7 @@ def fused_norm(
         `fused_norm_backward`.
     """
     inner, memory = with_border(g, block(x))
-    kernel, parts = kernel_for(g), parts_of(g.out_shape)
+    kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
     oh, filters, ow, n = g.out_shape
     y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)
     weights = kernel.forward_weights(w, inner)
@@ -128,7 +128,7 @@ def fused_norm_backward(
 
     db is 0: batch norm takes any bias out again.
     """
-    g, pool, out, kernel = cache.g, cache.hits is not None, block(dy), kernel_for(cache.g)
+    g, pool, out, kernel = cache.g, cache.hits is not None, block(dy), kernel_for(cache.g, "weight gradient")
     parts, count = parts_of(g.out_shape), g.out[0] * g.out[1] * g.in_shape[3]
 
     def behind_relu(number: int) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ Each function computes a part: some rows and columns of the output, or of the in
 groups, no more than one product takes (`fcnn.ops.processor`), so that a group is still in cache when it is multiplied.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,6 +35,8 @@ from fcnn.ops.processor import columns_a_product, tile
 from fcnn.ops.window import Geometry
 from fcnn.values.allocation import scratch, scratch_space
 from fcnn.values.arrays import Array
+
+_TOGETHER = 1 << 18  # numbers of products that are made by one call and then added up
 
 
 def forward_weights(w: Array, g: Geometry) -> Array:
@@ -66,8 +69,13 @@ def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: rang
     out = dy.reshape(len(rows) // high, high * g.filters, len(columns) * n).transpose(0, 2, 1)
     with scratch_space():
         operand = _rows(x, g, rows, columns, split, high)
-        products = np.matmul(operand, out, out=scratch((len(out), operand.shape[1], out.shape[2]), out.dtype))
-        return np.asarray(np.add.reduce(products, axis=0))
+        shape = len(out), operand.shape[1], out.shape[2]
+        if math.prod(shape) <= _TOGETHER:
+            return np.asarray(np.add.reduce(np.matmul(operand, out, out=scratch(shape, out.dtype)), axis=0))
+        total, part = np.matmul(operand[0], out[0]), scratch(shape[1:], out.dtype)
+        for row, d in zip(operand[1:], out[1:], strict=True):
+            total += np.matmul(row, d, out=part)
+        return total
 
 
 def weights_of(total: Array, g: Geometry) -> Array:
@@ -120,11 +128,12 @@ def input_gradient(dy: Array, weights: list[Array], g: Geometry, rows: range, ou
 def _is_convolution(g: Geometry) -> bool:
     """Whether the input's gradient is computed as a convolution of dy with the filters flipped.
 
-    It copies dy KW times where the other way adds the input's gradient up KW times; but its products are of only C rows,
-    and where the input is larger than the output they have more to do.
+    It copies dy KW times where the other way adds the input's gradient up KW times: better where filters are no more
+    than channels. But its products are of only C rows, and where the input is larger than the output they have more to
+    do.
     """
     (height, channels, width, _), (oh, ow) = g.in_shape, g.out
-    return g.stride == (1, 1) and channels >= 12 and 4 * height * width <= 5 * oh * ow
+    return g.stride == (1, 1) and channels >= max(12, g.filters) and 4 * height * width <= 5 * oh * ow
 
 
 def _unlower(lowered: Array, rows: Array, g: Geometry, first: int) -> None:

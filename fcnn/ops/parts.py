@@ -42,7 +42,9 @@ def parts_of(shape: tuple[int, int, int, int], whole_rows: bool = False) -> list
     pixel = max(1, filters * n)
     width = ow if whole_rows else max(tuning().part // (8 * pixel), -(-512 // max(1, n)))
     columns = _cut(ow, width, 2)
-    height = max(tuning().part // (pixel * len(columns[0])), 4)
+    height = max(tuning().part // (pixel * len(columns[0])), 8)
+    if len(columns) == 1 and oh <= height and oh * ow * pixel > tuning().part // 2:
+        height = -(-oh // 2)  # at least two parts, for two cores
     return [Part(r, c) for r in _cut(oh, height, 4) for c in columns]
 
 

@@ -5,9 +5,14 @@ bits of a machine stay the bits of that machine. `python scripts/bench --tune` m
 """
 
 import functools
+from typing import Literal
 
 import attrs
 import numpy as np
+
+
+Product = Literal["forward", "weight gradient", "input gradient"]
+DEEP = 128  # small products of matrices with more columns than this are no faster than large ones
 
 
 @attrs.frozen
@@ -16,19 +21,24 @@ class Tuning:
 
     product: the most multiply-adds of one matrix product, where smaller ones are faster; 0 where they aren't.
     part: how many numbers of an output are worked on at a time, so that they stay in cache.
+    tiles: how many numbers of Winograd's tiles are transformed at a time.
+    winograd, winograd_weights: of how many channels and filters on that form is faster, for the weights' gradient too.
     forward_rows, weight_rows: output rows computed together make products of at least so many rows.
     """
 
     product: int
     part: int
+    tiles: int
+    winograd: int
+    winograd_weights: int
     forward_rows: int
     weight_rows: int
 
 
 # OpenBLAS has kernels for AVX-512 that multiply up to a million numbers without copying them first: LeNet's second
 # layer, (16, 150) @ (150, 640), runs at 71 GFLOP/s as a whole and at 125 in halves.
-_AVX512 = Tuning(product=800_000, part=1 << 18, forward_rows=12, weight_rows=12)
-_OTHER = Tuning(product=0, part=1 << 17, forward_rows=12, weight_rows=16)
+_AVX512 = Tuning(product=800_000, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=128, forward_rows=12, weight_rows=12)
+_OTHER = Tuning(product=0, part=1 << 17, tiles=1 << 15, winograd=64, winograd_weights=64, forward_rows=12, weight_rows=16)
 
 
 @functools.cache
@@ -40,8 +50,8 @@ def tuning() -> Tuning:
 
 def columns_a_product(rows: int, depth: int, n: int) -> int:
     """How many columns of n numbers one product takes, of a matrix (rows, depth) with (depth, columns * n)."""
-    most = tuning().product
-    return max(1, most // (rows * depth * n)) if most else 1 << 30
+    few = tuning().product // (rows * depth)
+    return few // n if few >= max(64, n) else 1 << 30
 
 
 def tile(product: str, filters: int, out_height: int) -> int:
@@ -50,9 +60,9 @@ def tile(product: str, filters: int, out_height: int) -> int:
     return next((high for high in (1, 2, 4) if high * filters >= least and out_height % high == 0), 1)
 
 
-def tiles_a_product(filters: int, channels: int, n: int) -> tuple[int, int]:
-    """How many rows of Winograd's tiles, and how many tiles of such a row, are worked on at a time."""
+def rows_a_product(rows: int, depth: int, n: int) -> int:
+    """Into products of how many rows one of (rows, depth) with (depth, n) is best cut; 0 where such are slow."""
     most = tuning().product
-    wide = max(1, most // (filters * channels * n)) if most else 1 << 30
-    return ROWS, min(wide, max(1, WIDE // n))
-ROWS, WIDE = 2, 128
+    if not most or depth > DEEP:
+        return 0
+    return next(few for few in range(rows, 0, -1) if rows % few == 0 and (few * depth * n <= most or few == 1))
