@@ -88,19 +88,21 @@ def _sections(arguments: argparse.Namespace, programs: list[Program], notes: lis
         notes.extend([report.RANDOM_IMAGES.format(data)] if found.name == "random" else [])
         return found
 
-    with tempfile.TemporaryDirectory(prefix="fcnn-bench-") as scratch, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="fcnn-bench-") as scratch:
         inputs = Path(scratch) / "inputs.npz"
-        workers = {program: Worker(program, arguments.threads) for program in (*programs, SGEMM)}
-        for worker in workers.values():
-            stack.callback(worker.close)
-        for case in cases.select(suite, arguments.only):
-            np.savez(inputs, allow_pickle=False, **make_inputs(case, images))
-            names = (*case.programs, *([SGEMM.name] if cases.flops_of(case, case.parts[0]) else []))
-            chosen = {program: worker for program, worker in workers.items() if program.name in names}
-            rounds = arguments.epoch_rounds if isinstance(case, cases.Epoch) else arguments.rounds
-            found, title = measure(case, chosen, inputs, rounds, budget), cases.name_of(case)
-            first = {name: round(found.first_results[name], 2) for name in cases.COMPILED if name in found.turns}
-            yield title, {"rows": rows_of(case, found), "first_results_s": {title: first}}, found.failures
+        with contextlib.ExitStack() as stack:
+            workers = {program: Worker(program, arguments.threads) for program in (*programs, SGEMM)}
+            for worker in workers.values():
+                stack.callback(worker.close)
+            for case in cases.select(suite, arguments.only):
+                np.savez(inputs, allow_pickle=False, **make_inputs(case, images))
+                names = (*case.programs, *([SGEMM.name] if cases.flops_of(case, case.parts[0]) else []))
+                chosen = {program: worker for program, worker in workers.items() if program.name in names}
+                rounds = arguments.epoch_rounds if isinstance(case, cases.Epoch) else arguments.rounds
+                found, title = measure(case, chosen, inputs, rounds, budget), cases.name_of(case)
+                first = {name: round(found.first_results[name], 2) for name in cases.COMPILED if name in found.turns}
+                yield title, {"rows": rows_of(case, found), "first_results_s": {title: first}}, found.failures
+        # Memory is measured after the workers have ended, who would share pages of libraries with those measured.
         if cases.matches(MEMORY, arguments.only):
             case = next(case for case in suite if isinstance(case, cases.Epoch))
             case = attrs.evolve(case, steps=min(100, case.images // case.batch))
@@ -111,8 +113,8 @@ def _sections(arguments: argparse.Namespace, programs: list[Program], notes: lis
         for case in cases.footprints(arguments.quick):
             if cases.matches(title := cases.name_of(case, cases.PEAK), arguments.only):
                 np.savez(inputs, allow_pickle=False, **make_inputs(case, images))
-                chosen = [program for program in programs if program.name in case.programs]
-                peaks, failures = footprint.peak_beyond_imports(case, chosen, inputs, arguments.threads, 5 * budget)
+                working = [program for program in programs if program.name in case.programs]
+                peaks, failures = footprint.peak_beyond_imports(case, working, inputs, arguments.threads, 5 * budget)
                 yield title, {"peaks_mib": {title: peaks}}, failures
     if cases.matches(IMPORTS, arguments.only):
         packages = list(dict.fromkeys(["fcnn", "numpy", *(program.package for program in programs)]))
