@@ -1,13 +1,14 @@
-"""Time fcnn against PyTorch, JAX, a plain NumPy baseline and autograd, in turn and in one run.
+"""Time fcnn against PyTorch, JAX, onnxruntime, a plain NumPy baseline and autograd, in turn and in one run.
 
-    pip install torch==2.13.0 jax autograd scipy      # what isn't there is left out, and named
-    python scripts/bench                              # everything, about half an hour
+    pip install torch==2.13.0 jax onnxruntime onnx autograd scipy      # what isn't there is left out, and named
+    python scripts/bench                              # everything, half an hour and more
     python scripts/bench --only "training step" --peers torch
     python scripts/bench --profile                    # where the time of fcnn's step goes, layer by layer
+    python scripts/bench --table                      # README's table, of all results that are kept
 
-Numbers go to results.json and ratios.png in the folder --out. Quote the ratios, not the milliseconds: the programs take
-turns in rounds (A B C A B C …), so that a machine whose speed drifts slows all of them. Runs worth keeping are in
-scripts/bench/results, in a folder for each processor: one machine's never replace another's.
+Numbers go to a .json and a .png in the folder --out, both named by the processor. Quote the ratios, not the
+milliseconds: the programs take turns in rounds (A B C A B C …), so that a machine whose speed drifts slows all of them.
+Runs worth keeping are in scripts/bench/results, one file a machine: none replaces another's.
 """
 
 import sys
@@ -38,9 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         print(profile(model(), in_shape, arguments.shard_size, arguments.repetitions))
         return 0
 
-    from bench import report, session
+    from bench import machines, report, session, table
     from fcnn.data import DataError
 
+    if arguments.table:
+        print(table.table(machines.kept()))
+        return 0
     names = session.names_of(arguments)
     if arguments.list:
         print("\n".join(names))
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: --only {', '.join(arguments.only)} names no case; --list prints them", file=sys.stderr)
         return 2
     if arguments.data and not Path(arguments.data).is_dir():
-        print(f"error: --data {arguments.data}: no such folder; name the one with MNIST", file=sys.stderr)
+        print(f"error: --data {arguments.data}: no such folder; name the one with MNIST and CIFAR-10", file=sys.stderr)
         return 1
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}; choose another --out, or for the inputs another TMPDIR", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        kept = f"the finished cases are in {arguments.out / 'results.json'}"
+        kept = f"the finished cases are in {session.path_of(arguments)}"
         print(f"\n{stopping.word_for(interrupt)}; {kept}", file=sys.stderr)
         return stopping.code_of(interrupt)
     return 0
@@ -80,12 +84,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--only", action="append", default=[], metavar="TEXT", help="rows with this in their name; may be repeated")
     add("--list", action="store_true", help="print the names of the rows and end")
+    add("--table", action="store_true", help="print README's table, of the results in scripts/bench/results, and end")
     add("--peers", nargs="*", choices=peers, default=peers, help="whom to compare with (default: all)")
     add("--threads", type=whole(1), default=cores(), help="of each program (default: all cores)")
     add("--rounds", type=whole(1), help="turns of each program (default 10, with --quick 2)")
     add("--epoch-rounds", type=whole(1), help="the same, for the epochs (default 3, with --quick 2)")
     add("--quick", action="store_true", help="small sizes, two short rounds: to see that it runs, not how fast")
-    add("--data", metavar="FOLDER", help="where MNIST is (default: $FCNN_DATA, the cache, a download)")
+    add("--data", metavar="FOLDER", help="of MNIST and CIFAR-10 (default: $FCNN_DATA, the cache, a download)")
     add("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="default runs/bench")
     add = parser.add_argument_group("where the time of a training step goes").add_argument
     add("--profile", action="store_true", help="time each layer instead, on one thread")

@@ -5,20 +5,25 @@ from collections.abc import Sequence
 
 import attrs
 
+from bench.networks import LENET, LENET_BN, NETWORKS, RESNET, VGG
+
 EAGER = ("PyTorch, NCHW", "PyTorch, channels_last")
 COMPILED = ("PyTorch, compiled", "JAX")
 PYTORCH = (*EAGER, "PyTorch, compiled")
 AS_IT_COMES = tuple(f"{name}, as it comes" for name in EAGER)
 EVERYONE = ("fcnn", *PYTORCH, "JAX", "NumPy, im2col")
+OURS = ("fcnn", "fcnn, plain", "fcnn, 1 thread")
 
 FORWARD, BACKWARD = "forward", "backward"
 WEIGHT, BOTH, ALL = "weight gradient", "both gradients", "forward + both gradients"
 INPUT = "input gradient (both − weight)"  # not timed: the difference of the two in the same turn
+PLAIN = "plain train_step"  # not timed by itself: the program "fcnn, plain" of the same turns
+PEAK = "peak memory"
 
-PARTS = ("", FORWARD, BACKWARD, WEIGHT, INPUT, BOTH, ALL)  # in the order of the report
+PARTS = ("", PLAIN, FORWARD, BACKWARD, WEIGHT, INPUT, BOTH, ALL)  # in the order of the report
 
-# Multiply-adds of LeNet-5's five products, an image, forward: two convolutions (outputs x taps), three dense layers.
-LENET_MACS = (28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25, 400 * 120, 120 * 84, 84 * 10)
+# Channels, filters, and height and width of the 3x3 convolutions that are timed alone.
+WIDE = ((3, 64, 32), (64, 64, 32), (64, 128, 16), (64, 256, 15), (128, 256, 8), (256, 256, 8), (256, 256, 7))
 
 
 @attrs.frozen(kw_only=True)
@@ -30,16 +35,22 @@ class Case:
 
 
 @attrs.frozen(kw_only=True)
-class Step(Case):
-    """A training step of LeNet-5: softmax cross-entropy and Adam, giving the loss as a number."""
+class Whole(Case):
+    """A case of a whole network, by its name in `NETWORKS`."""
 
-    batch: int = 128
-    batches: int = 10  # taken in turn
-    batch_norm: bool = False
+    network: str = LENET
 
 
 @attrs.frozen(kw_only=True)
-class Epoch(Case):
+class Step(Whole):
+    """A training step: softmax cross-entropy and Adam, giving the loss as a number."""
+
+    batch: int = 128
+    batches: int = 10  # taken in turn
+
+
+@attrs.frozen(kw_only=True)
+class Epoch(Whole):
     """A pass over shuffled uint8 images, or the first `steps` of one: gather, convert, train."""
 
     images: int = 60_000
@@ -48,8 +59,8 @@ class Epoch(Case):
 
 
 @attrs.frozen(kw_only=True)
-class Predict(Case):
-    """Logits of LeNet-5 for uint8 images, a batch at a time; with batch 1 a call takes one image."""
+class Predict(Whole):
+    """Logits for uint8 images, a batch at a time; with batch 1 a call takes one image."""
 
     images: int = 10_000
     batch: int
@@ -96,13 +107,14 @@ def name_of(case: Case, part: str = "") -> str:
     """What is done, with its sizes; the name of a row in the report."""
     match case:
         case Step():
-            name = f"LeNet-5 {'with batch norm, ' if case.batch_norm else ''}training step, batch {case.batch}"
+            comma = "," if " " in case.network else ""
+            name = f"{case.network}{comma} training step, batch {case.batch}"
         case Epoch():
-            name = f"LeNet-5 epoch, {case.images:,} images, batch {case.batch}"
+            name = f"{case.network} epoch, {case.images:,} images, batch {case.batch}"
         case Predict(batch=1):
-            name = "LeNet-5 inference, one image (latency)"
+            name = f"{case.network} inference, one image (latency)"
         case Predict():
-            name = f"LeNet-5 inference, {case.images:,} images, batch {case.batch}"
+            name = f"{case.network} inference, {case.images:,} images, batch {case.batch}"
         case Conv():
             taps = f"{case.kernel}x{case.kernel}"
             name = f"conv {case.channels}->{case.filters} {taps} @{case.size}, batch {case.batch}"
@@ -118,14 +130,15 @@ def flops_of(case: Case, part: str = "") -> int | None:
 
     Training is forward, weight gradient and input gradient, without the first layer's input gradient.
     """
-    training = 2 * (3 * sum(LENET_MACS) - LENET_MACS[0])
+    macs = NETWORKS[case.network].macs if isinstance(case, Whole) else (0,)
+    training = 2 * (3 * sum(macs) - macs[0])
     match case:
         case Step():
             return case.batch * training
         case Epoch():
             return case.images * training
         case Predict():
-            return 2 * sum(LENET_MACS) * (1 if case.batch == 1 else case.images)
+            return 2 * sum(macs) * (1 if case.batch == 1 else case.images)
         case Conv():
             products = {BOTH: 2, ALL: 3}.get(part, 1) * case.batch * case.out_size**2
             return 2 * products * case.filters * case.channels * case.kernel**2
@@ -139,20 +152,25 @@ def suite(quick: bool) -> list[Case]:
     batch, half = 128 // scale, 64 // scale
     layer = ("fcnn", *EAGER, "JAX")
     lenet_conv = functools.partial(Conv, programs=(*layer, "NumPy, im2col"), kernel=5, batch=batch)
-    shapes = [(3, 64, 32), (64, 64, 32), (64, 128, 16), (64, 256, 15), (128, 256, 8), (256, 256, 8), (256, 256, 7)]
     return [
-        Step(
-            programs=("fcnn", "fcnn, threads", "fcnn, 1 thread", *EVERYONE[1:], *AS_IT_COMES, "autograd"), batch=batch
-        ),
-        Step(programs=("fcnn", *PYTORCH), batch=batch, batch_norm=True),
+        Step(programs=(*OURS, "fcnn, threads", *EVERYONE[1:], *AS_IT_COMES, "autograd"), batch=batch),
+        *(Step(programs=(*OURS, *PYTORCH), network=network, batch=batch) for network in (LENET_BN, VGG, RESNET)),
         Epoch(programs=EVERYONE, images=train, batch=batch),
         lenet_conv(channels=1, filters=6, size=28, padding=2),
         lenet_conv(channels=6, filters=16, size=14, padding=0),
-        *(Conv(programs=layer, channels=c, filters=f, size=size, batch=half) for c, f, size in shapes),
+        *(Conv(programs=layer, channels=c, filters=f, size=size, batch=half) for c, f, size in WIDE),
         Pool(programs=layer, channels=6, size=28, batch=batch),
         Pool(programs=layer, channels=64, size=32, batch=half),
-        *(Predict(programs=EVERYONE, images=test, batch=size) for size in (1000 // scale, batch, 1)),
+        *(Predict(programs=(*EVERYONE, "onnxruntime"), images=test, batch=size) for size in (1000 // scale, batch, 1)),
     ]
+
+
+def footprints(quick: bool) -> list[Case]:
+    """The cases whose peak memory over all processes is measured: two of the suite."""
+    cases = suite(quick)
+    step = next(case for case in cases if isinstance(case, Step) and case.network == VGG)
+    predict = next(case for case in cases if isinstance(case, Predict))
+    return [attrs.evolve(case, programs=(*case.programs, *AS_IT_COMES)) for case in (step, predict)]
 
 
 def select(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from bench import report
-from bench.cases import ALL, BACKWARD, BOTH, FORWARD, INPUT, WEIGHT
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, INPUT, PLAIN, WEIGHT
 from fcnn.inspection.plots import BLUE, GREEN, INK, ORANGE, PURPLE, style
 
 WIDTH = 8.0  # inches
 LOOKS = {  # of the parts of a case: colour, marker
     "": (INK, "o"),
+    PLAIN: (ORANGE, "X"),
     FORWARD: (BLUE, "o"),
     WEIGHT: (GREEN, "^"),
     INPUT: (PURPLE, "v"),
@@ -22,7 +23,7 @@ LOOKS = {  # of the parts of a case: colour, marker
     BACKWARD: (ORANGE, "P"),
     ALL: (INK, "D"),
 }
-FAMILIES = {"fcnn": BLUE, "PyTorch": ORANGE, "JAX": GREEN, "NumPy": INK, "autograd": PURPLE}
+FAMILIES = {"fcnn": BLUE, "PyTorch": ORANGE, "JAX": GREEN, "NumPy": INK, "autograd": PURPLE, "onnx": PURPLE}
 
 
 def figure(results: Mapping[str, Any]) -> Figure:

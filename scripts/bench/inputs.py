@@ -5,39 +5,42 @@ from collections.abc import Callable
 import numpy as np
 
 import fcnn
-from bench.cases import Case, Conv, Epoch, Pool, Predict, Step
+from bench.cases import Case, Conv, Epoch, Pool, Predict, Step, Whole
+from bench.networks import NETWORKS
 from bench.programs import Array
 from fcnn.values.tree import flatten
 
 ORDER = fcnn.key(1)  # of an epoch's shuffling
 
 
-def load_images(root: str | None, quick: bool) -> fcnn.Dataset:
-    """MNIST; in a quick run, and where nothing was said and it can't be had, images of its shape drawn at random.
+def load_images(data: str, root: str | None, quick: bool) -> fcnn.Dataset:
+    """MNIST or CIFAR-10; in a quick run, and where nothing was said and it can't be had, random images of its shape.
 
     Raises DataError if it isn't in the folder `root`.
     """
     if not quick:
         try:
-            return fcnn.data.load("mnist", root)
+            return fcnn.data.load(data, root)
         except fcnn.data.DataError:
             if root is not None:
                 raise
     rng = np.random.default_rng(0)
+    shape = next(network.in_shape for network in NETWORKS.values() if network.data == data)
 
     def draw(count: int) -> fcnn.Split:
-        return fcnn.Split(rng.integers(0, 256, (count, 1, 28, 28), np.uint8), rng.integers(0, 10, count))
+        return fcnn.Split(rng.integers(0, 256, (count, *shape), np.uint8), rng.integers(0, 10, count))
 
     train_size, test_size = (1280, 200) if quick else (60_000, 10_000)
     return fcnn.Dataset(draw(train_size), draw(test_size), name="random")
 
 
-def make_inputs(case: Case, images: Callable[[], fcnn.Dataset]) -> dict[str, Array]:
+def make_inputs(case: Case, images: Callable[[str], fcnn.Dataset]) -> dict[str, Array]:
     """A case's arrays by name; parameters are `params/conv1/w` and so on. `images` is called only where needed."""
-    if isinstance(case, (Step, Epoch, Predict)):
-        model = fcnn.lenet5(batch_norm=isinstance(case, Step) and case.batch_norm)
-        params = fcnn.init_state(model, fcnn.adam(1e-3), fcnn.key(0), (1, 28, 28)).params
-        split = images().test if isinstance(case, Predict) else images().train
+    if isinstance(case, Whole):
+        network = NETWORKS[case.network]
+        params = network.make(fcnn).init(fcnn.key(0), network.in_shape).params
+        found = images(network.data)
+        split = found.test if isinstance(case, Predict) else found.train
         count = case.batch * case.batches if isinstance(case, Step) else case.images
         arrays: dict[str, Array] = {"x": split.x[:count], "y": split.y[:count]}
         if isinstance(case, Epoch):

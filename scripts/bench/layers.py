@@ -10,13 +10,14 @@ import attrs
 import numpy as np
 
 import fcnn
+from bench.networks import resnet8, vgg
 from fcnn import parallel
 from fcnn.network.layer import Shape
 from fcnn.training.optim import apply_updates
 
 
-def vgg(widths: tuple[int, ...] = (64, 64, 128, 256)) -> fcnn.Layer:
-    """A small network in the manner of VGG for CIFAR-10: 3x3 convolutions, a pool after all but the first."""
+def wide(widths: tuple[int, ...] = (64, 64, 128, 256)) -> fcnn.Layer:
+    """Wide 3x3 convolutions without batch norm for CIFAR-10, a pool after all but the first."""
     layers: dict[str, fcnn.Layer] = {}
     for number, width in enumerate(widths, 1):
         layers |= {f"conv{number}": fcnn.conv2d(width, 3, padding=1), f"relu{number}": fcnn.relu()}
@@ -27,7 +28,9 @@ def vgg(widths: tuple[int, ...] = (64, 64, 128, 256)) -> fcnn.Layer:
 NETWORKS: dict[str, tuple[Callable[[], fcnn.Layer], Shape]] = {
     "lenet5": (fcnn.lenet5, (1, 28, 28)),
     "lenet5_bn": (lambda: fcnn.lenet5(batch_norm=True), (1, 28, 28)),
-    "cifar": (vgg, (3, 32, 32)),
+    "cifar": (wide, (3, 32, 32)),
+    "vgg": (lambda: vgg(fcnn), (3, 32, 32)),
+    "resnet8": (lambda: resnet8(fcnn), (3, 32, 32)),
 }
 
 
@@ -94,8 +97,8 @@ def _table(model: fcnn.Layer, in_shape: Shape, shard: int, medians: dict[str, fl
         rates = [flops / forward / 1e6, (1 if first else 2) * flops / backward / 1e6] if flops else []
         first, shape, named = first and not made.params, made.out_shape, named + forward + backward
         cells = [f"{rate:.1f}" for rate in rates] or ["", ""]
-        share = f"{(forward + backward) / total:.1%}"
-        yield line(name, repr(child)[:33], f"{forward:.3f}", cells[0], f"{backward:.3f}", cells[1], share)
+        share, layer = f"{(forward + backward) / total:.1%}", " ".join(repr(child).split())[:33]
+        yield line(name, layer, f"{forward:.3f}", cells[0], f"{backward:.3f}", cells[1], share)
     rest = {name: medians[name] for name in ("loss", "optimizer", "sharding and merging")}
     rest["everything else (freeing memory, making trees)"] = total - named - sum(rest.values())
     for name, ms in (*rest.items(), ("whole step", total)):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 import numpy as np
+from machine import cores
 
 from bench.cases import Epoch, Predict, Step
 
@@ -38,12 +39,18 @@ class Program:
     install: str = ""
     form: str = ""
     threads: int | None = None  # None: as many as the run has
+    all_cores: bool = False  # takes them unasked, so that a run with fewer threads leaves it out
     keeps_memory: bool = True  # as importing fcnn makes it; False: as the C library's allocator comes
+
+    def suits(self, threads: int) -> bool:
+        """Whether it is a program of its own in a run with so many threads."""
+        return (self.threads or 0) < threads and (not self.all_cores or threads == cores())
 
 
 _TORCH = ("with_torch", "torch", "pip install torch==2.13.0")
 PROGRAMS = (
     Program("fcnn", "with_fcnn", "fcnn"),
+    Program("fcnn, plain", "with_fcnn", "fcnn", form="plain", all_cores=True),
     Program("fcnn, threads", "with_fcnn", "fcnn", form="threads"),
     Program("fcnn, 1 thread", "with_fcnn", "fcnn", threads=1),
     Program("PyTorch, NCHW", *_TORCH, form="NCHW"),
@@ -52,6 +59,7 @@ PROGRAMS = (
     Program("PyTorch, NCHW, as it comes", *_TORCH, form="NCHW", keeps_memory=False),
     Program("PyTorch, channels_last, as it comes", *_TORCH, form="channels_last", keeps_memory=False),
     Program("JAX", "with_jax", "jax", "pip install jax"),
+    Program("onnxruntime", "with_onnxruntime", "onnxruntime", "pip install onnxruntime onnx"),
     Program("NumPy, im2col", "with_numpy", "numpy"),
     Program("autograd", "with_autograd", "autograd", "pip install autograd scipy"),
 )
@@ -67,7 +75,7 @@ def prepare_training(
     Args:
         case, inputs: what is trained on.
         step: trains on a batch (x, y) and gives its loss.
-        to_batch: makes a batch of images, uint8 (N, 1, 28, 28), and labels, int64 (N,). In an epoch this is timed.
+        to_batch: makes a batch of images, uint8 (N, C, H, W), and labels, int64 (N,). In an epoch this is timed.
     """
     x, y = inputs["x"], inputs["y"]
     order = inputs["order"] if isinstance(case, Epoch) else np.arange(len(x))
@@ -86,7 +94,7 @@ def prepare_training(
 
 
 def prepare_inference(case: Predict, inputs: Inputs, outputs: Callable[[Array], Array]) -> Prepared:
-    """Passes over all images, or with batch 1 single images; `outputs` gives the logits of uint8 (N, 1, 28, 28)."""
+    """Passes over all images, or with batch 1 single images; `outputs` gives the logits of uint8 (N, C, H, W)."""
     x = inputs["x"]
     batches = np.split(x, range(case.batch, len(x), case.batch))
     turn = itertools.cycle(batches)

@@ -13,12 +13,16 @@ NOTES = (
     "PyTorch, compiled: channels_last, Adam fused; convolutions and pools alone are compared in eager form",
     "fcnn has glibc keep freed memory, which saves page faults; so it is here for all programs but those 'as it comes'",
     "compilers work before the timing; when their first results came is listed; JAX's thread pool is sized by NPROC",
-    "peak memory: import, load the images, 100 steps; import times: a fresh interpreter's, less an empty one's",
-    "fcnn takes LeNet-5 in shards of 64 images (125 in inference) over forked processes, and layers in halves over "
-    "threads; so its batch norm is over a shard, the peers' over a batch",
+    "peak memory of training: import, load the images, 100 steps, each process's greatest resident size added up",
+    "peak memory of a step, of inference: the greatest proportional set size over all processes of a program, read "
+    "every 5 ms in a run of its own, less what it has after its imports",
+    "import times: a fresh interpreter's, less an empty one's",
+    "fcnn takes LeNet-5 in shards of 64 images (125 in inference) and the others in shards of 32 over forked "
+    "processes, and layers in halves over threads; so its batch norm is over a shard, the peers' over a batch",
+    "plain train_step: fcnn without shards, processes or threads set around it; batch norm over the batch",
     "NumPy, im2col and autograd: threads are those of BLAS; im2col has the first layer's input gradient too",
 )
-RANDOM_IMAGES = "the images are drawn at random: a quick run, or MNIST can't be had"
+RANDOM_IMAGES = "in place of {} images drawn at random: a quick run, or it can't be had"
 
 
 def measured_on(machine: Mapping[str, Any]) -> str:
@@ -26,9 +30,15 @@ def measured_on(machine: Mapping[str, Any]) -> str:
     return f"{described(machine)}; threads of each program: {machine['threads']}"
 
 
+def at_commit(results: Mapping[str, Any]) -> str:
+    """Of which commit the results are."""
+    return f"commit {results.get('commit') or 'not known'}"
+
+
 def heading(results: Mapping[str, Any]) -> str:
     """What it was measured on, and how."""
-    return "\n".join([measured_on(results["machine"]), "", *(f"- {note}" for note in results["notes"])])
+    about = f"{measured_on(results['machine'])}; {at_commit(results)}"
+    return "\n".join([about, "", *(f"- {note}" for note in results["notes"])])
 
 
 def section(title: str, found: Mapping[str, Any]) -> str:
@@ -43,7 +53,8 @@ def section(title: str, found: Mapping[str, Any]) -> str:
         lines += [
             f"  first results of {name} after {seconds:.1f} s" for name, seconds in first.items() if seconds > 0.1
         ]
-    lines += [f"  {name:<38}{mib:>9,.0f} MiB" for name, mib in found.get("memory_mib", {}).items()]
+    memory = {**found.get("memory_mib", {}), **found.get("peaks_mib", {}).get(title, {})}
+    lines += [f"  {name:<38}{mib:>9,.0f} MiB" for name, mib in memory.items()]
     lines += [f"  {name:<38}{spread(seconds, 3):>26} s" for name, seconds in found.get("import_s", {}).items()]
     return "\n".join(lines)
 
@@ -79,7 +90,7 @@ def _row(row: Mapping[str, Any]) -> Iterator[str]:
     if row["part"]:
         yield f"  {row['part']}"
     for name, ms in row["ms"].items():
-        ratio, floor = row["ratios"].get(name), row["times_floor"] if name == "fcnn" else None
+        ratio, floor = row["ratios"].get(name), row["times_floor"] if name in ("fcnn", "fcnn, plain") else None
         yield _line(
             f"{name} *" if name == row["best_pytorch"] else name,
             f"{ms['median']:.3f}",

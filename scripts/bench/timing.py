@@ -9,11 +9,13 @@ from typing import Any
 
 import attrs
 
-from bench.cases import BOTH, INPUT, PARTS, WEIGHT, Case, Sgemm, flops_of, name_of
+from bench.cases import BOTH, INPUT, PARTS, PLAIN, WEIGHT, Case, Sgemm, flops_of, name_of
 from bench.programs import SGEMM, Program, differs
 from bench.worker import Worker, WorkerError
 
-TOLERANCE = 1e-3  # how far a program's first results may be from fcnn's, relative to the greatest
+# How far a program's first results may be from fcnn's, relative to the greatest. Of Adam's first two steps of the
+# VGG-like network in float32, PyTorch's channels_last came out 1.3e-3 from its own NCHW, which was within 1e-6 of fcnn.
+TOLERANCE = 5e-3
 IDLE = 0.02  # seconds between turns, in which the threads of the last one stop spinning
 Turns = Sequence[Mapping[str, Sequence[float]]]  # for each round and part, the seconds of each call
 
@@ -66,7 +68,10 @@ def measure(case: Case, workers: Mapping[Program, Worker], inputs: Path, rounds:
 
 
 def rows_of(case: Case, measured: Measured) -> list[dict[str, Any]]:
-    """The report's rows: one for each part, and one for the input gradient alone, which is a difference."""
+    """The report's rows: one for each part, and those that come of others.
+
+    The input gradient alone is a difference; plain fcnn has a row of its own, with its ratios to PyTorch's forms.
+    """
     turns = measured.turns
     rounds = {part: {name: [turn[part] for turn in taken] for name, taken in turns.items()} for part in case.parts}
     if WEIGHT in rounds and BOTH in rounds:
@@ -74,6 +79,10 @@ def rows_of(case: Case, measured: Measured) -> list[dict[str, Any]]:
             name: [[max(median(a) - median(b), 1e-9)] for a, b in zip(both, rounds[WEIGHT][name], strict=True)]
             for name, both in rounds[BOTH].items()
         }
+    if "fcnn, plain" in turns:
+        whole = rounds[""]
+        rounds[PLAIN] = {n: whole[n] for n in whole if n == "fcnn, plain" or n.startswith("PyTorch")}
+        del whole["fcnn, plain"]
     return [row(case, part, rounds[part], measured.rates) for part in PARTS if part in rounds]
 
 
@@ -89,14 +98,15 @@ def row(
     """
     times = {name: [1000 * seconds for turn in turns for seconds in turn] for name, turns in rounds.items()}
     pytorch = [name for name in times if name.startswith("PyTorch")]
-    ours, flops = rounds.get("fcnn", []), flops_of(case, part)
+    our_name = "fcnn, plain" if part == PLAIN else "fcnn"
+    ours, flops = rounds.get(our_name, []), flops_of(case, part)
     floor = [rate * median(turn) / flops for turn, rate in zip(ours, rates, strict=False)] if flops else []
     return {
         "case": name_of(case),
         "part": part,
         "flops": flops,
         "ms": {name: spread(values) for name, values in times.items()},
-        "ratios": {name: ratio(ours, turns) for name, turns in rounds.items() if ours and name != "fcnn"},
+        "ratios": {name: ratio(ours, turns) for name, turns in rounds.items() if ours and name != our_name},
         "best_pytorch": min(pytorch, key=lambda name: median(times[name]), default=None),
         "times_floor": spread(floor) if floor else None,
         "sgemm_gflops": spread([rate / 1e9 for rate in rates]) if rates else None,

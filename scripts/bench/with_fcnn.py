@@ -1,4 +1,7 @@
-"""fcnn: steps and inference in shards over processes (or threads, in that form), single layers over threads."""
+"""fcnn: steps and inference in shards over processes (or threads, in that form), single layers over threads.
+
+In the form "plain" a step is what `fcnn.train_step` gives by itself, and nothing is set around it.
+"""
 
 import functools
 import itertools
@@ -12,19 +15,22 @@ import numpy as np
 import fcnn
 from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
 from bench.inputs import ORDER
+from bench.networks import NETWORKS
 from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
 from fcnn import ops, parallel
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import frozen, keep
 from fcnn.values.tree import EMPTY, unflatten
 
-SHARD = 64  # images of LeNet-5 in training
-EVALUATED = 125  # at most, in inference
+EVALUATED = 125  # images at most, in inference
 
 
 @contextmanager
 def opened(threads: int, form: str = "") -> Iterator[Makers]:
-    """Cases on so many threads or processes, and BLAS on one."""
+    """Cases on so many threads or processes, and BLAS on one; plain, on as many as the library takes."""
+    if form == "plain":
+        yield {Step: functools.partial(training, map_fn=None)}
+        return
     workers = parallel.threads if form == "threads" else parallel.processes
     with workers(threads) as for_steps, parallel.threads(threads) as for_layers:
         maps = {Step: (training, for_steps), Epoch: (training, for_steps), Predict: (predict, for_steps)}
@@ -32,15 +38,18 @@ def opened(threads: int, form: str = "") -> Iterator[Makers]:
         yield {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
 
 
-def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
-    """Steps over shards."""
-    batch_norm = isinstance(case, Step) and case.batch_norm
-    model, loss, optimizer = fcnn.lenet5(batch_norm=batch_norm), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
-    start = fcnn.init_state(model, optimizer, fcnn.key(0), (1, 28, 28))
+def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn | None) -> Prepared:
+    """Steps over shards; without a map, of whole batches."""
+    network = NETWORKS[case.network]
+    model, loss, optimizer = network.make(fcnn), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
+    start = fcnn.init_state(model, optimizer, fcnn.key(0), network.in_shape)
     state = start = attrs.evolve(start, params=unflatten(params_of(inputs)))
-    train = fcnn.train_step(model, loss, optimizer, parallel.sharded(fcnn.gradient(model, loss), SHARD, map_fn))
+    plain = train = fcnn.train_step(model, loss, optimizer)
+    if map_fn is not None:
+        gradient = parallel.sharded(fcnn.gradient(model, loss), network.shard, map_fn)
+        train = fcnn.train_step(model, loss, optimizer, gradient)
     # With batch norm a shard is normalised by itself; checked is what the peers do, with the whole batch.
-    checked = fcnn.train_step(model, loss, optimizer) if batch_norm else train
+    checked = plain if start.layer_state else train
     split = fcnn.Split(frozen(inputs["x"]), frozen(inputs["y"]))
     steps = (case.steps if isinstance(case, Epoch) else None) or fcnn.data.steps_per_epoch(len(split), case.batch)
 
@@ -68,10 +77,13 @@ def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn) -> Prep
 
 def predict(case: Predict, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
     """Each batch in shards; a single image as it is."""
-    model, params = fcnn.lenet5(), unflatten(params_of(inputs))
+    model, params = NETWORKS[case.network].make(fcnn), unflatten(params_of(inputs))
+
+    def logits(x: Array) -> Array:
+        return model.apply(params, EMPTY, x, train=False).y
 
     def outputs(x: Array) -> Array:
-        return model.apply(params, EMPTY, fcnn.data.as_batch(x, np.zeros(len(x), np.int64)).x, train=False).y
+        return logits(fcnn.data.as_batch(x, np.zeros(len(x), np.int64)).x)
 
     def in_shards(x: Array) -> Array:
         size = min(EVALUATED, -(-len(x) // 2))

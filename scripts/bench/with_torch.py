@@ -3,7 +3,6 @@
 import functools
 import os
 import tempfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
+from bench import torch_kit
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step, Whole
+from bench.networks import NETWORKS
 from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
-
-LEAVES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}  # fcnn's names: PyTorch's
 
 
 @contextmanager
@@ -28,39 +27,15 @@ def opened(threads: int, form: str) -> Iterator[Makers]:
         yield {kind: functools.partial(function, form=form) for kind, function in made.items()}
 
 
-def lenet(inputs: Inputs, form: str, batch_norm: bool = False) -> nn.Sequential:
-    """`fcnn.lenet5` with the given weights."""
-    bias = not batch_norm
-    layers: dict[str, nn.Module] = {
-        "conv1": nn.Conv2d(1, 6, 5, padding=2, bias=bias),
-        "bn1": nn.BatchNorm2d(6),
-        "relu1": nn.ReLU(),
-        "pool1": nn.MaxPool2d(2),
-        "conv2": nn.Conv2d(6, 16, 5, bias=bias),
-        "bn2": nn.BatchNorm2d(16),
-        "relu2": nn.ReLU(),
-        "pool2": nn.MaxPool2d(2),
-        "flatten": nn.Flatten(),
-        "fc1": nn.Linear(400, 120, bias=bias),
-        "bn3": nn.BatchNorm1d(120),
-        "relu3": nn.ReLU(),
-        "fc2": nn.Linear(120, 84, bias=bias),
-        "bn4": nn.BatchNorm1d(84),
-        "relu4": nn.ReLU(),
-        "fc3": nn.Linear(84, 10),
-    }
-    model = nn.Sequential(OrderedDict((name, layers[name]) for name in layers if batch_norm or name[:2] != "bn"))
-    weights = {}
-    for path, value in params_of(inputs).items():
-        name, leaf = path.split("/")
-        weights[f"{name}.{LEAVES[leaf]}"] = torch.tensor(value)
-    model.load_state_dict({**model.state_dict(), **weights})
+def network(case: Whole, inputs: Inputs, form: str) -> nn.Module:
+    """The case's network with the given weights."""
+    model: nn.Module = NETWORKS[case.network].make(torch_kit)(params_of(inputs), "")
     return model.to(memory_format=_format(form))  # type: ignore[call-overload, no-any-return]
 
 
 def training(case: Step | Epoch, inputs: Inputs, form: str) -> Prepared:
     """The usual loop; compiled, model and loss are one graph and Adam is one kernel."""
-    model = lenet(inputs, form, isinstance(case, Step) and case.batch_norm)
+    model = network(case, inputs, form)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True if form == "compiled" else None)
 
     def loss_of(x: Tensor, y: Tensor) -> Tensor:
@@ -80,7 +55,7 @@ def training(case: Step | Epoch, inputs: Inputs, form: str) -> Prepared:
 
 def predict(case: Predict, inputs: Inputs, form: str) -> Prepared:
     """The model in evaluation mode."""
-    model = lenet(inputs, form).eval()
+    model = network(case, inputs, form).eval()
     compute = _compiled(model, form)
 
     def outputs(x: Array) -> Array:

@@ -55,6 +55,11 @@ class Worker:
             raise WorkerError(value)
         return value
 
+    @property
+    def pid(self) -> int:
+        """The process that was asked."""
+        return int(self._process.pid)
+
     def close(self) -> None:
         """End the process, and what it forked with it. It has nothing to clear up."""
         if self._process is not None:
@@ -70,16 +75,25 @@ class Server:
     def __init__(self, makers: Makers) -> None:
         self._makers = makers
         self._calls: Mapping[str, Callable[[], Any]] = {}
+        self._check: Any = None
         self._counts: dict[str, tuple[int, int]] = {}
 
-    def prepare(self, case: Case, inputs: Path) -> tuple[Array, float]:
-        """Make a case ready; its check, and the seconds of that and of first calls, in which compilers work."""
-        self._calls = {}  # lets go of the case before
+    def start(self) -> None:
+        """Nothing more than what comes before any answer: the program's imports."""
+
+    def load(self, case: Case, inputs: Path) -> None:
+        """Make a case ready without calling anything yet."""
+        self._calls, self._check = {}, None  # lets go of the case before
         with np.load(inputs) as archive:
             prepared = self._makers[type(case)](case, dict(archive))
         self._calls = {part: prepared.calls[part] for part in case.parts}
+        self._check = prepared.check
+
+    def prepare(self, case: Case, inputs: Path) -> tuple[Array, float]:
+        """Make a case ready; its check, and the seconds of that and of first calls, in which compilers work."""
+        self.load(case, inputs)
         began = time.perf_counter()
-        found = prepared.check()
+        found = self._check()
         for call in self._calls.values() if len(self._calls) > 1 else ():
             call()
         return found, time.perf_counter() - began
