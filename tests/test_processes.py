@@ -113,6 +113,7 @@ def test_arrays_keep_order_dtype_and_bits_and_come_out_read_only():
     x = unblock(np.empty((3, 2, 4, 5), np.float32))  # (5, 2, 3, 4)
     x[:] = np.random.default_rng(0).normal(size=x.shape)
     arrays = [x, x[1:3], x[::2, :, 1:], np.asfortranarray(np.eye(3)), np.array(5.0), np.array([], np.int8)]
+    arrays += [x.astype(">f4"), np.float16([1, 2]), np.array([1 + 2j]), np.array([["one", "two"], ["three", "four"]]).T]
     with processes(2) as map_fn:
         for array in arrays:
             _, there = map_fn(lambda a: a, [array, array])
