@@ -90,8 +90,8 @@ def test_any_map_will_do_that_keeps_the_order():
     gradient = fcnn.gradient(PLAIN, LOSS)
     found = parallel.sharded(gradient, 5, backwards)(params, state, KEY, batch())
     assert found == parallel.sharded(gradient, 5)(params, state, KEY, batch())
-    assert [key for _, _, _, key, _ in seen] == [fcnn.fold_in(KEY, shard) for shard in range(5)]
-    assert [len(x) for _, _, _, _, (x, _) in seen] == [5, 5, 5, 5, 2]
+    assert [key for _, _, _, key, *_ in seen] == [fcnn.fold_in(KEY, shard) for shard in range(5)]
+    assert [len(x) for _, _, _, _, (x, _), _ in seen] == [5, 5, 5, 5, 2]
 
 
 def test_ghost_batch_norm_keeps_the_weighted_mean_of_what_the_shards_found():

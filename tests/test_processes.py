@@ -113,6 +113,7 @@ def test_arrays_keep_order_dtype_and_bits_and_come_out_read_only():
     x = unblock(np.empty((3, 2, 4, 5), np.float32))  # (5, 2, 3, 4)
     x[:] = np.random.default_rng(0).normal(size=x.shape)
     arrays = [x, x[1:3], x[::2, :, 1:], np.asfortranarray(np.eye(3)), np.array(5.0), np.array([], np.int8)]
+    arrays += [x.astype(">f4"), np.float16([1, 2]), np.array([1 + 2j]), np.array([["one", "two"], ["three", "four"]]).T]
     with processes(2) as map_fn:
         for array in arrays:
             _, there = map_fn(lambda a: a, [array, array])
@@ -138,6 +139,33 @@ def test_results_stay_as_they_are_when_more_are_made():
         first = map_fn(np.full, [100, 100], [1, 2])
         map_fn(np.full, [100, 100], [3, 4])
     assert [a[0] for a in first] == [1, 2]
+
+
+def test_what_was_handed_out_never_changes_whoever_kept_it():
+    """States that `scan` gave long ago, parts of them, a worker's arguments, while training goes on."""
+    kept = []
+
+    def keeps(x):
+        kept.append(x)
+        return [array.sum() for array in kept]
+
+    with processes(2) as map_fn:
+        step = fcnn.train_step(MODEL, LOSS, OPTIMIZER, parallel.sharded(fcnn.gradient(MODEL, LOSS), 11, map_fn))
+        states, parts, then = [], [], []
+        for k, (state, _) in enumerate(fcnn.scan(step, START, (batch(seed) for seed in range(30)))):
+            states.append((state, [leaf.copy() for leaf in tree.flatten(state.opt_state).values()]))
+            if k % 3 == 0:
+                parts.append((state.params["fc"]["w"][1:, ::2], memoryview(state.params["conv"]["w"])))
+                then.append([np.array(part) for part in parts[-1]])
+        for state, copies in states:
+            for leaf, copy in zip(tree.flatten(state.opt_state).values(), copies, strict=True):
+                np.testing.assert_array_equal(leaf, copy)
+        for some, copies in zip(parts, then, strict=True):
+            for part, copy in zip(some, copies, strict=True):
+                np.testing.assert_array_equal(part, copy)
+        for k in range(1, 6):
+            _, sums = map_fn(keeps, [np.full(5000, k), np.full(5000, 10 * k)])
+            assert sums == [50_000 * i for i in range(1, k + 1)]
 
 
 class _Odd(Exception):

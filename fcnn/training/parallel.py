@@ -107,35 +107,46 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
     expect_gradient_fn("gradient_fn", gradient_fn)
     expect_map_fn(map_fn)
 
-    def of_shard(arguments: tuple[int, Tree, Tree, Key, Any]) -> tuple[int, Gradient]:
+    def of_shard(arguments: tuple[int, Tree, Tree, Key, Any, int]) -> tuple[int, Gradient]:
         # One function for all steps: `processes` forks new workers for another.
-        return arguments[0], gradient_of(gradient_fn, *arguments[1:])
+        number, *others, total = arguments
+        found = gradient_of(gradient_fn, *others)
+        weight = found.size / total
+        if weight == 1:
+            return number, found
+
+        def weighted(leaf: Array) -> Array:
+            return frozen(leaf * weight)
+
+        # Here, where shards run side by side, so that nothing is left but to add.
+        grads, state = (map_elementwise(weighted, each) for each in (found.grads, found.layer_state))
+        return number, Gradient(found.loss * weight, grads, state, found.correct, found.size)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
         x, targets = _rows_of("sharded", params, state, key, batch)
         total = len(x)
-
         shards = [slice(first, first + shard_size) for first in range(0, total, shard_size)]
-        parts = [(i, params, state, fold_in(key, i), (x[rows], targets[rows])) for i, rows in enumerate(shards)]
+        parts = [(i, params, state, fold_in(key, i), (x[rows], targets[rows]), total) for i, rows in enumerate(shards)]
         found = mapped(map_fn, of_shard, parts, Gradient)
-        weights = [one.size / total for one in found]
-
-        def mean(*leaves: Array) -> Array:
-            value = leaves[0] * weights[0]
-            for leaf, weight in zip(leaves[1:], weights[1:], strict=True):
-                value += leaf * weight
-            return frozen(value)
-
         counts = [one.correct for one in found if one.correct is not None]
         return Gradient(
-            sum(one.loss * weight for one, weight in zip(found, weights, strict=True)),
-            map_elementwise(mean, *(one.grads for one in found)),
-            map_elementwise(mean, *(one.layer_state for one in found)),
+            sum(one.loss for one in found),
+            map_elementwise(_sum, *(one.grads for one in found)),
+            map_elementwise(_sum, *(one.layer_state for one in found)),
             sum(counts) if counts else None,
             total,
         )
 
     return compute
+
+
+def _sum(*leaves: Array) -> Array:
+    if len(leaves) == 1:
+        return leaves[0]
+    value = leaves[0] + leaves[1]
+    for leaf in leaves[2:]:
+        value += leaf
+    return frozen(value)
 
 
 def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> GradientFn:

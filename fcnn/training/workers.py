@@ -29,7 +29,7 @@ import numpy as np
 
 from fcnn.training.mapping import MapFn, expect_mapping
 from fcnn.training.signals import undisturbed
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import NUMBERS, Array
 from fcnn.values.checks import integer
 from fcnn.values.cores import alone, at_most, one_blas_thread
 
@@ -352,12 +352,20 @@ def _loads(message: bytes, memory: mmap.mmap) -> Any:
 
 
 def _reduced(array: Array) -> Any:
-    """How to pickle an array in its memory order, such as batch-innermost; by itself it would come out in C order."""
-    if array.flags.forc:
+    """How to pickle an array: in its memory order, such as batch-innermost, and in less time than it would itself."""
+    if array.dtype.kind not in NUMBERS:
         return array.__reduce_ex__(5)
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    if array.flags.c_contiguous:
+        return _again, (pickle.PickleBuffer(array.data), array.dtype.str, array.shape)
+    order = sorted(range(array.ndim), key=array.strides.__getitem__, reverse=True)
     back = sorted(range(array.ndim), key=order.__getitem__)
-    return np.transpose, (np.ascontiguousarray(array.transpose(order)), back)
+    ordered = np.ascontiguousarray(array.transpose(order))
+    return _again, (pickle.PickleBuffer(ordered.data), array.dtype.str, ordered.shape, back)
+
+
+def _again(buffer: Any, dtype: str, shape: tuple[int, ...], axes: list[int] | None = None) -> Array:
+    array = np.frombuffer(buffer, dtype).reshape(shape)
+    return array if axes is None else array.transpose(axes)
 
 
 class _Pickler(pickle.Pickler):

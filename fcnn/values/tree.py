@@ -36,9 +36,9 @@ class Tree(Mapping[str, Any]):
     _flat: "tuple[Array, Layout] | None"  # all its numbers, and where they belong, once they are known
     _made: "dict[str, Array | Tree] | None"  # None as long as nobody asked for the parts of `_flat`
 
-    def __init__(self) -> None:
-        object.__setattr__(self, "_made", {})
-        object.__setattr__(self, "_flat", None)
+    def __init__(self, *, _flat: "tuple[Array, Layout] | None" = None, _made: Any = None) -> None:
+        _set_flat(self, _flat)
+        _set_made(self, {} if _flat is _made is None else _made)
 
     @property
     def _items(self) -> "dict[str, Array | Tree]":
@@ -46,7 +46,7 @@ class Tree(Mapping[str, Any]):
         if made is None:
             assert self._flat is not None
             made = _parts(*self._flat)
-            object.__setattr__(self, "_made", made)
+            _set_made(self, made)
         return made
 
     def __getitem__(self, name: str) -> Any:
@@ -71,6 +71,9 @@ class Tree(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __bool__(self) -> bool:
+        return self._flat is not None or bool(self._items)  # without making the parts
 
     def __setattr__(self, name: str, value: object) -> None:
         raise TypeError("a tree is immutable; fcnn.tree.set_at(tree, path, value) makes a changed one")
@@ -104,6 +107,8 @@ class Tree(Mapping[str, Any]):
         return (freeze, (dict(self._items),)) if flat is None else (_unpickled, (flat, layout))
 
 
+# The fastest way past `__setattr__`: a step of training makes many trees.
+_set_flat, _set_made = (vars(Tree)[slot].__set__ for slot in Tree.__slots__)
 EMPTY = Tree()
 
 
@@ -135,16 +140,16 @@ def _freeze(nested: Nested, parents: str, depth: int) -> Tree:
             check_name(name, parents + (name if isinstance(name, str) else told(name)))
         if type(value) is Tree:  # told fast, as `isinstance` asks a Mapping's subclass
             items[name] = value
-        elif type(value) is np.ndarray and value.dtype.kind in NUMBERS:
-            items[name] = keep(value)  # the usual case, told fast
         elif not isinstance(value, np.ndarray) and isinstance(value, Mapping):
             items[name] = _freeze(value, f"{parents}{name}/", depth + 1)
         else:
             items[name] = _leaf(value, f"{parents}{name}")
-    return _tree(items)
+    return Tree(_made=items)
 
 
 def _leaf(value: object, path: str) -> Array:
+    if type(value) is np.ndarray and value.dtype.kind in NUMBERS:
+        return keep(value)  # the usual case, told fast
     expected = f"{path}: a leaf is a NumPy array of numbers, got"
     if isinstance(value, np.ma.MaskedArray):  # what is masked would be forgotten
         raise TreeError(f"{expected} a masked one; .filled(0) makes one of it, with 0 where it is masked")
@@ -171,12 +176,6 @@ def check_name(name: object, path: str | None = None) -> None:
             f"{where}{': ' if where else ''}the name {told(name)} does not match [a-z][a-z0-9_]*; "
             "use small letters, digits and underscores, a letter first"
         )
-
-
-def _tree(items: dict[str, Array | Tree]) -> Tree:
-    tree = Tree()
-    object.__setattr__(tree, "_made", items)
-    return tree
 
 
 def map(function: Callable[..., Array], tree: Tree, *rest: Tree) -> Tree:
@@ -216,7 +215,7 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str, of_
             raise TreeError(f"{here}: the trees differ: {' and '.join(str(v.shape) for v in values)}")
         else:
             items[name] = _result(function(*values), here)
-    return _tree(items)
+    return Tree(_made=items)
 
 
 def _result(value: Any, path: str) -> Array:
@@ -281,8 +280,9 @@ def _ravelled(tree: Tree) -> tuple[Array | None, Layout]:
     arrays, layout = _leaves(tree), _layout(tree)
     if len({array.dtype for array in arrays}) != 1:
         return None, layout
-    object.__setattr__(tree, "_flat", (frozen(np.concatenate(arrays, axis=None)), layout))  # others will ask, too
-    return _ravelled(tree)
+    flat = frozen(np.concatenate(arrays, axis=None))
+    _set_flat(tree, (flat, layout))  # others will ask, too
+    return flat, layout
 
 
 def _leaves(tree: Tree) -> list[Array]:
@@ -293,10 +293,9 @@ def _leaves(tree: Tree) -> list[Array]:
 
 
 def _unravelled(flat: Array, layout: Layout) -> Tree:
-    tree = Tree()
-    object.__setattr__(tree, "_flat", (flat, layout) if flat.size else None)  # without leaves it has no dtype
-    object.__setattr__(tree, "_made", None if flat.size else _parts(flat, layout))  # most trees' nobody looks at
-    return tree
+    if not flat.size:  # without leaves it has no dtype
+        return Tree(_made=_parts(flat, layout))
+    return Tree(_flat=(flat, layout))  # its parts are made when somebody looks
 
 
 def _parts(flat: Array, layout: Layout) -> dict[str, Array | Tree]:
@@ -377,7 +376,7 @@ def _set_at(tree: Tree, rest: str, value: Array | Nested, path: str) -> Tree:
         new = _set_at(old, rest, value, path)
     else:
         raise TreeError(f"{path}: no such path; {name!r} is an array")
-    return _tree({**tree._items, name: new})
+    return Tree(_made={**tree._items, name: new})
 
 
 def size(tree: Tree) -> int:
