@@ -11,6 +11,7 @@ from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
 from fcnn.network import initializers, layers, models
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.description import build, describe, summary
+from fcnn.network.fusing import fuse
 from fcnn.network.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
 from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, layer_constructor
 from fcnn.network.layers import (
@@ -98,6 +99,7 @@ __all__ = [
     "summary",
     # Networks of networks: frozen in part, checked, lean.
     "rewrite",
+    "fuse",
     "hold",
     "checked",
     "without_caches",

@@ -127,8 +127,8 @@ def _together(members: Mapping[str, Layer], roles: Mapping[str, str]) -> Run:
             return plain.apply(params, state, x, train, key)
         w, b = params[conv]["w"], params[conv].get("b")
         if norm is None:
-            y, cache = fused(keep(x), w, b, g, relu=relu, pool=pool)
-            return y, {}, cache
+            done, kept = fused(keep(x), w, b, g, relu=relu, pool=pool)
+            return done, {}, kept
         own, old, settings = params[norm], state[norm], members[norm].config
         numbers = Norm(own["gamma"], own["beta"], old["mean"], old["var"], settings["decay"], settings["eps"])
         y, mean, var, cache = fused_norm(keep(x), w, b, numbers, g, relu=relu, pool=pool)

@@ -1,10 +1,11 @@
 """2-D convolution (cross-correlation): the layer's mathematics, and which kernel does it.
 
-A kernel is a module with three functions on blocks (`fcnn.ops.layout`), `correlate`, `weight_gradient` and
-`input_gradient`: `fcnn.ops.lowered` takes every shape, `fcnn.ops.winograd` is faster for wide 3x3 layers.
+A kernel is a module with the functions of `Kernel`, on parts of blocks (`fcnn.ops.layout`, `fcnn.ops.parts`):
+`fcnn.ops.lowered` takes every shape, `fcnn.ops.winograd` is faster for wide 3x3 layers.
 """
 
-from types import ModuleType
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -161,6 +162,17 @@ def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:
     return "; x[None] is a batch of one image" if len(w) == 4 and len(x) == 3 and x[0] == w[1] else ""
 
 
-def kernel_for(g: Geometry, product: Product) -> ModuleType:
+class Kernel(Protocol):
+    """The functions of a kernel's module, of parts of blocks; `fcnn.ops.lowered` says what each does."""
+
+    forward_weights: Callable[[Array, Geometry], Array]
+    correlate: Callable[[Array, Array, Geometry, range, range, bool, Array], None]
+    weight_gradient: Callable[[Array, Array, Geometry, range, range, bool], Array]
+    weights_of: Callable[[Array, Geometry], Array]
+    backward_weights: Callable[[Array, Geometry], Any]
+    input_gradient: Callable[[Array, Any, Geometry, range, Array], None]
+
+
+def kernel_for(g: Geometry, product: Product) -> Kernel:
     """The kernel for one of a convolution's products: all choice between kernels is here."""
     return winograd if winograd.suits(g, product) else lowered

@@ -38,9 +38,7 @@ class FusedCache:
     hits: Sequence[Hits] | None
 
 
-def fused(
-    x: Array, w: Array, b: Array | None, g: Geometry, *, relu: bool, pool: bool
-) -> tuple[Array, FusedCache]:
+def fused(x: Array, w: Array, b: Array | None, g: Geometry, *, relu: bool, pool: bool) -> tuple[Array, FusedCache]:
     """A convolution of the geometry g, then ReLU and a 2x2 max pool as far as they are asked for.
 
     Args:
@@ -72,13 +70,12 @@ def fused(
             rectify(target)
         return hits
 
-    hits = each_part(len(parts), one, work(g, passes=4))
-    return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits if pool else None)
+    found = each_part(len(parts), one, work(g, passes=4))
+    hits = [each for each in found if each is not None] if pool else None
+    return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits)
 
 
-def fused_backward(
-    dy: Array, cache: FusedCache, *, need_dx: bool
-) -> tuple[Array | None, Array, Array | None]:
+def fused_backward(dy: Array, cache: FusedCache, *, need_dx: bool) -> tuple[Array | None, Array, Array | None]:
     """The gradients of `fused` for any dy like its output: dx or None, dw, and db or None."""
     g, pool, out, kernel = cache.g, cache.hits is not None, block(dy), kernel_for(cache.g, "weight gradient")
     parts = parts_of(g.out_shape)

@@ -46,8 +46,10 @@ class Norm:
 
 @attrs.frozen
 class FusedNormCache:
-    """What `fused_norm_backward` needs, beside what `fused_norm` was given, by part: the centred numbers, with the other
-    sign where gamma is below 0, and with a pool the maxima of them and where they were.
+    """What `fused_norm_backward` needs, beside what `fused_norm` was given.
+
+    By part: the centred numbers, with the other sign where gamma is below 0; and with a pool the maxima of them, and
+    where they were.
     """
 
     g: Geometry

@@ -53,7 +53,7 @@ def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range
     high, n = len(weights) // g.filters, x.shape[3]
     y = out.reshape(len(rows) // high, high * g.filters, len(columns) * n)
     at = 0
-    for group, halved in _groups(columns, split, columns_a_product(*weights.shape, n)):
+    for group, halved in _groups(columns, split, columns_a_product(weights, n)):
         with scratch_space():
             np.matmul(weights, _rows(x, g, rows, group, halved, high), out=y[:, :, at : at + len(group) * n])
         at += len(group) * n
@@ -72,7 +72,8 @@ def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: rang
         shape = len(out), operand.shape[1], out.shape[2]
         if math.prod(shape) <= _TOGETHER:
             return np.asarray(np.add.reduce(np.matmul(operand, out, out=scratch(shape, out.dtype)), axis=0))
-        total, part = np.matmul(operand[0], out[0]), scratch(shape[1:], out.dtype)
+        total: Array = np.matmul(operand[0], out[0])
+        part = scratch(shape[1:], out.dtype)
         for row, d in zip(operand[1:], out[1:], strict=True):
             total += np.matmul(row, d, out=part)
         return total
@@ -102,14 +103,14 @@ def backward_weights(w: Array, g: Geometry) -> list[Array]:
 
 
 def input_gradient(dy: Array, weights: list[Array], g: Geometry, rows: range, out: Array) -> None:
-    """Some rows of the gradient of the input block, into `out`, (rows, C, W, N), for an output gradient (OH, F, OW, N)."""
+    """Some rows of the input block's gradient, into `out`, (rows, C, W, N), for an output gradient (OH, F, OW, N)."""
     if _is_convolution(g):
         correlate(dy, weights[0], g.transposed(), rows, range(g.in_shape[2]), False, out)
         return
     _, channels, _, n = g.in_shape
     kw, ow = g.kernel[1], g.out[1]
     out.fill(0)
-    for group, _ in _groups(range(ow), False, columns_a_product(*weights[0].shape, n)):
+    for group, _ in _groups(range(ow), False, columns_a_product(weights[0], n)):
         with scratch_space():
             lowered = scratch((len(rows), channels * kw, len(group) * n), out.dtype)
             columns = dy[:, :, group.start : group.stop].reshape(g.out[0] * g.filters, len(group) * n)

@@ -14,7 +14,7 @@ from fcnn.values.arrays import Array
 
 
 class Hits(NamedTuple):
-    """Which number of a window was its first maximum: whether that of the even column, and the even row; truth values."""
+    """Where the first maximum of each window was, as truth values: in the even column, and in the even row."""
 
     columns: Array  # (R, F, M)
     rows: Array  # (R / 2, F, M)

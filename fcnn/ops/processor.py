@@ -10,6 +10,7 @@ from typing import Literal
 import attrs
 import numpy as np
 
+from fcnn.values.arrays import Array
 
 Product = Literal["forward", "weight gradient", "input gradient"]
 DEEP = 128  # small products of matrices with more columns than this are no faster than large ones
@@ -37,20 +38,24 @@ class Tuning:
 
 # OpenBLAS has kernels for AVX-512 that multiply up to a million numbers without copying them first: LeNet's second
 # layer, (16, 150) @ (150, 640), runs at 71 GFLOP/s as a whole and at 125 in halves.
-_AVX512 = Tuning(product=800_000, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=128, forward_rows=12, weight_rows=12)
-_OTHER = Tuning(product=0, part=1 << 17, tiles=1 << 15, winograd=64, winograd_weights=64, forward_rows=12, weight_rows=16)
+_AVX512 = Tuning(
+    product=800_000, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=128, forward_rows=12, weight_rows=12
+)
+_OTHER = Tuning(
+    product=0, part=1 << 17, tiles=1 << 15, winograd=64, winograd_weights=64, forward_rows=12, weight_rows=16
+)
 
 
 @functools.cache
 def tuning() -> Tuning:
     """The row of this machine."""
-    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # type: ignore[no-untyped-call]
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     return _AVX512 if {"AVX512_SKX", "X86_V4"} & set(found) else _OTHER
 
 
-def columns_a_product(rows: int, depth: int, n: int) -> int:
+def columns_a_product(matrix: Array, n: int) -> int:
     """How many columns of n numbers one product takes, of a matrix (rows, depth) with (depth, columns * n)."""
-    few = tuning().product // (rows * depth)
+    few = tuning().product // matrix.size
     return few // n if few >= max(64, n) else 1 << 30
 
 

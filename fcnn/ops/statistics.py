@@ -20,7 +20,7 @@ from fcnn.values.arrays import Array
 class Moments(NamedTuple):
     """Of a part (R, C, M): its numbers a channel, their mean (C,), and the sum of their squares around it (C,)."""
 
-    count: int
+    size: int
     mean: Array
     squares: Array
 
@@ -59,14 +59,14 @@ def moments(part: Array) -> Moments:
 
 def statistics(parts: Sequence[Array], found: Sequence[Moments], eps: float) -> Statistics:
     """Of all parts together, from the moments of each."""
-    count, dtype = sum(each.count for each in found), parts[0].dtype
+    count, dtype = sum(each.size for each in found), parts[0].dtype
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.zeros(len(found[0].mean))
         for each in found:
-            mean += each.mean.astype(np.float64) * (each.count / count)
+            mean += each.mean.astype(np.float64) * (each.size / count)
         squares = np.zeros_like(mean)
         for each in found:
-            squares += each.squares + each.count * np.square(each.mean - mean)
+            squares += each.squares + each.size * np.square(each.mean - mean)
         var = squares / count
         # The rounding of a mean is up to some 64 units in its last place. Of a channel that varies less, as a constant
         # one does, it would be taken for the variance; such channels are done again, as are those whose squares

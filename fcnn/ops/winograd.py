@@ -13,8 +13,8 @@ Two neighbouring outputs of a 3-tap filter g over four inputs d take 4 products 
          [0  1  0 -1]        [ 0    0    1 ]
 
 and nested along both axes, a 2x2 tile of outputs takes 16 in place of 36: Y = A' [(G g G') * (B' d B)] A. The sum over
-channels goes inside the brackets, where for each of the 16 positions (a, b) of a transformed tile, and for one tile at a
-time, it is a matrix product of N columns:
+channels goes inside the brackets, where for each of the 16 positions (a, b) of a transformed tile, and for one tile at
+a time, it is a matrix product of N columns:
 
     forward            M[a, b]  = U[a, b] @ V[a, b]                      y = A' M A
     weight gradient    dU[a, b] = sum over tiles of dM[a, b] @ V[a, b]'   dw = G' dU G
@@ -25,10 +25,10 @@ time, it is a matrix product of N columns:
 The tiles of an odd row or column hang over the edge, onto zeros.
 
 B and A hold only 0, 1 and -1, so these transforms are sums and differences of whole matrices. Columns come first, and
-once for each image row; the row of tiles y combines the image rows 2y … 2y + 3. Within a row of tiles, the C * N numbers
-of a tile lie together, before those of the next: so each difference is one of long runs, and each product, of (F, C)
-with (C, N), so small that all of it is in cache. Where small products are no faster (`fcnn.ops.processor`), and in the
-weight gradient, whose products are of (F, tiles * N) with (tiles * N, C), each channel's numbers lie together.
+once for each image row; the row of tiles y combines the image rows 2y … 2y + 3. Within a row of tiles, the C * N
+numbers of a tile lie together, before those of the next: so each difference is one of long runs, and each product, of
+(F, C) with (C, N), so small that all of it is in cache. Where small products are no faster (`fcnn.ops.processor`), and
+in the weight gradient, whose products are of (F, tiles * N) with (tiles * N, C), each channel's numbers lie together.
 
 Accuracy. To first order in u, half the spacing of numbers at 1, every result obeys
 
@@ -40,8 +40,8 @@ amplify by at most 8 along each axis, where direct summation has its 3 taps. Rou
 layers of 64 to 512 channels, nothing was off by more than 8e-7 of the greatest value; nor was it in direct summation.
 An infinity in the image becomes NaN around it, as inf - inf.
 
-The functions have the signatures of `fcnn.ops.lowered`; the stride is always (1, 1). They work on a few rows and columns
-of tiles at a time, so that all of B' d B and M is in cache while it is needed.
+The functions have the signatures of `fcnn.ops.lowered`; the stride is always (1, 1). They work on a few rows and
+columns of tiles at a time, so that all of B' d B and M is in cache while it is needed.
 """
 
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: rang
 
     Sums of it are what `weights_of` takes.
     """
-    half, width, n = -(-len(columns) // 2), len(columns), x.shape[3]
+    half, n = -(-len(columns) // 2), x.shape[3]
     total = np.zeros((4, 4, g.filters, g.in_shape[1]), np.result_type(x, dy))
     # Here the contraction runs over tiles and batch: the more of them lie in one run, the better for BLAS.
     high = 2 * max(1, tuning().tiles // (g.in_shape[1] * n * half))
@@ -128,7 +128,7 @@ def backward_weights(w: Array, g: Geometry) -> Array:
 
 
 def input_gradient(dy: Array, weights: Array, g: Geometry, rows: range, out: Array) -> None:
-    """Some rows of the gradient of the input block, into `out`, (rows, C, W, N), for an output gradient (OH, F, OW, N)."""
+    """Some rows of the input block's gradient, into `out`, (rows, C, W, N), for an output gradient (OH, F, OW, N)."""
     correlate(dy, weights, g.transposed(), rows, range(g.in_shape[2]), False, out)
 
 
@@ -144,11 +144,12 @@ def _groups(rows: range, columns: range, g: Geometry) -> Iterator[tuple[range, i
 
 
 def _products(x: Array, u: Array, g: Geometry, rows: range, column: int, tiles: int) -> Array:
-    """Y = A' [sum over channels of U * V] A, as (2, 2, rows / 2, tiles, F, N): even and odd rows, even and odd columns."""
+    """Y = A' [sum over channels of U * V] A, (2, 2, rows / 2, tiles, F, N): even and odd rows, even and odd columns."""
     n, down, filters = x.shape[3], -(-len(rows) // 2), g.filters
     few = rows_a_product(filters, g.in_shape[1], n)
     if few:
-        planes = (plane[:, :, :, None] for plane in _planes(_across(x, g, rows, column, tiles)))
+        by_tile = _planes(_across(x, g, rows, column, tiles))
+        planes: Iterator[Array] = (plane[:, :, :, None] for plane in by_tile)
         u = u.reshape(4, 4, 1, 1, filters // few, few, -1)
         m = scratch((2, 4, down, tiles, filters // few, few, n), np.result_type(x, u))
     else:

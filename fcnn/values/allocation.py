@@ -9,8 +9,8 @@ touched, so it takes no memory. Other C libraries don't mind.
 that begins elsewhere touches two lines of the cache: a sum or product of arrays in cache takes two to three times as
 long (65,536 numbers: 30 against 10 µs). So the arrays that the kernels write begin at multiples of 64 bytes.
 
-**In cache.** What a kernel needs only for itself it takes from `scratch`, a piece of memory of its thread's own: the same
-addresses again and again, which are in cache already. Such arrays are never handed out.
+**In cache.** What a kernel needs only for itself it takes from `scratch`, a piece of memory of its thread's own: the
+same addresses again and again, which are in cache already. Such arrays are never handed out.
 """
 
 import ctypes
@@ -42,7 +42,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _address(memory: Array) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # a quarter of the time of `memory.ctypes.data`
+    # A quarter of the time of `memory.ctypes.data`. NumPy's types don't tell that an array is a buffer.
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # type: ignore[arg-type]
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Array:

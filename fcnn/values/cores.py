@@ -153,7 +153,7 @@ class _Thread:
 
 def _run(function: Callable[[int], object], count: int, hands: int) -> None:
     global _threads
-    parts, errors = itertools.count(), []
+    parts, errors = itertools.count(), list[BaseException]()
 
     def work() -> None:
         try:
