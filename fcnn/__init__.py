@@ -12,6 +12,7 @@ from fcnn.network import initializers, layers, models
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.description import build, describe, summary
 from fcnn.network.fusing import fuse
+from fcnn.network.inference import predictor
 from fcnn.network.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
 from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, layer_constructor
 from fcnn.network.layers import (
@@ -100,6 +101,7 @@ __all__ = [
     # Networks of networks: frozen in part, checked, lean.
     "rewrite",
     "fuse",
+    "predictor",
     "hold",
     "checked",
     "without_caches",

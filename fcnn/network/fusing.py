@@ -9,18 +9,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-import numpy as np
 
-from fcnn.network import layers
 from fcnn.network.combinators import Run, in_runs, one_after_another, serial
+from fcnn.network.groups import Role, are_norms, geometry, groups, own_weights
 from fcnn.network.layer import Layer
 from fcnn.network.rewriting import rewrite
 from fcnn.ops.fused import fused, fused_backward
 from fcnn.ops.fused_norm import Norm, fused_norm, fused_norm_backward
-from fcnn.ops.layout import block, unblock
-from fcnn.ops.window import Geometry, windows
+from fcnn.ops.layout import unblock
+from fcnn.ops.window import Geometry
 from fcnn.values.arrays import Array, keep
-from fcnn.values.checks import FLOATS, output_gradient, pair
+from fcnn.values.checks import output_gradient
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -49,80 +48,36 @@ def _fused(layer: Layer) -> Layer:
 
 
 def _runs(children: Mapping[str, Layer]) -> Iterator[Run]:
-    names = list(children)
-    while names:
-        group = _group(names, children)
-        members = {name: children[name] for name in names[: max(1, len(group))]}
-        yield one_after_another(members) if len(group) < 2 else _together(members, group)
-        names = names[len(members) :]
+    for roles in groups(children):
+        members = {name: children[name] for name in roles.values()}
+        if "conv" in roles and len(members) > 1:
+            yield _together(members, roles)
+        else:
+            yield from (one_after_another({name: child}) for name, child in members.items())
 
 
-def _group(names: list[str], children: Mapping[str, Layer]) -> dict[str, str]:
-    """By role, the first names that can be computed as one; fewer than two can't."""
-    found: dict[str, str] = {}
-    left = iter(names)
-    name = next(left, None)
-    for role in ("conv", "norm", "relu", "pool"):
-        if name is not None and _is(role, children[name]):
-            found[role] = name
-            name = next(left, None)
-        elif role == "conv":
-            return {}
-    return found
-
-
-def _is(role: str, layer: Layer) -> bool:
-    if layer.rewritten:
-        return False
-    if role == "pool":
-        config = layer.config
-        return layer.make is layers.max_pool2d and (
-            pair("window", config["window"], least=1) == (2, 2)
-            and (config["stride"] is None or pair("stride", config["stride"], least=1) == (2, 2))
-            and config["padding"] in (0, (0, 0))
-        )
-    return layer.make is {"conv": layers.conv2d, "norm": layers.batch_norm, "relu": layers.relu}[role]
-
-
-def _together(members: Mapping[str, Layer], roles: Mapping[str, str]) -> Run:
+def _together(members: Mapping[str, Layer], roles: Mapping[Role, str]) -> Run:
     plain, names = one_after_another(members), tuple(members)
     conv, norm = roles["conv"], roles.get("norm")
-    config = members[conv].config
     relu, pool = "relu" in roles, "pool" in roles
 
-    def geometry(params: Tree, state: Tree, x: Any) -> Geometry | None:
+    def where(params: Tree, state: Tree, x: Any) -> Geometry | None:
         """Where the windows lie; None unless all is as it must be: then the layers say what isn't."""
-        own = params.get(conv, EMPTY)
-        if type(own) is not Tree or own.keys() != ({"w", "b"} if config["bias"] else {"w"}):
+        config = members[conv].config
+        found = own_weights(params.get(conv, EMPTY), config["bias"])
+        g = None if found is None else geometry(x, found[0], config)
+        if g is None or any(params.get(name, EMPTY) for name in names if name not in (conv, norm)):
             return None
-        w = own["w"]
-        if type(x) is not np.ndarray or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size:
-            return None
-        leaves = [*own.values()]
         if norm is not None:
-            trees = params.get(norm, EMPTY), state.get(norm, EMPTY)
-            if any(type(t) is not Tree for t in trees) or [{*t} for t in trees] != [{"gamma", "beta"}, {"mean", "var"}]:
+            own = params.get(norm, EMPTY), state.get(norm, EMPTY)
+            if not are_norms(*own, params[conv]["w"]) or len(x) * g.out[0] * g.out[1] < 2:
                 return None
-            leaves += [*trees[0].values(), *trees[1].values()]
-        channels = w.shape[:1]
-        if x.dtype.type not in FLOATS or any(leaf.dtype != x.dtype for leaf in leaves):
-            return None
-        if any(leaf.shape != channels for leaf in leaves if leaf is not w) or 0 in w.shape:
-            return None
-        if any(params.get(name, EMPTY) for role, name in roles.items() if role in ("relu", "pool")):
-            return None
-        try:
-            steps, pads, out = windows(x.shape[2:], w.shape[2:], config["stride"], config["padding"])
-        except ValueError:
-            return None
-        if (pool and (out[0] % 2 or out[1] % 2)) or (norm is not None and len(x) * out[0] * out[1] < 2):
-            return None
-        return Geometry(block(x).shape, len(w), w.shape[2:], steps, pads, out)
+        return None if pool and (g.out[0] % 2 or g.out[1] % 2) else g
 
     def apply(
         params: Tree, state: Tree, x: Array, train: bool, key: Key | None
     ) -> tuple[Array, Mapping[str, Tree], Any]:
-        g = geometry(params, state, x) if train else None
+        g = where(params, state, x) if train else None
         if g is None:
             return plain.apply(params, state, x, train, key)
         w, b = params[conv]["w"], params[conv].get("b")

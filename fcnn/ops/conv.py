@@ -100,7 +100,7 @@ def convolve(g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None
     """The output block, into y."""
     if not y.size:
         return
-    g, x = with_border(g, x)
+    x, g = pad_for(g, x), with_border(g)
     kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
     weights = kernel.forward_weights(w, g)
 
@@ -118,7 +118,7 @@ def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:
     """The gradient of filters (F, C, KH, KW)."""
     if not dy.size:
         return np.zeros(w.shape, np.result_type(x, dy))
-    g, x = with_border(g, x)
+    x, g = pad_for(g, x), with_border(g)
     kernel, parts = kernel_for(g, "weight gradient"), parts_of(g.out_shape)
 
     def one(number: int) -> Array:
@@ -144,15 +144,21 @@ def input_gradient(g: Geometry, dy: Array, w: Array) -> Array:
     return dx
 
 
-def with_border(g: Geometry, x: Array) -> tuple[Geometry, Array]:
-    """The same convolution of the same block, with the padding as a part of it where channels are few.
+def pad_for(g: Geometry, x: Array) -> Array:
+    """The block, with its padding if `with_border` says so."""
+    return x if with_border(g) is g else pad_block(x, g.pads)
 
-    Then its copy takes less time than minding the border in each of KW copies.
+
+def with_border(g: Geometry) -> Geometry:
+    """The same convolution of a block that has its padding already, as `pad_block` makes it, where channels are few.
+
+    Then that copy takes less time than minding the border in each of KW copies. Where they aren't, g itself.
     """
     if g.in_shape[1] > 4 or g.pads == ((0, 0), (0, 0)):
-        return g, x
-    x = pad_block(x, g.pads)
-    return attrs.evolve(g, in_shape=x.shape, pads=((0, 0), (0, 0))), x
+        return g
+    (top, bottom), (left, right), (height, channels, width, n) = *g.pads, g.in_shape
+    shape = (height + top + bottom, channels, width + left + right, n)
+    return attrs.evolve(g, in_shape=shape, pads=((0, 0), (0, 0)))
 
 
 def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:

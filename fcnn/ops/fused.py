@@ -11,11 +11,12 @@ another order.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 
-from fcnn.ops.conv import input_gradient, kernel_for, with_border
+from fcnn.ops.conv import input_gradient, kernel_for, pad_for, with_border
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
 from fcnn.ops.passes import Hits, pool_part, rectify, unpool_part, where_positive
@@ -50,20 +51,31 @@ def fused(x: Array, w: Array, b: Array | None, g: Geometry, *, relu: bool, pool:
     Returns:
         y (N, F, OH, OW), or half as high and wide; and the cache for `fused_backward`.
     """
-    inner, memory = with_border(g, block(x))
-    kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
+    inner, memory = with_border(g), pad_for(g, block(x))
+    weights = kernel_for(inner, "forward").forward_weights(w, inner)
+    y, hits = forward(memory, weights, b, g, inner, relu=relu, pool=pool, keeps=True)
+    return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits if pool else None)
+
+
+def forward(
+    x: Array, weights: Any, b: Array | None, g: Geometry, inner: Geometry, *, relu: bool, pool: bool, keeps: bool
+) -> tuple[Array, list[Hits]]:
+    """The output block, and with a pool, if `keeps`, where the maxima were.
+
+    x is a block of geometry `inner`, as `with_border` gives it, and the weights are its kernel's.
+    """
     oh, filters, ow, n = g.out_shape
+    kernel, parts = kernel_for(inner, "forward"), parts_of(g.out_shape)
     y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)
-    weights = kernel.forward_weights(w, inner)
 
     def one(number: int) -> Hits | None:
-        part = parts[number]
-        target, hits = part.of(y, pool), None
+        part, hits = parts[number], None
+        target = part.of(y, pool)
         z = scratch((len(part.rows), filters, len(part.columns), n), x.dtype) if pool else target
-        kernel.correlate(memory, weights, inner, part.rows, part.columns, pool, z)
+        kernel.correlate(x, weights, inner, part.rows, part.columns, pool, z)
         target = lines(target)
         if pool:
-            hits = pool_part(lines(z), target)
+            hits = pool_part(lines(z), target, keeps)
         if b is not None:
             target += b[:, None]
         if relu:
@@ -71,8 +83,7 @@ def fused(x: Array, w: Array, b: Array | None, g: Geometry, *, relu: bool, pool:
         return hits
 
     found = each_part(len(parts), one, work(g, passes=4))
-    hits = [each for each in found if each is not None] if pool else None
-    return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits)
+    return y, [each for each in found if each is not None]
 
 
 def fused_backward(dy: Array, cache: FusedCache, *, need_dx: bool) -> tuple[Array | None, Array, Array | None]:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from fcnn.ops.conv import input_gradient, kernel_for, with_border
+from fcnn.ops.conv import input_gradient, kernel_for, pad_for, with_border
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
 from fcnn.ops.passes import Hits, pool_part, rectify, unpool_part, where_positive
@@ -78,7 +78,7 @@ def fused_norm(
         y (N, F, OH, OW), or half as high and wide; the new running mean and variance (F,); and the cache for
         `fused_norm_backward`.
     """
-    inner, memory = with_border(g, block(x))
+    inner, memory = with_border(g), pad_for(g, block(x))
     kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
     oh, filters, ow, n = g.out_shape
     y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)

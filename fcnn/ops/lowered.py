@@ -41,8 +41,7 @@ _TOGETHER = 1 << 18  # numbers of products that are made by one call and then ad
 
 def forward_weights(w: Array, g: Geometry) -> Array:
     """Filters (F, C, KH, KW) as `correlate` takes them: (T * F, (KH + (T - 1) * stride) * C * KW)."""
-    tall = _tall(w, tile("forward", g.filters, g.out[0]), g.stride[0])
-    return np.ascontiguousarray(tall.transpose(0, 2, 1, 3).reshape(tall.shape[0], -1))
+    return tall_matrix(w, tile("forward", g.filters, g.out[0]), g.stride[0])
 
 
 def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range, split: bool, out: Array) -> None:
@@ -164,15 +163,13 @@ def _groups(columns: range, split: bool, most: int) -> Iterator[tuple[range, boo
             yield part[begin : begin + size], False
 
 
-def _tall(w: Array, high: int, step: int) -> Array:
-    """Filters (F, C, KH, KW) as (T * F, C, KH + (T - 1) * step, KW): copy t is shifted down by t steps."""
-    if high == 1:
-        return w
+def tall_matrix(w: Array, high: int, step: int) -> Array:
+    """Filters (F, C, KH, KW) as (T * F, (KH + (T - 1) * step) * C * KW): copy t is shifted down by t steps."""
     filters, channels, kh, kw = w.shape
-    tall = np.zeros((high, filters, channels, kh + (high - 1) * step, kw), w.dtype)
+    tall = np.zeros((high, filters, kh + (high - 1) * step, channels, kw), w.dtype)
     for t in range(high):
-        tall[t, :, :, t * step : t * step + kh] = w
-    return tall.reshape(high * filters, *tall.shape[2:])
+        tall[t, :, t * step : t * step + kh] = w.swapaxes(1, 2)
+    return tall.reshape(high * filters, -1)
 
 
 def _rows(x: Array, g: Geometry, rows: range, columns: range, split: bool, high: int) -> Array:

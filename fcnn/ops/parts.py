@@ -3,6 +3,7 @@
 The cut depends on shapes alone, never on who computes, and sums over parts have a fixed order: so have the bits.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -36,6 +37,7 @@ class Part:
         return block[rows.start // by : rows.stop // by, :, columns.start // by : columns.stop // by]
 
 
+@functools.lru_cache(maxsize=256)
 def parts_of(shape: tuple[int, int, int, int], whole_rows: bool = False) -> list[Part]:
     """A block (OH, F, OW, N) in parts, whose rows begin at multiples of 4 and columns at even numbers."""
     oh, filters, ow, n = shape

@@ -20,15 +20,20 @@ class Hits(NamedTuple):
     rows: Array  # (R / 2, F, M)
 
 
-def pool_part(part: Array, y: Array) -> Hits:
-    """Write the maxima, (R / 2, F, M), of a part (R, F, 2 * M), with even columns first, into y; where they were."""
+def pool_part(part: Array, y: Array, keeps: bool = True) -> Hits | None:
+    """Write the maxima, (R / 2, F, M), of a part (R, F, 2 * M), with even columns first, into y.
+
+    Returns where they were, if `keeps`.
+    """
     rows, filters, length = part.shape
     half = length // 2
     even, odd = part[:, :, :half], part[:, :, half:]
     across = np.maximum(even, odd, out=scratch((rows, filters, half), part.dtype))
-    columns = np.greater_equal(even, odd, out=empty(across.shape, bool))
     upper, lower = across[0::2], across[1::2]
     np.maximum(upper, lower, out=y)
+    if not keeps:
+        return None
+    columns = np.greater_equal(even, odd, out=empty(across.shape, bool))
     return Hits(columns, np.greater_equal(upper, lower, out=empty(y.shape, bool)))
 
 

@@ -25,7 +25,7 @@ _WORTH_IT = 150.0
 _LIMITING = threading.RLock()
 _blocks = 0
 _controller: Any = None
-_limits: Any = None
+_limits: list[tuple[Any, int]] = []
 
 _TURN = threading.Lock()  # whose kernel has the threads; who comes second computes alone
 _threads: "list[_Thread]" = []
@@ -43,8 +43,8 @@ def share(function: Callable[[int], object], count: int, work: float) -> None:
 
     Raises what a part raises, once no part is at work any more.
     """
-    hands = min(available(), count)
-    if hands < 2 or work < _WORTH_IT or not _TURN.acquire(blocking=False):
+    hands = 1 if count < 2 or work < _WORTH_IT else min(available(), count)
+    if hands < 2 or not _TURN.acquire(blocking=False):
         for part in range(count):
             function(part)
         return
@@ -112,7 +112,9 @@ def one_blas_thread() -> Iterator[None]:
                 from threadpoolctl import ThreadpoolController  # here, because it costs start-up time
 
                 _controller = ThreadpoolController().select(user_api="blas")
-            _limits = _controller.limit(limits=1)
+            _limits = [(library, library.get_num_threads()) for library in _controller.lib_controllers]
+            for library, _ in _limits:
+                library.set_num_threads(1)
         _blocks += 1
     try:
         yield
@@ -120,7 +122,8 @@ def one_blas_thread() -> Iterator[None]:
         with _LIMITING:
             _blocks -= 1
             if not _blocks:
-                _limits.restore_original_limits()
+                for library, before in _limits:
+                    library.set_num_threads(before)
 
 
 class _Thread:

@@ -1,0 +1,83 @@
+"""Which neighbours in a `serial` can be computed as one, recognised by the constructors that made them.
+
+A group is a convolution or a dense layer, then batch norm, ReLU and, after a convolution, a 2x2 max pool, as far as
+they are there in this order. Layers that were rewritten, such as held ones, are in none: nobody knows what they do.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from fcnn.network import layers
+from fcnn.network.layer import Layer
+from fcnn.ops.window import Geometry, windows
+from fcnn.values.arrays import Array
+from fcnn.values.checks import FLOATS, pair
+from fcnn.values.tree import Tree
+
+Role = Literal["conv", "dense", "norm", "relu", "pool", "other"]
+_MAKES: dict[Role, Any] = {"conv": layers.conv2d, "dense": layers.dense, "norm": layers.batch_norm, "relu": layers.relu}
+_AFTER: dict[Role, tuple[Role, ...]] = {"conv": ("norm", "relu", "pool"), "dense": ("norm", "relu")}
+
+
+def groups(children: Mapping[str, Layer]) -> Iterator[dict[Role, str]]:
+    """All children in order, in groups: the name by role. What is in no group is alone, as "other"."""
+    names = [*children]
+    while names:
+        found = _group([(name, _role(children[name])) for name in names])
+        yield found
+        names = names[len(found) :]
+
+
+def _group(left: list[tuple[str, Role]]) -> dict[Role, str]:
+    name, role = left.pop(0)
+    if role not in _AFTER:
+        return {"other": name}
+    found: dict[Role, str] = {role: name}
+    for after in _AFTER[role]:
+        if left and left[0][1] == after:
+            found[after] = left.pop(0)[0]
+    return found
+
+
+def _role(layer: Layer) -> Role:
+    if layer.rewritten:
+        return "other"
+    if layer.make is layers.max_pool2d:
+        window, stride, padding = (layer.config[name] for name in ("window", "stride", "padding"))
+        plain = padding in (0, (0, 0)) and (stride is None or pair("stride", stride, least=1) == (2, 2))
+        return "pool" if plain and pair("window", window, least=1) == (2, 2) else "other"
+    return next((role for role, make in _MAKES.items() if layer.make is make), "other")
+
+
+def own_weights(own: Tree, bias: bool) -> tuple[Array, Array | None] | None:
+    """w and b of a convolution or a dense layer; None where its parameters aren't as they must be."""
+    if type(own) is not Tree or own.keys() != ({"w", "b"} if bias else {"w"}):
+        return None
+    w, b = own["w"], own.get("b")
+    return None if b is not None and (b.shape != w.shape[:1] or b.dtype != w.dtype) else (w, b)
+
+
+def geometry(x: Any, w: Array, config: Mapping[str, Any]) -> Geometry | None:
+    """Where a convolution's windows lie in x; None where x doesn't go with the weights."""
+    if type(x) is not np.ndarray or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size or not w.size:
+        return None
+    if x.dtype.type not in FLOATS or x.dtype != w.dtype:
+        return None
+    try:
+        steps, pads, out = windows(x.shape[2:], w.shape[2:], config["stride"], config["padding"])
+    except ValueError:
+        return None
+    n, channels, height, width = x.shape
+    return Geometry((height, channels, width, n), len(w), (w.shape[2], w.shape[3]), steps, pads, out)
+
+
+def are_norms(params: Tree, state: Tree, like: Array) -> bool:
+    """Whether these are batch norm's, one number for each row of `like`, and of its dtype."""
+    if type(params) is not Tree or type(state) is not Tree:
+        return False
+    if params.keys() != {"gamma", "beta"} or state.keys() != {"mean", "var"}:
+        return False
+    leaves = [*params.values(), *state.values()]
+    return all(leaf.shape == like.shape[:1] and leaf.dtype == like.dtype for leaf in leaves)
