@@ -27,7 +27,7 @@ from fcnn.values.checks import floats
 from fcnn.values.cores import each_of, one_blas_thread
 from fcnn.values.tree import EMPTY, Tree
 
-_SHARD = 64  # inputs at a time, few enough that what lies between layers stays near the core
+_SHARD = 32  # inputs at a time, few enough that what lies between layers stays near the core
 _MOST_PLANS = 8  # shapes of input for which weights stay laid out
 Fast = Callable[[Array], Array]
 

@@ -52,7 +52,7 @@ def correlate(x: Array, weights: Array, g: Geometry, rows: range, columns: range
     high, n = len(weights) // g.filters, x.shape[3]
     y = out.reshape(len(rows) // high, high * g.filters, len(columns) * n)
     at = 0
-    for group, halved in _groups(columns, split, columns_a_product(weights, n)):
+    for group, halved in _groups(columns, split, columns_a_product(weights.size, n)):
         with scratch_space():
             np.matmul(weights, _rows(x, g, rows, group, halved, high), out=y[:, :, at : at + len(group) * n])
         at += len(group) * n
@@ -66,16 +66,27 @@ def weight_gradient(x: Array, dy: Array, g: Geometry, rows: range, columns: rang
     high, n = tile("weight gradient", g.filters, g.out[0]), x.shape[3]
     # rows @ dy.T and not dy @ rows.T: BLAS is faster when the greater matrix comes first.
     out = dy.reshape(len(rows) // high, high * g.filters, len(columns) * n).transpose(0, 2, 1)
-    with scratch_space():
-        operand = _rows(x, g, rows, columns, split, high)
-        shape = len(out), operand.shape[1], out.shape[2]
-        if math.prod(shape) <= _TOGETHER:
-            return np.asarray(np.add.reduce(np.matmul(operand, out, out=scratch(shape, out.dtype)), axis=0))
-        total: Array = np.matmul(operand[0], out[0])
-        part = scratch(shape[1:], out.dtype)
-        for row, d in zip(operand[1:], out[1:], strict=True):
-            total += np.matmul(row, d, out=part)
-        return total
+    total, at = None, 0
+    few = columns_a_product((g.kernel[0] + high - 1) * g.in_shape[1] * g.kernel[1] * out.shape[2], n, least=512)
+    for group, halved in _groups(columns, split, few):
+        with scratch_space():
+            part = _products(_rows(x, g, rows, group, halved, high), out[:, at : at + len(group) * n])
+        total = part if total is None else np.add(total, part, out=total)
+        at += len(group) * n
+    assert total is not None
+    return total
+
+
+def _products(rows: Array, out: Array) -> Array:
+    """The sum over y of rows[y] @ out[y]."""
+    shape = len(out), rows.shape[1], out.shape[2]
+    if math.prod(shape) <= _TOGETHER:
+        return np.asarray(np.add.reduce(np.matmul(rows, out, out=scratch(shape, out.dtype)), axis=0))
+    total: Array = np.matmul(rows[0], out[0])
+    part = scratch(shape[1:], out.dtype)
+    for row, d in zip(rows[1:], out[1:], strict=True):
+        total += np.matmul(row, d, out=part)
+    return total
 
 
 def weights_of(total: Array, g: Geometry) -> Array:
@@ -109,7 +120,7 @@ def input_gradient(dy: Array, weights: list[Array], g: Geometry, rows: range, ou
     _, channels, _, n = g.in_shape
     kw, ow = g.kernel[1], g.out[1]
     out.fill(0)
-    for group, _ in _groups(range(ow), False, columns_a_product(weights[0], n)):
+    for group, _ in _groups(range(ow), False, columns_a_product(weights[0].size, n)):
         with scratch_space():
             lowered = scratch((len(rows), channels * kw, len(group) * n), out.dtype)
             columns = dy[:, :, group.start : group.stop].reshape(g.out[0] * g.filters, len(group) * n)

@@ -14,7 +14,7 @@ from fcnn.ops.window import Geometry
 from fcnn.values.allocation import empty, zeros
 from fcnn.values.arrays import Array
 
-_SMALL = 1 << 15  # numbers of the output, before the pool
+_SMALL = 1 << 18  # numbers of the output, before the pool
 
 
 def suits(g: Geometry, pool: bool) -> bool:
@@ -30,7 +30,7 @@ def planned(g: Geometry, w: Array, b: Array | None, *, relu: bool, pool: bool) -
     """
     (height, channels, width, n), (oh, filters, ow, _) = g.in_shape, g.out_shape
     (kh, kw), (sh, sw), ((top, bottom), (left, right)) = g.kernel, g.stride, g.pads
-    high = next(high for high in (4, 2, 1) if oh % high == 0)
+    high = next(high for high in (4, 2, 1) if oh % high == 0) if n * ow < 64 else 1
     matrix = tall_matrix(w, high, sh)
     padded = zeros((height + top + bottom, channels, width + left + right, n), w.dtype)
     inside = padded[top : top + height, :, left : left + width]

@@ -10,8 +10,6 @@ from typing import Literal
 import attrs
 import numpy as np
 
-from fcnn.values.arrays import Array
-
 Product = Literal["forward", "weight gradient", "input gradient"]
 DEEP = 128  # small products of matrices with more columns than this are no faster than large ones
 
@@ -39,7 +37,7 @@ class Tuning:
 # OpenBLAS has kernels for AVX-512 that multiply up to a million numbers without copying them first: LeNet's second
 # layer, (16, 150) @ (150, 640), runs at 71 GFLOP/s as a whole and at 125 in halves.
 _AVX512 = Tuning(
-    product=800_000, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=128, forward_rows=12, weight_rows=12
+    product=800_000, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=128, forward_rows=1, weight_rows=1
 )
 _OTHER = Tuning(
     product=0, part=1 << 17, tiles=1 << 15, winograd=64, winograd_weights=64, forward_rows=12, weight_rows=16
@@ -53,10 +51,13 @@ def tuning() -> Tuning:
     return _AVX512 if {"AVX512_SKX", "X86_V4"} & set(found) else _OTHER
 
 
-def columns_a_product(matrix: Array, n: int) -> int:
-    """How many columns of n numbers one product takes, of a matrix (rows, depth) with (depth, columns * n)."""
-    few = tuning().product // matrix.size
-    return few // n if few >= max(64, n) else 1 << 30
+def columns_a_product(size: int, n: int, least: int = 64) -> int:
+    """How many columns of n numbers one product takes, of a matrix of `size` numbers with (depth, columns * n).
+
+    All of them where it would be fewer than `least` numbers.
+    """
+    few = tuning().product // size
+    return few // n if few >= max(least, n) else 1 << 30
 
 
 def tile(product: str, filters: int, out_height: int) -> int:

@@ -114,6 +114,7 @@ def fit(
     gradient: GradientFn | None = None,
     workers: int | contextlib.AbstractContextManager[parallel.MapFn] | None = None,
     shard_size: int | None = None,
+    fuse: bool = True,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -147,6 +148,7 @@ def fit(
             forks and so is never chosen for you.
         shard_size: inputs that a worker takes at a time, on which the bits depend; 0: whole batches. None: 64, and
             whole batches where a layer has state, as batch norm sees one shard at a time.
+        fuse: whether convolutions and what follows them are computed as one (`fcnn.fuse`), which may change last bits.
         folder: keeps a checkpoint an epoch and history.json, for one run at a time.
         resume: go on with the run in `folder`, to the bits that an uninterrupted run would have ended with; from the
             beginning if there is none yet. Call it as before, `epochs` aside, which may be more. Functions of your own
@@ -172,6 +174,7 @@ def fit(
     expect_metrics(metrics)
     integer("epochs", epochs, least=0)
     boolean("resume", resume)
+    boolean("fuse", fuse)
     boolean("progress", progress)
     if patience is not None:
         integer("patience", patience, least=1)
@@ -192,7 +195,7 @@ def fit(
         "loss": _text(loss), "optimizer": _text(optimizer), "batch_size": batch_size, "drop_last": drop_last,
         "seed": seed, "shard_size": shard, "transform": _text(transform), "train": repr(train),
         "validation": _text(held_out), "gradient": _text(gradient),
-        "held": [path for path, layer in leaves(network) if layer.held],
+        "held": [path for path, layer in leaves(network) if layer.held], "fuse": fuse,
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         run, at = None, Progress(first)
@@ -210,13 +213,13 @@ def fit(
         shown = stack.enter_context(display(len(train), progress))
         stack.enter_context(np.errstate(over="ignore", invalid="ignore"))  # it shows in the loss, which is checked
         if gradient is None:
-            gradient = plain_gradient(network, loss)
+            gradient = plain_gradient(network, loss, fuse=fuse)
             gradient = parallel.sharded(gradient, shard, map_fn) if shard else gradient
 
         def validated(state: TrainState) -> Evaluation:
             assert held_out is not None
             values = state.params, state.layer_state
-            return evaluate(network, *values, held_out, loss=loss, metrics=metrics, map_fn=map_fn)
+            return evaluate(network, *values, held_out, loss=loss, metrics=metrics, map_fn=map_fn, fuse=fuse)
 
         def fitted(state: TrainState, best_epoch: int | None = None) -> Fitted:
             model = Model(network, state.params, state.layer_state, in_shape=train.in_shape, classes=classes)

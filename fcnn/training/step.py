@@ -9,6 +9,7 @@ records from outside, through `scan`.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ import numpy as np
 from fcnn.data.batching import batch_of
 from fcnn.data.types import Split, as_split
 from fcnn.network.fusing import fuse as fused
+from fcnn.network.inference import predictor
 from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
@@ -27,7 +29,7 @@ from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import FLOATS, MOST_STEPS, boolean, float_dtype, function, instance, integer, lengths, told
-from fcnn.values.cores import one_blas_thread
+from fcnn.values.cores import each_of, one_blas_thread
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import EMPTY, Tree, TreeError, astype, expect_tree, leaves, ravel, set_at
 
@@ -135,16 +137,19 @@ def gradient(model: Layer, loss: Loss, *, fuse: bool = True) -> GradientFn:
     return compute
 
 
-def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: GradientFn | None = None) -> Step:
+def train_step(
+    model: Layer, loss: Loss, optimizer: Transform, gradient_fn: GradientFn | None = None, *, fuse: bool = True
+) -> Step:
     """The pure function (TrainState, Batch) -> (TrainState, Record) of one optimizer step.
 
     Args:
         model, loss, optimizer: what is trained, against what, and how.
-        gradient_fn: how gradients are computed; `gradient(model, loss)` when None.
+        gradient_fn: how gradients are computed; `gradient(model, loss, fuse=fuse)` when None.
+        fuse: as `gradient` takes it.
 
-    BLAS computes each step on every core, unless `gradient_fn` maps shards (`fcnn.parallel`). Two such programs on the
-    same cores wait for each other, and take ten times as long as with one thread of BLAS each: let each run in
-    `with fcnn.parallel.threads(1):`, or with OPENBLAS_NUM_THREADS=1. `fit` does so by itself.
+    A step uses every core where kernels are long enough, with the same bits whatever their number, and small networks
+    gain little by that: shards over processes gain more (`fcnn.parallel`). In `with fcnn.parallel.threads(1):` a step
+    leaves the other cores alone.
 
     The step raises ValueError if the batch's dtype isn't that of the parameters, and TypeError if a gradient's isn't:
     either would turn all of them into float64 unnoticed, or a float16 gradient into numbers that are none.
@@ -154,7 +159,7 @@ def train_step(model: Layer, loss: Loss, optimizer: Transform, gradient_fn: Grad
     expect_transform("optimizer", optimizer)
     if gradient_fn is not None:
         expect_gradient_fn("gradient_fn", gradient_fn)
-    compute = gradient(model, loss) if gradient_fn is None else gradient_fn
+    compute = gradient(model, loss, fuse=fuse) if gradient_fn is None else gradient_fn
     held = tuple(path for path, layer in layers_of(model) if layer.held)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Record]:
@@ -246,6 +251,7 @@ def evaluate(
     loss: Loss | None = None,
     metrics: Sequence[Metric] = (),
     map_fn: Callable[..., Iterable[Any]] = map,
+    fuse: bool = True,
 ) -> Evaluation:
     """Run a network over a split in evaluation mode, keeping nothing for a backward pass.
 
@@ -256,7 +262,8 @@ def evaluate(
             alone.
         loss: `softmax_cross_entropy()` when None.
         metrics: functions of all outputs and targets, found by their names in the result.
-        map_fn: how the batches are mapped, such as an executor's `map`.
+        map_fn: how the batches are mapped, such as an executor's `map`. The built-in `map` uses every core as well.
+        fuse: whether `predictor` makes the network faster, which may change the outputs' last bits.
     """
     expect_layer("model", model)
     expect_values("params", params)
@@ -268,15 +275,18 @@ def evaluate(
     measure = softmax_cross_entropy() if loss is None else expect_loss("loss", loss)
     metrics, map_fn = expect_metrics(metrics), expect_map_fn(map_fn)
     dtype = _dtype_of(params)
-    network = without_caches(model)
+    plain = without_caches(model)
+    fast = predictor(model, params, state) if boolean("fuse", fuse) else None
 
     def outputs_of(number: int) -> tuple[int, Array]:
         rows = slice(number * batch_size, (number + 1) * batch_size)
-        x = batch_of(split.x[rows], split.y[rows]).x
-        return number, network.apply(params, state, x.astype(dtype, copy=False), train=False).y
+        x = batch_of(split.x[rows], split.y[rows]).x.astype(dtype, copy=False)
+        return number, plain.apply(params, state, x, train=False).y if fast is None else fast(x)
 
     count = -(-len(split) // batch_size)
-    outputs = frozen(np.concatenate(mapped(map_fn, outputs_of, range(count), np.ndarray)))
+    with one_blas_thread():
+        share = functools.partial(_over_cores, count) if map_fn is map else map_fn
+        outputs = frozen(np.concatenate(mapped(share, outputs_of, range(count), np.ndarray)))
     value, _ = loss_of(measure, outputs, split.y)
     found: dict[str, float] = {}
     for metric in metrics:
@@ -288,6 +298,11 @@ def evaluate(
         return Evaluation(value, None, None, outputs, found)
     predictions = frozen(outputs.argmax(axis=1).astype(np.int64, copy=False))
     return Evaluation(value, float(np.mean(predictions == split.y)), predictions, outputs, found)
+
+
+def _over_cores(count: int, function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
+    """As `map`, of the numbers from 0 to `count`."""
+    return each_of(count, function, 1e6)
 
 
 def _name_of(metric: Metric) -> str:
