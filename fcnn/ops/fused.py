@@ -19,7 +19,7 @@ import numpy as np
 from fcnn.ops.conv import input_gradient, kernel_for, pad_for, with_border
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
-from fcnn.ops.passes import Hits, pool_part, rectify, unpool_part, where_positive
+from fcnn.ops.passes import Hits, by_channel, pool_part, rectify, unpool_part, where_positive
 from fcnn.ops.window import Geometry
 from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen
@@ -77,7 +77,7 @@ def forward(
         if pool:
             hits = pool_part(lines(z), target, keeps)
         if b is not None:
-            target += b[:, None]
+            by_channel(np.add, target, b, target)
         if relu:
             rectify(target)
         return hits

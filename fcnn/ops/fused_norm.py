@@ -25,7 +25,7 @@ import numpy as np
 from fcnn.ops.conv import input_gradient, kernel_for, pad_for, with_border
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
-from fcnn.ops.passes import Hits, pool_part, rectify, unpool_part, where_positive
+from fcnn.ops.passes import Hits, by_channel, pool_part, rectify, unpool_part, where_positive
 from fcnn.ops.statistics import Moments, centre, channel_dot, channel_sum, moments, statistics
 from fcnn.ops.window import Geometry
 from fcnn.values.allocation import empty, scratch
@@ -100,13 +100,13 @@ def fused_norm(
         z, target = numbers[number], lines(parts[number].of(y, pool))
         centre(z, used, z)
         if (sign < 0).any():
-            z *= sign[:, None]
+            by_channel(np.multiply, z, sign, z)
         pooled, hits = z, None
         if pool:
             pooled = empty(target.shape, z.dtype)
             hits = pool_part(z, pooled)
-        np.multiply(pooled, scale[:, None], out=target)
-        target += norm.beta[:, None]
+        by_channel(np.multiply, pooled, scale, target)
+        by_channel(np.add, target, norm.beta, target)
         if relu:
             rectify(target)
         return frozen(pooled), hits
@@ -143,7 +143,7 @@ def fused_norm_backward(
     found = each_part(len(parts), behind_relu, work(g, products=0, passes=3))
     dbeta, products = total([sums for _, sums in found])
     products = products * cache.inv_std
-    slope, shift = (products * cache.inv_std / -count)[:, None], (dbeta / -count)[:, None]
+    slope, shift = products * cache.inv_std / -count, dbeta / -count
     scale = np.abs(cache.gamma) * cache.inv_std  # of what has gamma's sign already
     dz = empty(g.out_shape, dy.dtype) if need_dx else None
 
@@ -152,8 +152,9 @@ def fused_norm_backward(
         centred = cache.centred[number]
         if cache.hits is not None:
             d = unpool_part(d, cache.hits[number])
-        z = np.multiply(centred, slope, out=scratch(centred.shape, centred.dtype))
-        z += shift
+        z = scratch(centred.shape, centred.dtype)
+        by_channel(np.multiply, centred, slope, z)
+        by_channel(np.add, z, shift, z)
         z += d
         shaped = z.reshape(len(part.rows), g.filters, len(part.columns), -1)
         if dz is not None and pool:

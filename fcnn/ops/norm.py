@@ -9,6 +9,7 @@ import numpy as np
 
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part
+from fcnn.ops.passes import by_channel
 from fcnn.ops.processor import tuning
 from fcnn.ops.statistics import Statistics, centre, channel_dot, channel_sum, moments, statistics
 from fcnn.values.allocation import empty, scratch
@@ -138,8 +139,8 @@ def batch_norm(
     def apply(number: int) -> None:
         part = out[parts[number]]
         centre(rows[parts[number]], used, part)
-        part *= scale[:, None]
-        part += beta[:, None]
+        by_channel(np.multiply, part, scale, part)
+        by_channel(np.add, part, beta, part)
 
     each_part(len(parts), apply, rows.size / 1500)
     cache = NormCache(memory, keep(used.mean), frozen(used.inv_std), keep(gamma), train)
@@ -161,28 +162,29 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     shape = unblock(cached("batch_norm", cache, NormCache).block).shape
     memory = block(output_gradient("batch_norm_backward", dy, shape))
     x, out, dx = _rows(cache.block), _rows(memory), empty(memory.shape, memory.dtype)
-    parts, mean = _parts(x), cache.mean[:, None]
+    parts, mean = _parts(x), cache.mean
 
     def sums(number: int) -> Array:
         part, numbers = out[parts[number]], x[parts[number]]
-        centred = np.subtract(numbers, mean, out=scratch(numbers.shape, numbers.dtype))
+        centred = scratch(numbers.shape, numbers.dtype)
+        by_channel(np.subtract, numbers, mean, centred)
         return np.stack([channel_sum(part), channel_dot(part, centred)])
 
     dbeta, products = np.add.reduce(each_part(len(parts), sums, x.size / 2000))
     dgamma = products * cache.inv_std
-    scale, target, count = (cache.gamma * cache.inv_std)[:, None], _rows(dx), max(1, x.shape[0] * x.shape[2])
-    slope, shift = (dgamma * cache.inv_std / -count)[:, None], (dbeta / -count)[:, None]
+    scale, target, count = cache.gamma * cache.inv_std, _rows(dx), max(1, x.shape[0] * x.shape[2])
+    slope, shift = dgamma * cache.inv_std / -count, dbeta / -count
 
     def apply(number: int) -> None:
         part = target[parts[number]]
         if cache.train:
-            np.subtract(x[parts[number]], mean, out=part)
-            part *= slope
+            by_channel(np.subtract, x[parts[number]], mean, part)
+            by_channel(np.multiply, part, slope, part)
             part += out[parts[number]]
-            part += shift
-            part *= scale
+            by_channel(np.add, part, shift, part)
+            by_channel(np.multiply, part, scale, part)
         else:
-            np.multiply(out[parts[number]], scale, out=part)
+            by_channel(np.multiply, out[parts[number]], scale, part)
 
     each_part(len(parts), apply, x.size / 1500)
     return frozen(unblock(dx)), frozen(dgamma), frozen(dbeta)

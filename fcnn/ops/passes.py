@@ -12,12 +12,29 @@ import numpy as np
 from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array
 
+_LARGE = 1 << 17  # numbers of a part
+
 
 class Hits(NamedTuple):
     """Where the first maximum of each window was, as truth values: in the even column, and in the even row."""
 
     columns: Array  # (R, F, M)
     rows: Array  # (R / 2, F, M)
+
+
+def by_channel(function: np.ufunc, part: Array, values: Array, out: Array) -> None:
+    """function(part, the channel's value) into out, both (R, F, M), for values (F,).
+
+    NumPy's loops take three times as long where one operand is a single number of an array: a large part is given each
+    value many times.
+    """
+    rows, filters, length = part.shape
+    if part.size < _LARGE:
+        function(part, values[:, None], out=out)
+        return
+    run = next(length // count for count in range(max(1, length // 1024), length + 1) if length % count == 0)
+    shape = (rows, filters, length // run, run)
+    function(part.reshape(shape), np.repeat(values, run).reshape(filters, 1, run), out=out.reshape(shape))
 
 
 def pool_part(part: Array, y: Array, keeps: bool = True) -> Hits | None:

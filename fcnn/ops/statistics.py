@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fcnn.ops.passes import by_channel
 from fcnn.values.allocation import scratch
 from fcnn.values.arrays import Array
 
@@ -53,7 +54,8 @@ def moments(part: Array) -> Moments:
     count = part.shape[0] * part.shape[2]
     with np.errstate(over="ignore", invalid="ignore"):
         mean = channel_sum(part) / part.dtype.type(count)
-        centred = np.subtract(part, mean[:, None], out=scratch(part.shape, part.dtype))
+        centred = scratch(part.shape, part.dtype)
+        by_channel(np.subtract, part, mean, centred)
         return Moments(count, mean, channel_dot(centred, centred))
 
 
@@ -84,6 +86,6 @@ def statistics(parts: Sequence[Array], found: Sequence[Moments], eps: float) -> 
 
 def centre(part: Array, found: Statistics, out: Array) -> None:
     """The numbers of a part (R, C, M) minus their channel's mean."""
-    np.subtract(part, found.mean[:, None], out=out)
+    by_channel(np.subtract, part, found.mean, out)
     for channel, mean in found.exact.items():
         out[:, channel] = part[:, channel].astype(np.float64) - mean
