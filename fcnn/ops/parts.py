@@ -37,15 +37,19 @@ class Part:
         return block[rows.start // by : rows.stop // by, :, columns.start // by : columns.stop // by]
 
 
-@functools.lru_cache(maxsize=256)
 def parts_of(shape: tuple[int, int, int, int], whole_rows: bool = False) -> list[Part]:
     """A block (OH, F, OW, N) in parts, whose rows begin at multiples of 4 and columns at even numbers."""
+    return _parts_of(shape, whole_rows, tuning().part)
+
+
+@functools.lru_cache(maxsize=256)
+def _parts_of(shape: tuple[int, int, int, int], whole_rows: bool, size: int) -> list[Part]:
     oh, filters, ow, n = shape
     pixel = max(1, filters * n)
-    width = ow if whole_rows else max(tuning().part // (8 * pixel), -(-512 // max(1, n)))
+    width = ow if whole_rows else max(size // (8 * pixel), -(-512 // max(1, n)))
     columns = _cut(ow, width, 2)
-    height = max(tuning().part // (pixel * len(columns[0])), 8)
-    if len(columns) == 1 and oh <= height and oh * ow * pixel > tuning().part // 2:
+    height = max(size // (pixel * len(columns[0])), 8)
+    if len(columns) == 1 and oh <= height and oh * ow * pixel > size // 2:
         height = -(-oh // 2)  # at least two parts, for two cores
     return [Part(r, c) for r in _cut(oh, height, 4) for c in columns]
 

@@ -5,6 +5,8 @@ bits of a machine stay the bits of that machine. `python scripts/bench --tune` m
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import attrs
@@ -12,6 +14,9 @@ import numpy as np
 
 Product = Literal["forward", "weight gradient", "input gradient"]
 DEEP = 128  # small products of matrices with more columns than this are no faster than large ones
+
+
+_tried: "list[Tuning]" = []
 
 
 @attrs.frozen
@@ -44,9 +49,23 @@ _OTHER = Tuning(
 )
 
 
-@functools.cache
 def tuning() -> Tuning:
     """The row of this machine."""
+    return _tried[-1] if _tried else _of_this_machine()
+
+
+@contextmanager
+def trying(row: Tuning) -> Iterator[None]:
+    """Compute by another row while the block runs: to measure it, or to test it."""
+    _tried.append(row)
+    try:
+        yield
+    finally:
+        _tried.pop()
+
+
+@functools.cache
+def _of_this_machine() -> Tuning:
     found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     return _AVX512 if {"AVX512_SKX", "X86_V4"} & set(found) else _OTHER
 

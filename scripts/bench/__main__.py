@@ -3,6 +3,7 @@
     pip install torch==2.13.0 jax onnxruntime onnx autograd scipy      # what isn't there is left out, and named
     python scripts/bench                              # everything, half an hour and more
     python scripts/bench --only "training step" --peers torch
+    python scripts/bench --tune                       # what fcnn's table of processors should say of this one
     python scripts/bench --profile                    # where the time of fcnn's step goes, layer by layer
     python scripts/bench --table                      # README's table, of all results that are kept
 
@@ -37,6 +38,13 @@ def main(argv: list[str] | None = None) -> int:
 
         model, in_shape = NETWORKS[arguments.model]
         print(profile(model(), in_shape, arguments.shard_size, arguments.repetitions))
+        return 0
+
+    if arguments.tune:
+        from bench.tuning import tune
+
+        for line in tune(arguments.rounds):
+            print(line, flush=True)
         return 0
 
     from bench import machines, report, session, table
@@ -93,6 +101,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--data", metavar="FOLDER", help="of MNIST and CIFAR-10 (default: $FCNN_DATA, the cache, a download)")
     add("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="default runs/bench")
     add = parser.add_argument_group("where the time of a training step goes").add_argument
+    add("--tune", action="store_true", help="measure each number of fcnn's table of processors on this one instead")
     add("--profile", action="store_true", help="time each layer instead, on one thread")
     add("--model", choices=NETWORKS, default="lenet5", help="default lenet5")
     add("--shard-size", type=whole(1), default=64, help="images (default 64)")

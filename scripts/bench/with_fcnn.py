@@ -20,7 +20,7 @@ from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_i
 from fcnn import ops, parallel
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import frozen, keep
-from fcnn.values.tree import EMPTY, unflatten
+from fcnn.values.tree import unflatten
 
 EVALUATED = 125  # images at most, in inference
 
@@ -79,8 +79,7 @@ def predict(case: Predict, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
     """Each batch in shards; a single image as it is."""
     model, params = NETWORKS[case.network].make(fcnn), unflatten(params_of(inputs))
 
-    def logits(x: Array) -> Array:
-        return model.apply(params, EMPTY, x, train=False).y
+    logits = fcnn.predictor(model, params)
 
     def outputs(x: Array) -> Array:
         return logits(fcnn.data.as_batch(x, np.zeros(len(x), np.int64)).x)
