@@ -45,7 +45,7 @@ _AVX512 = Tuning(
     product=800_000, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=128, forward_rows=1, weight_rows=1
 )
 _OTHER = Tuning(
-    product=0, part=1 << 17, tiles=1 << 15, winograd=64, winograd_weights=64, forward_rows=12, weight_rows=16
+    product=0, part=1 << 18, tiles=1 << 15, winograd=64, winograd_weights=64, forward_rows=12, weight_rows=16
 )
 
 

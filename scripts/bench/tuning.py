@@ -42,9 +42,8 @@ def tune(rounds: int, batch: int = 64) -> Iterator[str]:
         for name, (candidates, layers, part) in ROWS.items():
             own = getattr(now, name)
             values = sorted({own, *candidates})
-            ratios = relative(
-                {value: attrs.evolve(now, **{name: value}) for value in values}, own, layers, part, rounds, batch
-            )
+            rows = {value: attrs.evolve(now, **{name: value}) for value in values}
+            ratios = relative(rows, own, [call for layer in layers for call in calls(layer, part, batch)], rounds)
             best = min(ratios, key=lambda value: ratios[value])
             verdict = f"-> {best}" if ratios[best] < GAIN else "stays"
             told = ", ".join(f"{value}: {ratio:.2f}" for value, ratio in ratios.items())
@@ -52,10 +51,9 @@ def tune(rounds: int, batch: int = 64) -> Iterator[str]:
 
 
 def relative(
-    rows: Mapping[int, Tuning], own: int, layers: Sequence[Layer], part: str, rounds: int, batch: int
+    rows: Mapping[int, Tuning], own: int, calls: Sequence[Callable[[], object]], rounds: int
 ) -> dict[int, float]:
-    """The time of each row, in units of that of the row `own`: in each turn, over all layers; the median of the turns."""
-    calls = [call for layer in layers for call in _calls(layer, part, batch)]
+    """The time of all calls by each row, in units of that by the row `own` in the same turn; the median of the turns."""
     found: dict[int, list[float]] = {value: [] for value in rows}
     for turn in range(rounds + 1):
         times = {}
@@ -70,7 +68,8 @@ def relative(
     return {value: median(ratios) for value, ratios in found.items()}
 
 
-def _calls(layer: Layer, part: str, batch: int) -> list[Callable[[], object]]:
+def calls(layer: Layer, part: str, batch: int) -> list[Callable[[], object]]:
+    """The calls of `fcnn.ops` for a layer: "forward", its gradient of the "weights", or "both"."""
     channels, filters, taps, size = layer
     rng = np.random.default_rng(0)
 
