@@ -150,7 +150,7 @@ def test_after_an_error_no_new_part_is_begun(four):
         together(number)
         raise ValueError
 
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         each_of(100, part, MUCH)
     assert len(begun) == 4
 
