@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnn.network import layers
 from fcnn.network.combinators import Run, in_runs, one_after_another, serial
-from fcnn.network.layer import Layer
+from fcnn.network.layer import Layer, error_path, expect_params
 from fcnn.network.rewriting import rewrite
 from fcnn.ops.fused import fused, fused_backward
 from fcnn.ops.fused_norm import Norm, fused_norm, fused_norm_backward
@@ -89,6 +89,9 @@ def _together(members: Mapping[str, Layer], roles: Mapping[str, str]) -> Run:
     conv, norm = roles["conv"], roles.get("norm")
     config = members[conv].config
     relu, pool = "relu" in roles, "pool" in roles
+    leaves: dict[str, tuple[str, ...]] = dict.fromkeys(names, ()) | {conv: ("w", "b") if config["bias"] else ("w",)}
+    if norm is not None:
+        leaves[norm] = ("gamma", "beta")
 
     def geometry(params: Tree, state: Tree, x: Any) -> Geometry | None:
         """Where the windows lie; None unless all is as it must be: then the layers say what isn't."""
@@ -137,7 +140,11 @@ def _together(members: Mapping[str, Layer], roles: Mapping[str, str]) -> Run:
     def backward(params: Tree, cache: Any, dy: Array, need_dx: bool) -> tuple[Array | None, Mapping[str, Tree]]:
         if type(cache) is dict:
             return plain.backward(params, cache, dy, need_dx)
-        dy = output_gradient(f"{names[-1]}'s backward", dy, unblock(cache.y).shape)
+        for name in reversed(names):  # what the layers refuse, with what they say
+            with error_path(name):
+                expect_params(leaves[name], params.get(name, EMPTY))
+                if name == names[-1]:
+                    dy = output_gradient(f"{members[name].kind}_backward", dy, unblock(cache.y).shape)
         own: dict[str, Tree] = {}
         if norm is None:
             dx, dw, db = fused_backward(dy, cache, need_dx=need_dx)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fcnn.values.allocation import empty, scratch
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import Array, frozen
 
 
 class Hits(NamedTuple):
@@ -26,10 +26,10 @@ def pool_part(part: Array, y: Array) -> Hits:
     half = length // 2
     even, odd = part[:, :, :half], part[:, :, half:]
     across = np.maximum(even, odd, out=scratch((rows, filters, half), part.dtype))
-    columns = np.greater_equal(even, odd, out=empty(across.shape, bool))
+    columns = frozen(np.greater_equal(even, odd, out=empty(across.shape, bool)))
     upper, lower = across[0::2], across[1::2]
     np.maximum(upper, lower, out=y)
-    return Hits(columns, np.greater_equal(upper, lower, out=empty(y.shape, bool)))
+    return Hits(columns, frozen(np.greater_equal(upper, lower, out=empty(y.shape, bool))))
 
 
 def unpool_part(dy: Array, hits: Hits) -> Array:
