@@ -98,19 +98,21 @@ def _together(members: Mapping[str, Layer], roles: Mapping[str, str]) -> Run:
         own = params.get(conv, EMPTY)
         if type(own) is not Tree or own.keys() != ({"w", "b"} if config["bias"] else {"w"}):
             return None
-        w = own["w"]
-        if type(x) is not np.ndarray or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size:
-            return None
-        leaves = [*own.values()]
+        found = [*own.values()]
         if norm is not None:
             trees = params.get(norm, EMPTY), state.get(norm, EMPTY)
             if any(type(t) is not Tree for t in trees) or [{*t} for t in trees] != [{"gamma", "beta"}, {"mean", "var"}]:
                 return None
-            leaves += [*trees[0].values(), *trees[1].values()]
-        channels = w.shape[:1]
-        if x.dtype.type not in FLOATS or any(leaf.dtype != x.dtype for leaf in leaves):
+            found += [*trees[0].values(), *trees[1].values()]
+        if any(type(array) is not np.ndarray for array in (x, *found)):
             return None
-        if any(leaf.shape != channels for leaf in leaves if leaf is not w) or 0 in w.shape:
+        w = own["w"]
+        if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size:
+            return None
+        channels = w.shape[:1]
+        if x.dtype.type not in FLOATS or any(array.dtype != x.dtype for array in found):
+            return None
+        if any(array.shape != channels for array in found if array is not w) or 0 in w.shape:
             return None
         if any(params.get(name, EMPTY) for role, name in roles.items() if role in ("relu", "pool")):
             return None
@@ -145,6 +147,7 @@ def _together(members: Mapping[str, Layer], roles: Mapping[str, str]) -> Run:
                 expect_params(leaves[name], params.get(name, EMPTY))
                 if name == names[-1]:
                     dy = output_gradient(f"{members[name].kind}_backward", dy, unblock(cache.y).shape)
+        dy = dy.astype(cache.y.dtype, copy=False)  # as everything in the cache is
         own: dict[str, Tree] = {}
         if norm is None:
             dx, dw, db = fused_backward(dy, cache, need_dx=need_dx)
