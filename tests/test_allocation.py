@@ -19,6 +19,8 @@ from fcnn import fuse
 from fcnn.values import allocation
 from fcnn.values.allocation import empty, scratch, scratch_space, zeros
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Six arrays of 4 MB, made and freed again and again, as in a training step; how many pages had to be faulted in.
 CODE = """
 import resource

@@ -18,6 +18,7 @@ from fcnn.ops.window import Geometry
 from fcnn.values.arrays import keep
 
 Array = np.ndarray
+pytestmark = pytest.mark.usefixtures("one_thread")
 FILTERS = st.sampled_from([1, 2, 3, 6, 13])
 IMAGES = st.tuples(st.sampled_from([1, 2, 3, 33]), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 
@@ -97,7 +98,7 @@ def expect_the_layers(case: Case, dy: Array, dtype: Any) -> None:
 
 
 @given(st.data(), ROWS, FLOATS)
-@examples(250)
+@examples(150)
 def test_of_whole_numbers_outputs_and_gradients_are_those_of_the_layers(data: Any, row: Any, dtype: Any) -> None:
     case = data.draw(cases(dtype, True))
     dy = data.draw(arrays(case.shape, dtype, True))
@@ -106,7 +107,7 @@ def test_of_whole_numbers_outputs_and_gradients_are_those_of_the_layers(data: An
 
 
 @given(st.data(), ROWS, FLOATS)
-@examples(150)
+@examples(100)
 def test_outputs_are_those_of_the_layers_but_for_the_rounding_of_sums(data: Any, row: Any, dtype: Any) -> None:
     case = data.draw(cases(dtype, False))
     with tuned(row):
@@ -286,7 +287,7 @@ def expect_close_to_the_layers(case: Case, norm: Norm, dy: Array) -> None:
 
 
 @given(st.data(), ROWS, FLOATS, st.integers(0, 10**6))
-@examples(250)
+@examples(150)
 def test_with_batch_norm_all_is_that_of_the_layers_but_for_rounding(data: Any, row: Any, dtype: Any, seed: int) -> None:
     case = data.draw(cases(dtype, False))
     assume(case.g.out[0] * case.g.out[1] * len(case.x) >= 2)

@@ -23,6 +23,7 @@ from fcnn.ops.fused_norm import FusedNormCache
 from fcnn.values.tree import EMPTY, flatten, freeze
 
 KEY = fcnn.key(0)
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONV, NORM, RELU, POOL = fcnn.conv2d(4, 3, padding=1), fcnn.batch_norm(), fcnn.relu(), fcnn.max_pool2d(2)
 
 

@@ -28,6 +28,7 @@ from fcnn.ops.window import Geometry, Pads
 from fcnn.values.allocation import scratch_space
 
 Array = np.ndarray
+pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = st.tuples(st.integers(0, 3), small, st.integers(1, 7), st.integers(1, 7))  # batches of none and of one too
 PIXELS = st.tuples(st.integers(0, 3), small, st.integers(1, 5), st.integers(1, 5))
 FILTERS = st.sampled_from([1, 2, 3, 4, 5, 6, 9, 16])  # few and many: thin layers are worked on several rows at a time
@@ -205,7 +206,7 @@ def test_what_wide_layers_are_compared_with_is_the_loops(data: Any, shape: Any, 
     split=st.booleans(),
     dtype=FLOATS,
 )
-@examples(150)
+@examples(100)
 def test_a_kernel_is_the_definition_on_any_parts_with_any_tuning(
     kernel: str, data: Any, shape: Any, row: Tuning, filters: int, pads: Pads, split: bool, dtype: Any
 ) -> None:
