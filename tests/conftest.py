@@ -6,10 +6,13 @@ times), from a seed that is printed at the end; `--hypothesis-seed=SEED` draws t
 
 import secrets
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 from profiles import LONG
+
+from fcnn.values.cores import at_most, one_blas_thread
 
 # Shells let what they start in the background ignore it, and so would every script that the tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -22,6 +25,13 @@ common = settings(
 settings.register_profile("short", common, derandomize=True)
 settings.register_profile("long", common, derandomize=False)
 settings.load_profile("long" if LONG else "short")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """BLAS with one thread a call: as fast on cores that others use too."""
+    with one_blas_thread(), at_most(1):
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

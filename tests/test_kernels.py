@@ -4,11 +4,15 @@ Most inputs are small whole numbers: their sums and products are exact in either
 them too, which is all that Winograd's form makes of them. So results are *equal*, whatever the order of the sums.
 """
 
+import itertools
 import math
-from typing import Any
+from typing import Any, get_args
 
+import attrs
 import loops
 import numpy as np
+import pytest
+from by_parts import TABLE, by, direct, geometry, tuned
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import FLOATS, arrays, examples, in_any_order, small, windows
@@ -16,10 +20,15 @@ from strategies import FLOATS, arrays, examples, in_any_order, small, windows
 import fcnn
 from fcnn import ops
 from fcnn.ops import lowered, winograd
-from fcnn.ops.layout import block, unblock
-from fcnn.ops.window import Pads, pad_block
+from fcnn.ops.conv import kernel_for
+from fcnn.ops.layout import block
+from fcnn.ops.parts import Part, parts_of
+from fcnn.ops.processor import Product, Tuning, columns_a_product, tile
+from fcnn.ops.window import Geometry, Pads
+from fcnn.values.allocation import scratch_space
 
 Array = np.ndarray
+pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = st.tuples(st.integers(0, 3), small, st.integers(1, 7), st.integers(1, 7))  # batches of none and of one too
 PIXELS = st.tuples(st.integers(0, 3), small, st.integers(1, 5), st.integers(1, 5))
 FILTERS = st.sampled_from([1, 2, 3, 4, 5, 6, 9, 16])  # few and many: thin layers are worked on several rows at a time
@@ -152,57 +161,212 @@ def test_im2col_and_col2im_are_the_loops_and_adjoint(data: Any, shape: Any, dtyp
 # Both kernels of convolution.
 
 PADS = st.tuples(st.tuples(st.integers(0, 4), st.integers(0, 4)), st.tuples(st.integers(0, 4), st.integers(0, 4)))
+KERNELS = {"lowered": lowered, "winograd": winograd}
+# Rows of the tuning table as no processor has them: every branch of the kernels is taken by images of a few pixels.
+ROWS = st.builds(
+    Tuning,
+    product=st.sampled_from([0, 1, 500, 3000, 20_000, 800_000]),
+    part=st.sampled_from([1, 200, 1 << 17]),
+    tiles=st.sampled_from([1, 100, 1 << 15]),
+    winograd=st.just(1),
+    winograd_weights=st.just(1),
+    forward_rows=st.sampled_from([1, 4, 12]),
+    weight_rows=st.sampled_from([1, 6, 16]),
+)
 
 
-def by(kernel: Any, x: Array, w: Array, dy: Array, pads: Pads) -> tuple[Array, Array, Array]:
-    """y, dx and dw by one of the kernels' three functions."""
-    padded = pad_block(block(x), pads)
-    return (
-        unblock(kernel.correlate(padded, w, (1, 1))),
-        unblock(kernel.input_gradient(block(dy), w, block(x).shape, (1, 1), pads)),
-        kernel.weight_gradient(padded, block(dy), w.shape, (1, 1)),
-    )
+@st.composite
+def cuts(draw: st.DrawFn, length: int, by: int) -> list[range]:
+    """A length in parts that begin at multiples of `by`."""
+    inner = draw(st.sets(st.integers(1, max(1, (length - 1) // by)).map(lambda at: at * by), max_size=3))
+    ends = [0, *sorted(at for at in inner if at < length), length]
+    return [range(*pair) for pair in itertools.pairwise(ends)]
 
 
-@given(st.data(), st.tuples(small, st.integers(1, 5), st.integers(1, 7), st.integers(1, 7)), small, PADS, FLOATS)
+@given(st.data(), IMAGES, FILTERS)
+@examples(60)
+def test_what_wide_layers_are_compared_with_is_the_loops(data: Any, shape: Any, filters: int) -> None:
+    window = data.draw(windows(shape))
+    kernel, options = window["kernel"], {name: window[name] for name in ("stride", "padding")}
+    x, w = data.draw(arrays(shape, whole=True)), data.draw(arrays((filters, shape[1], *kernel), whole=True))
+    y = loops.conv2d(x, w, np.zeros(filters), **options)
+    dy = data.draw(arrays(y.shape, whole=True))
+    g = geometry(x, w, window["stride"], loops.pads_of(shape[2:], kernel, **options))
+    for found, expected in zip(direct(x, w, dy, g), (y, *loops.conv2d_backward(dy, x, w, **options)), strict=False):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@given(
+    data=st.data(),
+    shape=st.tuples(st.sampled_from([1, 3, 33, 64, 70]), small, st.integers(1, 11), st.integers(1, 9)),
+    row=ROWS,
+    filters=FILTERS,
+    pads=PADS,
+    split=st.booleans(),
+    dtype=FLOATS,
+)
 @examples(100)
-def test_both_kernels_are_the_loops_for_any_padding(
-    data: Any, shape: Any, filters: int, pads: Pads, dtype: Any
+def test_a_kernel_is_the_definition_on_any_parts_with_any_tuning(
+    kernel: str, data: Any, shape: Any, row: Tuning, filters: int, pads: Pads, split: bool, dtype: Any
 ) -> None:
-    """Winograd's too where `conv2d` would not take it, and padding that differs on all four sides."""
-    size = [n + sum(pad) - 2 for n, pad in zip(shape[2:], pads, strict=True)]
-    assume(min(size) >= 1)
-    x, w, dy = (
-        data.draw(arrays(s, dtype, True)) for s in (shape, (filters, shape[1], 3, 3), (shape[0], filters, *size))
-    )
-    y = loops.conv2d(x, w, np.zeros(filters), (1, 1), pads)
-    expected = y, *loops.conv2d_backward(dy, x, w, (1, 1), pads)[:2]
-    for kernel in (winograd, lowered):
-        for found, exact in zip(by(kernel, x, w, dy, pads), expected, strict=True):
-            np.testing.assert_array_equal(found, exact)
-            assert found.dtype == dtype
+    """Any batch and padding, of lowered any window and stride; parts as `parts_of` may cut them, and others."""
+    draw = data.draw
+    window, stride = (3, 3), (1, 1)
+    if kernel == "lowered":
+        window, stride = draw(st.tuples(st.integers(1, 5), st.integers(1, 5))), draw(st.tuples(small, small))
+    assume(all(n + sum(pad) >= k for n, pad, k in zip(shape[2:], pads, window, strict=True)))
+    x, w = draw(arrays(shape, dtype, True)), draw(arrays((filters, shape[1], *window), dtype, True))
+    g = geometry(x, w, stride, pads)
+    split = split and g.out[1] % 2 == 0  # which only a pool asks for, and only of whole windows
+    dy = draw(arrays((shape[0], filters, *g.out), dtype, True))
+    parts = [Part(r, c) for r in draw(cuts(g.out[0], 4)) for c in draw(cuts(g.out[1], 2))]
+    lines = draw(cuts(shape[2], 4))
+    expected = direct(x, w, dy, g)
+    with tuned(row):
+        found = by(KERNELS[kernel], x, w, dy, g, parts, lines, split)
+    for one, exact in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, exact)
+        assert one.dtype == dtype
 
 
-@given(st.data(), st.sampled_from([(128, 2, 2, 64), (64, 2, 7, 64), (96, 5, 4, 64)]), FLOATS, st.integers(0, 1))
-@examples(6)
-def test_wide_layers_are_the_loops_too(data: Any, size: Any, dtype: Any, padding: int) -> None:
-    """`conv2d` takes Winograd's kernel for them, and says nothing of it."""
-    channels, height, width, n = size
-    filters = data.draw(st.integers(channels, channels + 8))
-    shape = (n, channels, height + 2 - 2 * padding, width + 2 - 2 * padding)
-    w = data.draw(arrays((filters, channels, 3, 3), dtype, True))
-    assert winograd.suits(w.shape, (1, 1), (height, width), n)
-    x, b = data.draw(arrays(shape, dtype, True)), data.draw(arrays((filters,), dtype, True))
-    y, cache = ops.conv2d(x, w, b, padding=padding)
-    dy = data.draw(arrays(y.shape, dtype, True))
-    few = slice(0, 2)  # images; the sums over the batch are compared with the other kernel's, which the loops prove
-    same(y[few], loops.conv2d(x[few], w, b, (1, 1), padding), dtype)
-    dx, dw, db = ops.conv2d_backward(dy, cache)
-    same(dx[few], loops.conv2d_backward(dy[few], x[few], w, (1, 1), padding)[0], dtype)
-    pads = ((padding, padding), (padding, padding))
-    for found, other in zip((y - b[:, None, None], dx, dw), by(lowered, x, w, dy, pads), strict=True):
-        np.testing.assert_array_equal(found, other)
-    same(db, dy.sum(axis=(0, 2, 3)), dtype)
+def test_a_product_may_be_of_one_column() -> None:
+    """So may `columns_a_product` say, and the groups of columns then are that."""
+    x, w = np.ones((64, 2, 6, 9), np.float32), np.ones((3, 2, 2, 2), np.float32)
+    g = geometry(x, w)
+    with tuned(attrs.evolve(TABLE["AVX512"], product=64 * 24, forward_rows=1)):
+        weights = lowered.forward_weights(w, g)
+        assert columns_a_product(weights, 64) == 1
+        assert [len(group) for group, _ in lowered._groups(range(8), True, 1)] == [1] * 8
+        y = np.empty(g.out_shape, np.float32)
+        lowered.correlate(block(x), weights, g, range(5), range(8), False, y)
+    assert (y == 8).all()
+
+
+@given(
+    data=st.data(),
+    shape=st.tuples(small, small, st.integers(1, 7), st.integers(1, 7)),
+    taps=st.integers(1, 4),
+    step=small,
+    count=st.integers(1, 6),
+    split=st.booleans(),
+    inside=st.booleans(),
+)
+@examples(200)
+def test_lowering_takes_each_column_and_zeros_beyond_the_image(
+    data: Any, shape: Any, taps: int, step: int, count: int, split: bool, inside: bool
+) -> None:
+    """In all four ways: with the image's border or without, even columns first or in order."""
+    draw = data.draw
+    count += split and count % 2
+    n, channels, height, width = shape
+    first, rows = draw(st.integers(-3, 8)), draw(st.integers(1, 9))
+    start = draw(st.integers(-4, 8))
+    if inside:
+        width = max(width, (count - 1) * step + taps)
+        first, start = draw(st.integers(0, height - 1)), draw(st.integers(0, width - (count - 1) * step - taps))
+        rows = draw(st.integers(1, height - first))
+    x = draw(arrays((n, channels, height, width)))
+    memory = block(x)
+    with scratch_space():
+        found = np.array(lowered.lower(memory, first, rows, start, step, taps, count, split))
+    outputs = [*range(0, count, 2), *range(1, count, 2)] if split else [*range(count)]
+    for h, j, i in np.ndindex(rows, taps, count):
+        row, column = first + h, start + j + outputs[i] * step
+        there = 0 <= row < height and 0 <= column < width
+        np.testing.assert_array_equal(found[h, :, j, i], memory[row, :, column] if there else 0)
+
+
+def test_strides_of_axes_of_length_1_say_nothing() -> None:
+    """An array (N, 1, 1, 1) in C order counts as one in any other: its strides are of no use."""
+    x = np.arange(1.0, 5).reshape(4, 1, 1, 1)
+    for padding in (0, "same"):
+        y, cache = ops.conv2d(x, np.full((2, 1, 1, 1), 3.0), padding=padding)
+        np.testing.assert_array_equal(y, np.repeat(3 * x, 2, axis=1))
+        dx, dw, _ = ops.conv2d_backward(np.ascontiguousarray(y), cache)
+        np.testing.assert_array_equal(dx, 18 * x)
+        np.testing.assert_array_equal(dw.ravel(), [3 * 30, 3 * 30])
+
+
+@pytest.mark.parametrize("product", [("forward_rows", "forward"), ("weight_rows", "weight gradient")])
+def test_rows_computed_together_divide_the_height_and_part_and_are_enough(product: tuple[str, str]) -> None:
+    name, which = product
+    for row, filters, height in itertools.product(TABLE.values(), (1, 3, 6, 16, 64), range(1, 13)):
+        with tuned(row):
+            high = tile(which, filters, height)
+        enough = [t for t in (1, 2, 4) if height % t == 0 and t * filters >= getattr(row, name)]
+        assert high == (min(enough) if enough else 1)
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.sampled_from([1, 6, 64, 130]), st.integers(1, 70)),
+    ROWS,
+    st.sampled_from([1, 7, 32, 128, 600]),
+    st.booleans(),
+)
+@examples(200)
+def test_parts_cover_an_output_once_and_begin_where_kernels_can(
+    shape: Any, row: Tuning, n: int, whole_rows: bool
+) -> None:
+    with tuned(row):
+        parts = parts_of((*shape, n), whole_rows)
+    count = np.zeros((shape[0], shape[2]), int)
+    for part in parts:
+        count[part.rows.start : part.rows.stop, part.columns.start : part.columns.stop] += 1
+        assert part.rows.start % 4 == part.columns.start % 2 == 0
+        assert len(part.rows) > 0 < len(part.columns)
+        if whole_rows:
+            assert part.columns == range(shape[2])
+    assert (count == 1).all()
+
+
+def test_a_large_output_is_cut_for_two_cores_at_least() -> None:
+    for row, n in itertools.product(TABLE.values(), (1, 32, 128, 1000)):
+        with tuned(row):
+            for height, filters in ((8, 64), (28, 6), (32, 128)):
+                if height * height * filters * n > row.part // 2:
+                    assert len(parts_of((height, filters, height, n))) > 1
+
+
+WIDE = [
+    # channels, filters, OH, OW, N, padding
+    (1, 6, 28, 28, 40, 2), (6, 16, 10, 10, 70, 0), (3, 32, 16, 16, 33, 1), (64, 70, 8, 8, 64, 1),
+    (128, 130, 2, 2, 64, 0), (64, 68, 2, 7, 64, 1), (96, 100, 5, 4, 64, 0), (130, 64, 6, 9, 40, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TABLE)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", WIDE, ids=str)
+def test_layers_as_networks_have_them_are_the_definition_with_every_row_of_the_table(
+    case: Any, dtype: Any, row: str
+) -> None:
+    """`conv2d` takes Winograd's kernel for some of their products, and says nothing of it."""
+    channels, filters, oh, ow, n, padding = case
+    size = 5 if channels <= 6 and filters <= 16 else 3
+    rng = np.random.default_rng(1)
+    shapes = (n, channels, oh + size - 1 - 2 * padding, ow + size - 1 - 2 * padding), (filters, channels, size, size)
+    x, w = (rng.integers(-4, 5, shape).astype(dtype) for shape in shapes)
+    b, dy = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((filters,), (n, filters, oh, ow)))
+    g = geometry(x, w, pads=((padding, padding),) * 2)
+    with tuned(TABLE[row]):
+        y, cache = ops.conv2d(x, w, b, padding=padding)
+        dx, dw, db = ops.conv2d_backward(dy, cache)
+    expected = direct(x, w, dy, g)
+    for found, exact in zip(
+        (y, dx, dw, db), (expected[0] + b[:, None, None], *expected[1:], dy.sum((0, 2, 3))), strict=True
+    ):
+        same(found, exact, dtype)
+
+
+def test_what_layers_as_networks_have_them_take_is_both_kernels() -> None:
+    for row, product in itertools.product(TABLE.values(), get_args(Product)):
+        taken = set()
+        for channels, filters, oh, ow, n, _ in WIDE:
+            with tuned(row):
+                g = Geometry((oh + 2, channels, ow + 2, n), filters, (3, 3), (1, 1), ((0, 0), (0, 0)), (oh, ow))
+                taken.add(kernel_for(g, product))
+        assert taken == {lowered, winograd}
 
 
 # Pools.

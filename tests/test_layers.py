@@ -25,6 +25,7 @@ from memory import (
 
 import fcnn
 from fcnn import Grads, Out, Tree
+from fcnn.network import combinators
 from fcnn.values.tree import EMPTY, astype, flatten, freeze, unflatten
 
 N = 3
@@ -79,13 +80,14 @@ def run(request: pytest.FixtureRequest, case: Case, train: bool) -> Run:
     return make_run(case, train, request.param)
 
 
-# They make networks of networks, or of data, and so are no constructors.
-NO_CONSTRUCTORS = ("fcnn.network.rewriting", "fcnn.network.description")
+# They make networks of networks, of data, or of how a `serial` is computed, and so are no constructors.
+NO_CONSTRUCTORS = ("fcnn.network.rewriting", "fcnn.network.fusing", "fcnn.network.description")
 
 
 def makes_layers(value: object) -> bool:
-    module = getattr(value, "__module__", "")
-    return getattr(value, "__annotations__", {}).get("return") is fcnn.Layer and module not in NO_CONSTRUCTORS
+    if getattr(value, "__module__", "") in NO_CONSTRUCTORS or value is combinators.in_runs:
+        return False
+    return getattr(value, "__annotations__", {}).get("return") is fcnn.Layer
 
 
 def test_table_has_every_constructor() -> None:

@@ -764,6 +764,9 @@ MISUSES = [
     Misuse("without_caches of a list", lambda: fcnn.without_caches([NET]),
            TypeError, "network is a layer, such as fcnn.serial(…) or fcnn.relu(), got [serial(fc=dense(2), "
                       "act=relu())]"),
+    Misuse("fuse of a list", lambda: fcnn.fuse([NET]),
+           TypeError, "network is a layer, such as fcnn.serial(…) or fcnn.relu(), got [serial(fc=dense(2), "
+                      "act=relu())]"),
     Misuse("a model of no network", lambda: fcnn.Model("lenet5", PARAMS, in_shape=(3,)),
            LayerError, "a model is of a network, got 'lenet5'"),
     Misuse("a model with an Init for params", lambda: fcnn.Model(NET, MADE, in_shape=(3,)),

@@ -452,6 +452,8 @@ STATES_AND_STEPS = [
            f"loss is {A_LOSS}, got the constructor mean_squared_error; call it: mean_squared_error(…)"),
     Misuse("a gradient of a model", lambda: fcnn.gradient(MODEL, LOSS), TypeError,
            f"model is {A_LAYER}, got Model(serial, 119 parameters, inputs (1, 4, 4), 3 classes)"),
+    Misuse("a gradient that is fused or not by a word", lambda: fcnn.gradient(NET, LOSS, fuse="no"), TypeError,
+           "fuse is True or False, got 'no'"),
     Misuse("a gradient at an init", lambda: GRADIENT(MADE, STATE, KEY, BATCH), TypeError,
            "params is a tree, got an Init; its .params is one"),
     Misuse("a gradient at a dict", lambda: GRADIENT({}, STATE, KEY, BATCH), TypeError, f"params is {A_TREE}, got {{}}"),

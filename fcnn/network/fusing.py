@@ -12,7 +12,7 @@ import attrs
 
 from fcnn.network.combinators import Run, in_runs, one_after_another, serial
 from fcnn.network.groups import Role, are_norms, geometry, groups, own_weights
-from fcnn.network.layer import Layer
+from fcnn.network.layer import Layer, error_path, expect_params
 from fcnn.network.rewriting import rewrite
 from fcnn.ops.fused import fused, fused_backward
 from fcnn.ops.fused_norm import Norm, fused_norm, fused_norm_backward
@@ -59,11 +59,14 @@ def _runs(children: Mapping[str, Layer]) -> Iterator[Run]:
 def _together(members: Mapping[str, Layer], roles: Mapping[Role, str]) -> Run:
     plain, names = one_after_another(members), tuple(members)
     conv, norm = roles["conv"], roles.get("norm")
+    config = members[conv].config
     relu, pool = "relu" in roles, "pool" in roles
+    leaves: dict[str, tuple[str, ...]] = dict.fromkeys(names, ()) | {conv: ("w", "b") if config["bias"] else ("w",)}
+    if norm is not None:
+        leaves[norm] = ("gamma", "beta")
 
     def where(params: Tree, state: Tree, x: Any) -> Geometry | None:
         """Where the windows lie; None unless all is as it must be: then the layers say what isn't."""
-        config = members[conv].config
         found = own_weights(params.get(conv, EMPTY), config["bias"])
         g = None if found is None else geometry(x, found[0], config)
         if g is None or any(params.get(name, EMPTY) for name in names if name not in (conv, norm)):
@@ -92,7 +95,12 @@ def _together(members: Mapping[str, Layer], roles: Mapping[Role, str]) -> Run:
     def backward(params: Tree, cache: Any, dy: Array, need_dx: bool) -> tuple[Array | None, Mapping[str, Tree]]:
         if type(cache) is dict:
             return plain.backward(params, cache, dy, need_dx)
-        dy = output_gradient(f"{names[-1]}'s backward", dy, unblock(cache.y).shape)
+        for name in reversed(names):  # what the layers refuse, with what they say
+            with error_path(name):
+                expect_params(leaves[name], params.get(name, EMPTY))
+                if name == names[-1]:
+                    dy = output_gradient(f"{members[name].kind}_backward", dy, unblock(cache.y).shape)
+        dy = dy.astype(cache.y.dtype, copy=False)  # as everything in the cache is
         own: dict[str, Tree] = {}
         if norm is None:
             dx, dw, db = fused_backward(dy, cache, need_dx=need_dx)

@@ -56,6 +56,8 @@ def own_weights(own: Tree, bias: bool) -> tuple[Array, Array | None] | None:
     if type(own) is not Tree or own.keys() != ({"w", "b"} if bias else {"w"}):
         return None
     w, b = own["w"], own.get("b")
+    if type(w) is not np.ndarray or (bias and type(b) is not np.ndarray):
+        return None
     return None if b is not None and (b.shape != w.shape[:1] or b.dtype != w.dtype) else (w, b)
 
 
@@ -80,4 +82,6 @@ def are_norms(params: Tree, state: Tree, like: Array) -> bool:
     if params.keys() != {"gamma", "beta"} or state.keys() != {"mean", "var"}:
         return False
     leaves = [*params.values(), *state.values()]
-    return all(leaf.shape == like.shape[:1] and leaf.dtype == like.dtype for leaf in leaves)
+    return all(
+        type(leaf) is np.ndarray and leaf.shape == like.shape[:1] and leaf.dtype == like.dtype for leaf in leaves
+    )

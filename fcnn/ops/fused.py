@@ -5,9 +5,10 @@ output (`fcnn.ops.parts`) goes through all of them while it is in cache, forward
 the convolution's own output never reaches memory. The pool comes first, as it commutes with the others
 (`fcnn.ops.passes`).
 
-The outputs are those of the layers, to the bit. The gradients differ where adding a bias rounds two numbers of a window
-to one, which the layers see as a tie and so give all to the first; and by rounding, as sums over a batch are taken in
-another order.
+The outputs are those of the layers, to the bit where BLAS rounds each column of a product alike whatever stands beside
+it, as OpenBLAS does for batches of multiples of 16 images; elsewhere but for the rounding of a sum of products. The
+gradients differ by rounding, as sums over a batch are taken in another order, and where adding a bias rounds two
+numbers of a window to one, which the layers see as a tie and so give all to the first.
 """
 
 from collections.abc import Sequence

@@ -109,6 +109,7 @@ def fused_norm(
         by_channel(np.add, target, norm.beta, target)
         if relu:
             rectify(target)
+        frozen(z)
         return frozen(pooled), hits
 
     done = each_part(len(parts), finish, work(g, products=0, passes=6))
@@ -118,8 +119,9 @@ def fused_norm(
     hits = [hit for _, hit in done if hit is not None] if pool else None
     pooled = [each for each, _ in done]
     cache = FusedNormCache(
-        g, inner, memory, w, frozen(y), b is not None, relu, hits, numbers, pooled, sign, used.inv_std, keep(norm.gamma)
-    )
+        g, inner, memory, w, frozen(y), b is not None, relu, hits,
+        numbers, pooled, frozen(sign), frozen(used.inv_std), keep(norm.gamma),
+    )  # fmt: skip
     return frozen(unblock(y)), keep(mean), keep(var), cache
 
 

@@ -205,7 +205,9 @@ def lower(
     lowered = scratch((height, channels, taps, count, n), x.dtype)
     halves = (range(start, start + count * step, 2 * step), range(start + step, start + count * step, 2 * step))
     if first >= 0 and first + height <= image_height and start >= 0 and start + (count - 1) * step + taps <= width:
-        h, c, w, _ = x.strides
+        # Not x.strides, which along an axis of length 1 may be anything.
+        w = n * x.itemsize
+        c, h = width * w, channels * width * w
         lines, at = (2, count // 2) if split else (1, count), first * h + start * w
         steps = (step * w, 2 * step * w) if split else (0, step * w)
         source = np.ndarray((height, channels, taps, *lines), opaque(w), x, at, (h, c, w, *steps))

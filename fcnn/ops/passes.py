@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fcnn.values.allocation import empty, scratch
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import Array, frozen
 
 _LARGE = 1 << 17  # numbers of a part
 
@@ -50,8 +50,8 @@ def pool_part(part: Array, y: Array, keeps: bool = True) -> Hits | None:
     np.maximum(upper, lower, out=y)
     if not keeps:
         return None
-    columns = np.greater_equal(even, odd, out=empty(across.shape, bool))
-    return Hits(columns, np.greater_equal(upper, lower, out=empty(y.shape, bool)))
+    columns = frozen(np.greater_equal(even, odd, out=empty(across.shape, bool)))
+    return Hits(columns, frozen(np.greater_equal(upper, lower, out=empty(y.shape, bool))))
 
 
 def unpool_part(dy: Array, hits: Hits) -> Array:

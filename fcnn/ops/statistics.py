@@ -85,7 +85,8 @@ def statistics(parts: Sequence[Array], found: Sequence[Moments], eps: float) -> 
 
 
 def centre(part: Array, found: Statistics, out: Array) -> None:
-    """The numbers of a part (R, C, M) minus their channel's mean."""
+    """The numbers of a part (R, C, M) minus their channel's mean, into `out`, which may be the part itself."""
+    exact = {channel: part[:, channel].astype(np.float64) - mean for channel, mean in found.exact.items()}
     by_channel(np.subtract, part, found.mean, out)
-    for channel, mean in found.exact.items():
-        out[:, channel] = part[:, channel].astype(np.float64) - mean
+    for channel, numbers in exact.items():
+        out[:, channel] = numbers

@@ -27,7 +27,9 @@ _blocks = 0
 _controller: Any = None
 _limits: list[tuple[Any, int]] = []
 
-_TURN = threading.Lock()  # whose kernel has the threads; who comes second computes alone
+# Whose kernel has the threads; who comes second computes alone. An interrupt just after it was acquired leaves it with
+# the interrupted thread, which can acquire this kind of lock again.
+_TURN = threading.RLock()
 _threads: "list[_Thread]" = []
 _most: list[int] = []  # what the blocks of `at_most` allow
 _local = threading.local()
@@ -87,15 +89,18 @@ def at_most(count: int) -> Iterator[None]:
         _most.remove(count)
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Let kernels that this thread calls use no other: it is itself one of several at work."""
-    before = getattr(_local, "alone", False)
-    _local.alone = True
-    try:
-        yield
-    finally:
-        _local.alone = before
+class alone:
+    """Let kernels that this thread calls use no other while the block runs: it is itself one of several at work.
+
+    A class, for between what a generator does and the block that it is for, an interrupt would leave this so for ever.
+    """
+
+    def __enter__(self) -> None:
+        self._before = getattr(_local, "alone", False)
+        _local.alone = True
+
+    def __exit__(self, *error: object) -> None:
+        _local.alone = self._before
 
 
 @contextmanager
@@ -165,11 +170,11 @@ def _run(function: Callable[[int], object], count: int, hands: int) -> None:
         except BaseException as error:
             errors.append(error)
 
-    while len(_threads) < hands - 1:
-        _threads.append(_Thread())
+    taken, _threads = _threads, []  # given back once none of them is at work: an interrupt leaves them to end alone
+    while len(taken) < hands - 1:
+        taken.append(_Thread())
     # Each call sees the caller's context, in which NumPy keeps its error state.
-    asked = [(thread, copy_context()) for thread in _threads[: hands - 1]]
-    whole = False
+    asked = [(thread, copy_context()) for thread in taken[: hands - 1]]
     try:
         for thread, context in asked:
             thread.begin(lambda context=context: context.run(work))  # type: ignore[misc]
@@ -177,11 +182,10 @@ def _run(function: Callable[[int], object], count: int, hands: int) -> None:
             work()
         for thread, _ in asked:
             thread.wait()
-        whole = True
-    finally:
-        if not whole:  # an interrupt: nobody will see the arrays that the others may still write to
-            errors.append(KeyboardInterrupt())
-            _threads = []
+    except BaseException as error:  # an interrupt: nobody will see the arrays that the others may still write to
+        errors.append(error)
+        raise
+    _threads = taken
     if errors:
         raise errors[0]
 
@@ -189,7 +193,7 @@ def _run(function: Callable[[int], object], count: int, hands: int) -> None:
 def _after_fork() -> None:
     """In a forked process: the threads, and the one that may hold a lock, are another process's."""
     global _LIMITING, _TURN, _threads
-    _LIMITING, _TURN, _threads = threading.RLock(), threading.Lock(), []
+    _LIMITING, _TURN, _threads = threading.RLock(), threading.RLock(), []
 
 
 if hasattr(os, "register_at_fork"):

@@ -53,7 +53,7 @@ def tune(rounds: int, batch: int = 64) -> Iterator[str]:
 def relative(
     rows: Mapping[int, Tuning], own: int, calls: Sequence[Callable[[], object]], rounds: int
 ) -> dict[int, float]:
-    """The time of all calls by each row, in units of that by the row `own` in the same turn; the median of the turns."""
+    """The time of all calls by each row, relative to the row `own` in the same turn: the median of the turns."""
     found: dict[int, list[float]] = {value: [] for value in rows}
     for turn in range(rounds + 1):
         times = {}
