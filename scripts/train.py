@@ -152,7 +152,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=60.0,
         help="seconds that a rank waits for the others before it ends the run (default 60)",
     )
-    add("--check-finite", action="store_true", help="end with the layer whose output or gradient is not finite first")
+    add(
+        "--check-finite",
+        action="store_true",
+        help="end with the layer whose output or gradient is not finite first (layer by layer: other last bits)",
+    )
     add("--data", metavar="FOLDER", help="where the data set is (default: $FCNN_DATA, the cache, a download)")
     add("--out", metavar="FOLDER", help="the run's folder (default runs/<dataset>-<model>-seed<seed>)")
     add("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its own settings; --epochs may be more")

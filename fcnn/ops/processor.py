@@ -79,7 +79,7 @@ def columns_a_product(size: int, n: int, least: int = 64) -> int:
     return few // n if few >= max(least, n) else 1 << 30
 
 
-def tile(product: str, filters: int, out_height: int) -> int:
+def tile(product: Product, filters: int, out_height: int) -> int:
     """How many output rows are computed together, where they divide the output's height."""
     least = tuning().forward_rows if product == "forward" else tuning().weight_rows
     return next((high for high in (1, 2, 4) if high * filters >= least and out_height % high == 0), 1)
