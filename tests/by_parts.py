@@ -1,32 +1,19 @@
 """Convolution by one of its kernels, part by part, on any cut into parts and with any row of the tuning table."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 
-from fcnn.ops import conv, fused, fused_norm, lowered, norm, parts, processor, winograd
+from fcnn.ops import processor
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.parts import Part
+from fcnn.ops.parts import Part, total
 from fcnn.ops.processor import Tuning
 from fcnn.ops.window import Geometry, Pads
 
 Array = np.ndarray
-MODULES = (conv, fused, fused_norm, lowered, norm, parts, processor, winograd)
 TABLE = {name.strip("_"): row for name, row in vars(processor).items() if isinstance(row, Tuning)}
-
-
-@contextmanager
-def tuned(row: Tuning) -> Iterator[None]:
-    """A machine whose row of the table is this one."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in MODULES:
-            if hasattr(module, "tuning"):
-                patch.setattr(module, "tuning", lambda: row)
-        yield
 
 
 def geometry(x: Array, w: Array, stride: tuple[int, int] = (1, 1), pads: Pads = ((0, 0), (0, 0))) -> Geometry:
@@ -65,7 +52,7 @@ def by(
         found.append(kernel.weight_gradient(memory, d, g, part.rows, part.columns, split))
     for rows in lines:
         kernel.input_gradient(dmemory, backward, g, rows, dx[rows.start : rows.stop])
-    return unblock(y), unblock(dx), kernel.weights_of(parts.total(found), g)
+    return unblock(y), unblock(dx), kernel.weights_of(total(found), g)
 
 
 def direct(x: Array, w: Array, dy: Array, g: Geometry) -> tuple[Array, Array, Array]:

@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 import numpy as np
 import pytest
-from by_parts import tuned
 from faults import forks
 
 import fcnn
 from fcnn import ops
-from fcnn.ops.processor import tuning
+from fcnn.ops.processor import trying, tuning
 from fcnn.values import cores
 from fcnn.values.cores import alone, at_most, available, each_of, one_blas_thread, share
 from fcnn.values.tree import flatten
@@ -369,7 +368,7 @@ def test_the_bits_of_kernels_are_those_of_one_thread(shared, shape, filters, ker
         found = y, normed, mean, var, *ops.conv2d_backward(y, cache), *ops.batch_norm_backward(y, kept)
         return [array.tobytes() for array in found]
 
-    with tuned(attrs.evolve(tuning(), part=1 << 14)):
+    with trying(attrs.evolve(tuning(), part=1 << 14)):
         expected = bits(everything, 1)
         assert shared == {}
         for hands in (2, 3, 4):

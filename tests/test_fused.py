@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import loops
 import numpy as np
 import pytest
-from by_parts import TABLE, direct, geometry, tuned
+from by_parts import TABLE, direct, geometry
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import FLOATS, arrays, examples, windows
@@ -14,6 +14,7 @@ from test_kernels import ROWS, WIDE, same
 from fcnn import ops
 from fcnn.ops.fused import fused, fused_backward
 from fcnn.ops.fused_norm import Norm, fused_norm, fused_norm_backward
+from fcnn.ops.processor import trying
 from fcnn.ops.window import Geometry
 from fcnn.values.arrays import keep
 
@@ -102,7 +103,7 @@ def expect_the_layers(case: Case, dy: Array, dtype: Any) -> None:
 def test_of_whole_numbers_outputs_and_gradients_are_those_of_the_layers(data: Any, row: Any, dtype: Any) -> None:
     case = data.draw(cases(dtype, True))
     dy = data.draw(arrays(case.shape, dtype, True))
-    with tuned(row):
+    with trying(row):
         expect_the_layers(case, dy, dtype)
 
 
@@ -110,7 +111,7 @@ def test_of_whole_numbers_outputs_and_gradients_are_those_of_the_layers(data: An
 @examples(100)
 def test_outputs_are_those_of_the_layers_but_for_the_rounding_of_sums(data: Any, row: Any, dtype: Any) -> None:
     case = data.draw(cases(dtype, False))
-    with tuned(row):
+    with trying(row):
         (y,), _ = case.alone()
         found, _ = fused(*case[:4], relu=case.relu, pool=case.pool)
     size = Case(*(keep(np.abs(a)) for a in case[:2]), case.b if case.b is None else np.abs(case.b), *case[3:])
@@ -137,7 +138,7 @@ def wide(layer: Any, dtype: Any, whole: bool, pool: bool, seed: int = 3) -> tupl
 @pytest.mark.parametrize("layer", WIDE, ids=str)
 def test_layers_as_networks_have_them_are_those_of_the_layers(layer: Any, row: str) -> None:
     case, dy = wide(layer, np.float32, True, layer[2] % 2 == layer[3] % 2 == 0)
-    with tuned(TABLE[row]):
+    with trying(TABLE[row]):
         expect_the_layers(case, dy, np.float32)
 
 
@@ -146,7 +147,7 @@ def test_layers_as_networks_have_them_are_those_of_the_layers(layer: Any, row: s
 @pytest.mark.parametrize("layer", WIDE, ids=str)
 def test_outputs_of_batches_of_64_are_those_of_the_layers_to_the_bit(layer: Any, row: str, dtype: Any) -> None:
     case, _ = wide((*layer[:4], 64, layer[5]), dtype, False, layer[2] % 2 == layer[3] % 2 == 0)
-    with tuned(TABLE[row]):
+    with trying(TABLE[row]):
         (y,), _ = case.alone()
         same(fused(*case[:4], relu=True, pool=case.pool)[0], y, dtype)
 
@@ -293,7 +294,7 @@ def test_with_batch_norm_all_is_that_of_the_layers_but_for_rounding(data: Any, r
     assume(case.g.out[0] * case.g.out[1] * len(case.x) >= 2)
     norm = normed(case, np.random.default_rng(seed))
     dy = data.draw(arrays(case.shape, dtype))
-    with tuned(row):
+    with trying(row):
         assume(Bounds(case, norm).decided())
         expect_close_to_the_layers(case, norm, dy)
 
@@ -304,7 +305,7 @@ def test_layers_as_networks_have_them_with_batch_norm(layer: Any, row: str) -> N
     """In float64, where no rounding decides anything. Winograd's worst case, 64 / 9 times as much, doesn't come."""
     case, dy = wide(layer, np.float64, False, layer[2] % 2 == layer[3] % 2 == 0)
     norm = normed(case, np.random.default_rng(4))
-    with tuned(TABLE[row]):
+    with trying(TABLE[row]):
         expect_close_to_the_layers(case, norm, dy)
 
 

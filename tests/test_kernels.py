@@ -12,7 +12,7 @@ import attrs
 import loops
 import numpy as np
 import pytest
-from by_parts import TABLE, by, direct, geometry, tuned
+from by_parts import TABLE, by, direct, geometry
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import FLOATS, arrays, examples, in_any_order, small, windows
@@ -23,7 +23,7 @@ from fcnn.ops import lowered, winograd
 from fcnn.ops.conv import kernel_for
 from fcnn.ops.layout import block
 from fcnn.ops.parts import Part, parts_of
-from fcnn.ops.processor import Product, Tuning, columns_a_product, tile
+from fcnn.ops.processor import Product, Tuning, columns_a_product, tile, trying
 from fcnn.ops.window import Geometry, Pads
 from fcnn.values.allocation import scratch_space
 
@@ -223,7 +223,7 @@ def test_a_kernel_is_the_definition_on_any_parts_with_any_tuning(
     parts = [Part(r, c) for r in draw(cuts(g.out[0], 4)) for c in draw(cuts(g.out[1], 2))]
     lines = draw(cuts(shape[2], 4))
     expected = direct(x, w, dy, g)
-    with tuned(row):
+    with trying(row):
         found = by(KERNELS[kernel], x, w, dy, g, parts, lines, split)
     for one, exact in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, exact)
@@ -234,9 +234,9 @@ def test_a_product_may_be_of_one_column() -> None:
     """So may `columns_a_product` say, and the groups of columns then are that."""
     x, w = np.ones((64, 2, 6, 9), np.float32), np.ones((3, 2, 2, 2), np.float32)
     g = geometry(x, w)
-    with tuned(attrs.evolve(TABLE["AVX512"], product=64 * 24, forward_rows=1)):
+    with trying(attrs.evolve(TABLE["AVX512"], product=64 * 24, forward_rows=1)):
         weights = lowered.forward_weights(w, g)
-        assert columns_a_product(weights, 64) == 1
+        assert columns_a_product(weights.size, 64) == 1
         assert [len(group) for group, _ in lowered._groups(range(8), True, 1)] == [1] * 8
         y = np.empty(g.out_shape, np.float32)
         lowered.correlate(block(x), weights, g, range(5), range(8), False, y)
@@ -292,7 +292,7 @@ def test_strides_of_axes_of_length_1_say_nothing() -> None:
 def test_rows_computed_together_divide_the_height_and_part_and_are_enough(product: tuple[str, str]) -> None:
     name, which = product
     for row, filters, height in itertools.product(TABLE.values(), (1, 3, 6, 16, 64), range(1, 13)):
-        with tuned(row):
+        with trying(row):
             high = tile(which, filters, height)
         enough = [t for t in (1, 2, 4) if height % t == 0 and t * filters >= getattr(row, name)]
         assert high == (min(enough) if enough else 1)
@@ -308,7 +308,7 @@ def test_rows_computed_together_divide_the_height_and_part_and_are_enough(produc
 def test_parts_cover_an_output_once_and_begin_where_kernels_can(
     shape: Any, row: Tuning, n: int, whole_rows: bool
 ) -> None:
-    with tuned(row):
+    with trying(row):
         parts = parts_of((*shape, n), whole_rows)
     count = np.zeros((shape[0], shape[2]), int)
     for part in parts:
@@ -322,7 +322,7 @@ def test_parts_cover_an_output_once_and_begin_where_kernels_can(
 
 def test_a_large_output_is_cut_for_two_cores_at_least() -> None:
     for row, n in itertools.product(TABLE.values(), (1, 32, 128, 1000)):
-        with tuned(row):
+        with trying(row):
             for height, filters in ((8, 64), (28, 6), (32, 128)):
                 if height * height * filters * n > row.part // 2:
                     assert len(parts_of((height, filters, height, n))) > 1
@@ -349,7 +349,7 @@ def test_layers_as_networks_have_them_are_the_definition_with_every_row_of_the_t
     x, w = (rng.integers(-4, 5, shape).astype(dtype) for shape in shapes)
     b, dy = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((filters,), (n, filters, oh, ow)))
     g = geometry(x, w, pads=((padding, padding),) * 2)
-    with tuned(TABLE[row]):
+    with trying(TABLE[row]):
         y, cache = ops.conv2d(x, w, b, padding=padding)
         dx, dw, db = ops.conv2d_backward(dy, cache)
     expected = direct(x, w, dy, g)
@@ -363,7 +363,7 @@ def test_what_layers_as_networks_have_them_take_is_both_kernels() -> None:
     for row, product in itertools.product(TABLE.values(), get_args(Product)):
         taken = set()
         for channels, filters, oh, ow, n, _ in WIDE:
-            with tuned(row):
+            with trying(row):
                 g = Geometry((oh + 2, channels, ow + 2, n), filters, (3, 3), (1, 1), ((0, 0), (0, 0)), (oh, ow))
                 taken.add(kernel_for(g, product))
         assert taken == {lowered, winograd}

@@ -6,10 +6,10 @@ from typing import Any, get_args
 import attrs
 import numpy as np
 import pytest
-from by_parts import TABLE, by, direct, geometry, tuned, whole
+from by_parts import TABLE, by, direct, geometry, whole
 
 from fcnn.ops import winograd
-from fcnn.ops.processor import Product
+from fcnn.ops.processor import Product, trying
 from fcnn.ops.window import Geometry, Pads
 from fcnn.values.arrays import Array
 
@@ -109,7 +109,7 @@ def suits(
 ) -> bool:
     """Whether it suits filters (F, C, KH, KW) that give images of this size; `row` is what differs in the table."""
     in_shape = (out[0] + w[2] - 1, w[1], out[1] + w[3] - 1, n)
-    with tuned(attrs.evolve(TABLE["OTHER"], **row)):
+    with trying(attrs.evolve(TABLE["OTHER"], **row)):
         return winograd.suits(Geometry(in_shape, w[0], w[2:], stride, ((0, 0), (0, 0)), out), product)
 
 
