@@ -35,7 +35,7 @@ Fast = Callable[[Array], Array]
 def predictor(network: Layer, params: Tree, state: Tree = EMPTY) -> Callable[[Array], Array]:
     """The function from inputs (N, …) to outputs (N, …) of a network in evaluation mode, as fast as it can be.
 
-    More than 64 inputs are taken 64 at a time, on every core. The outputs are those of `network.apply` but for
+    More than 32 inputs are taken 32 at a time, on every core. The outputs are those of `network.apply` but for
     rounding, as batch norm is multiplied into the weights before it; they depend on N in their last bits alone, and not
     on the number of cores.
 
