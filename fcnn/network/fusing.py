@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from fcnn.network.combinators import Run, in_runs, one_after_another, serial
-from fcnn.network.groups import Role, are_norms, geometry, groups, own_weights
+from fcnn.network.groups import Role, are_norms, are_trees, geometry, groups, own_weights
 from fcnn.network.layer import Layer, error_path, expect_params
 from fcnn.network.rewriting import rewrite
 from fcnn.ops.fused import fused, fused_backward
@@ -67,6 +67,8 @@ def _together(members: Mapping[str, Layer], roles: Mapping[Role, str]) -> Run:
 
     def where(params: Tree, state: Tree, x: Any) -> Geometry | None:
         """Where the windows lie; None unless all is as it must be: then the layers say what isn't."""
+        if not are_trees(names, params, state):
+            return None
         found = own_weights(params.get(conv, EMPTY), config["bias"])
         g = None if found is None else geometry(x, found[0], config)
         if g is None or any(params.get(name, EMPTY) for name in names if name not in (conv, norm)):

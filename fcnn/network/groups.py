@@ -4,7 +4,7 @@ A group is a convolution or a dense layer, then batch norm, ReLU and, after a co
 they are there in this order. Layers that were rewritten, such as held ones, are in none: nobody knows what they do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from fcnn.network.layer import Layer
 from fcnn.ops.window import Geometry, windows
 from fcnn.values.arrays import Array
 from fcnn.values.checks import FLOATS, pair
-from fcnn.values.tree import Tree
+from fcnn.values.tree import EMPTY, Tree
 
 Role = Literal["conv", "dense", "norm", "relu", "pool", "other"]
 _MAKES: dict[Role, Any] = {"conv": layers.conv2d, "dense": layers.dense, "norm": layers.batch_norm, "relu": layers.relu}
@@ -49,6 +49,11 @@ def _role(layer: Layer) -> Role:
         plain = padding in (0, (0, 0)) and (stride is None or pair("stride", stride, least=1) == (2, 2))
         return "pool" if plain and pair("window", window, least=1) == (2, 2) else "other"
     return next((role for role, make in _MAKES.items() if layer.make is make), "other")
+
+
+def are_trees(names: Iterable[str], params: Tree, state: Tree) -> bool:
+    """Whether what layers of these names have is a tree each, and no array in a tree's place."""
+    return all(type(values.get(name, EMPTY)) is Tree for name in names for values in (params, state))
 
 
 def own_weights(own: Tree, bias: bool) -> tuple[Array, Array | None] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
-from fcnn.network.groups import Role, are_norms, geometry, groups, own_weights
+from fcnn.network.groups import Role, are_norms, are_trees, geometry, groups, own_weights
 from fcnn.network.layer import Layer, expect_layer, expect_values
 from fcnn.network.rewriting import without_caches
 from fcnn.ops import planned
@@ -35,7 +35,7 @@ Fast = Callable[[Array], Array]
 def predictor(network: Layer, params: Tree, state: Tree = EMPTY) -> Callable[[Array], Array]:
     """The function from inputs (N, …) to outputs (N, …) of a network in evaluation mode, as fast as it can be.
 
-    More than 64 inputs are taken 64 at a time, on every core. The outputs are those of `network.apply` but for
+    More than 32 inputs are taken 32 at a time, on every core. The outputs are those of `network.apply` but for
     rounding, as batch norm is multiplied into the weights before it; they depend on N in their last bits alone, and not
     on the number of cores.
 
@@ -74,11 +74,14 @@ def predictor(network: Layer, params: Tree, state: Tree = EMPTY) -> Callable[[Ar
 
 
 def _prepared(layer: Layer, params: Tree, state: Tree) -> Fast:
-    if layer.make is layers.flatten and not layer.rewritten and not params:
+    trees = type(params) is type(state) is Tree
+    if trees and layer.make is layers.flatten and not layer.rewritten and not params:
         return _flat
-    if layer.rewritten or layer.make not in (serial, residual, branch):
+    known = trees and not params.keys() - layer.children.keys()
+    if not known or layer.rewritten or layer.make not in (serial, residual, branch):
         plain = without_caches(layer)
-        return lambda x: plain.apply(params, state, x, train=False).y
+        # A layer may keep its x, which must not be a buffer that the next call writes to.
+        return lambda x: plain.apply(params, state, keep(x), train=False).y
     if layer.make is serial:
         return _chained([*_runs(layer.children, params, state)])
     children = [
@@ -131,6 +134,8 @@ def _weights(
     children: Mapping[str, Layer], roles: Mapping[Role, str], params: Tree, state: Tree
 ) -> tuple[Array, Array | None] | None:
     """w and b of a group, with its batch norm in them; None unless all is as it must be."""
+    if not are_trees(roles.values(), params, state):
+        return None
     name = roles.get("conv") or roles["dense"]
     found = own_weights(params.get(name, EMPTY), children[name].config["bias"])
     if found is None or found[0].ndim != (4 if "conv" in roles else 2):
@@ -166,6 +171,8 @@ def _convolution(layer: Layer, w: Array, b: Array | None, *, relu: bool, pool: b
         return run
 
     def run(x: Array) -> Array:
+        if x.dtype != w.dtype:
+            raise ValueError("x doesn't go with the weights")  # where a plan of this shape would cast it
         plans: dict[tuple[int, ...], Fast] = local.__dict__.setdefault("plans", {})
         found = plans.get(x.shape)
         if found is None:
