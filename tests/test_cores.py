@@ -249,6 +249,14 @@ def test_an_interrupt_while_others_are_waited_for(four, interruptible, monkeypat
     """It comes out at once; the threads that are still at work are left to end, and others do what comes next."""
     caller, together, first = threading.get_ident(), Together(4), threading.Lock()
     waits, go_on, ended, wait = threading.Event(), threading.Event(), [], cores._Thread.wait
+    raised = threading.Event()
+
+    def once(*_):
+        if not raised.is_set():
+            raised.set()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, once)
 
     def waited(thread):
         waits.set()
@@ -259,7 +267,8 @@ def test_an_interrupt_while_others_are_waited_for(four, interruptible, monkeypat
         if threading.get_ident() != caller:
             if first.acquire(blocking=False):
                 assert waits.wait(20)
-                signal.pthread_kill(caller, signal.SIGINT)
+                while not raised.wait(0.05):  # one that comes just before the wait begins is seen after it
+                    signal.pthread_kill(caller, signal.SIGINT)
             assert go_on.wait(20)
             ended.append(number)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fcnn
-from fcnn.network.layer import Layer
+from fcnn.network.layer import Layer, LayerError
 
 KEY = fcnn.key(0)
 NET = fcnn.serial(
@@ -38,11 +38,11 @@ def test_values_in_the_wrong_place_are_told_as_the_network_tells_them(wrong: str
     values = fcnn.freeze({**(MADE.state if in_state else MADE.params), **WRONG[wrong]})
     params, state = (MADE.params, values) if in_state else (values, MADE.state)
     x = X.astype(np.float32)
-    with pytest.raises(ValueError) as of_network:
+    with pytest.raises(LayerError) as of_network:
         NET.apply(params, state, x, train=False)
-    with pytest.raises(ValueError) as of_predictor:
+    with pytest.raises(LayerError) as of_predictor:
         fcnn.predictor(NET, params, state)(x)
-    with pytest.raises(ValueError) as of_fused:
+    with pytest.raises(LayerError) as of_fused:
         fcnn.fuse(NET).apply(params, state, x, train=True, key=KEY)
     assert str(of_predictor.value) == str(of_fused.value) == str(of_network.value)
 
