@@ -180,7 +180,7 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
         outs = {name: _apply(name, child, params, state, x, train, key) for name, child in children.items()}
         ys = {name: out.y for name, out in outs.items()}
         shape = _merged(kind, merge, {name: y.shape for name, y in ys.items()}, 1)
-        y = _total([*ys.values()]) if merge == "sum" else frozen(np.concatenate([*ys.values()], axis=1))
+        y = added([*ys.values()]) if merge == "sum" else frozen(np.concatenate([*ys.values()], axis=1))
         widths = [] if merge == "sum" else [one.shape[1] for one in ys.values()]
         states = _states({name: out.state for name, out in outs.items()})
         return Out(y, states, MergedCache({name: out.cache for name, out in outs.items()}, shape, widths))
@@ -198,7 +198,7 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
             if need_dx or _learns(child, params.get(name)):
                 dx, grads[name] = _backward(name, child, params, caches, part, need_dx)
                 dxs.append(dx)
-        return Grads(_total([dx for dx in dxs if dx is not None]) if need_dx else None, _gradients(params, grads))
+        return Grads(added([dx for dx in dxs if dx is not None]) if need_dx else None, _gradients(params, grads))
 
     return Functions(init, apply, backward)
 
@@ -313,7 +313,8 @@ def _gradients(params: Tree, grads: Mapping[str, Tree]) -> Tree:
     return freeze({name: grads.get(name) or tree.map(zeros_like, params[name]) for name in params})
 
 
-def _total(arrays: list[Array]) -> Array:
+def added(arrays: list[Array]) -> Array:
+    """The sum of arrays of one shape."""
     total = np.array(arrays[0], dtype=np.result_type(*arrays), order="K")
     for array in arrays[1:]:
         total += array

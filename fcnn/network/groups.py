@@ -11,7 +11,7 @@ import numpy as np
 
 from fcnn.network import layers
 from fcnn.network.layer import Layer
-from fcnn.ops.window import Geometry, windows
+from fcnn.ops.window import Geometry
 from fcnn.values.arrays import Array
 from fcnn.values.checks import FLOATS, pair
 from fcnn.values.tree import EMPTY, Tree
@@ -73,11 +73,9 @@ def geometry(x: Any, w: Array, config: Mapping[str, Any]) -> Geometry | None:
     if x.dtype.type not in FLOATS or x.dtype != w.dtype:
         return None
     try:
-        steps, pads, out = windows(x.shape[2:], w.shape[2:], config["stride"], config["padding"])
+        return Geometry.of(x.shape, w.shape, config["stride"], config["padding"])
     except ValueError:
         return None
-    n, channels, height, width = x.shape
-    return Geometry((height, channels, width, n), len(w), (w.shape[2], w.shape[3]), steps, pads, out)
 
 
 def are_norms(params: Tree, state: Tree, like: Array) -> bool:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from fcnn.network import layers
-from fcnn.network.combinators import branch, residual, serial
+from fcnn.network.combinators import added, branch, residual, serial
 from fcnn.network.groups import Role, are_norms, are_trees, geometry, groups, own_weights
 from fcnn.network.layer import Layer, expect_layer, expect_values
 from fcnn.network.rewriting import without_caches
 from fcnn.ops import planned
-from fcnn.ops.conv import kernel_for, pad_for, with_border
+from fcnn.ops.conv import forward, kernel_for, pad_for, with_border
 from fcnn.ops.folding import folded
-from fcnn.ops.fused import forward
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.passes import rectify
 from fcnn.ops.pool import max_pool2d
@@ -112,10 +111,7 @@ def _chained(steps: list[Fast]) -> Fast:
 def _sum(parts: list[Array]) -> Array:
     if len({part.shape for part in parts}) > 1:
         raise ValueError("children of different shapes")  # which NumPy might broadcast
-    total = block(parts[0]) + block(parts[1]) if len(parts) > 1 else parts[0]
-    for part in parts[2:]:
-        total += block(part)
-    return unblock(total) if len(parts) > 1 else total
+    return added(parts)
 
 
 def _runs(children: Mapping[str, Layer], params: Tree, state: Tree) -> Iterator[Fast]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from fcnn.ops import lowered, winograd
 from fcnn.ops.layout import block, unblock
-from fcnn.ops.parts import each_part, parts_of, total, work
+from fcnn.ops.parts import each_part, lines, parts_of, total, work
+from fcnn.ops.passes import Hits, by_channel, pool_part, rectify
 from fcnn.ops.processor import Product
-from fcnn.ops.window import Geometry, Padding, pad_block, windows
-from fcnn.values.allocation import empty
+from fcnn.ops.window import Geometry, Padding, pad_block
+from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen, keep
 from fcnn.values.checks import Pair, boolean, cached, floats, output_gradient
 
@@ -59,16 +60,15 @@ def conv2d(
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
         expected = "conv2d expects x (N, C, H, W) and w (F, C, KH, KW) with the same C"
         raise ValueError(f"{expected}, got {x.shape} and {w.shape}{_how_to_make_images(x.shape, w.shape)}")
-    filters, _, kh, kw = w.shape
+    filters = w.shape[0]
     if 0 in w.shape:
         raise ValueError(f"conv2d expects w (F, C, KH, KW) with no length of 0, got {w.shape}")
     if b is not None and (b := floats("conv2d's b", b)).shape != (filters,):
         raise ValueError(f"conv2d expects b ({filters},), one number for each filter of w, got {b.shape}")
-    steps, pads, out = windows((x.shape[2], x.shape[3]), (kh, kw), stride, padding)
-    memory = keep(block(x))
-    g = Geometry(memory.shape, filters, (kh, kw), steps, pads, out)
-    y = empty(g.out_shape, np.result_type(x, w))
-    convolve(g, memory, w, b, y)
+    g, memory = Geometry.of(x.shape, w.shape, stride, padding), keep(block(x))
+    inner = with_border(g)
+    weights = kernel_for(inner, "forward").forward_weights(w, inner)
+    y, _ = forward(pad_for(g, memory), weights, b, g, inner, relu=False, pool=False, keeps=False)
     return frozen(unblock(y)), ConvCache(memory, keep(w), b is not None, g)
 
 
@@ -96,22 +96,36 @@ def conv2d_backward(
     return dx, dw, db
 
 
-def convolve(g: Geometry, x: Array, w: Array, b: Array | None, y: Array) -> None:
-    """The output block, into y."""
+def forward(
+    x: Array, weights: Any, b: Array | None, g: Geometry, inner: Geometry, *, relu: bool, pool: bool, keeps: bool
+) -> tuple[Array, list[Hits]]:
+    """The output block, after ReLU and a 2x2 max pool as far as asked for; and if `keeps`, where the maxima were.
+
+    x is a block of geometry `inner`, as `with_border` gives it, and the weights are its kernel's.
+    """
+    oh, filters, ow, n = g.out_shape
+    kernel, parts = kernel_for(inner, "forward"), parts_of(g.out_shape)
+    dtype = np.result_type(x, weights)
+    y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, dtype)
     if not y.size:
-        return
-    x, g = pad_for(g, x), with_border(g)
-    kernel, parts = kernel_for(g, "forward"), parts_of(g.out_shape)
-    weights = kernel.forward_weights(w, g)
+        return y, []
 
-    def one(number: int) -> None:
-        part = parts[number]
-        out = part.of(y)
-        kernel.correlate(x, weights, g, part.rows, part.columns, False, out)
+    def one(number: int) -> Hits | None:
+        part, hits = parts[number], None
+        target = part.of(y, pool)
+        z = scratch((len(part.rows), filters, len(part.columns), n), dtype) if pool else target
+        kernel.correlate(x, weights, inner, part.rows, part.columns, pool, z)
+        target = lines(target)
+        if pool:
+            hits = pool_part(lines(z), target, keeps)
         if b is not None:
-            out += b[:, None, None]
+            by_channel(np.add, target, b, target)
+        if relu:
+            rectify(target)
+        return hits
 
-    each_part(len(parts), one, work(g))
+    found = each_part(len(parts), one, work(g, passes=4))
+    return y, [each for each in found if each is not None]
 
 
 def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:

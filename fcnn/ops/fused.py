@@ -12,17 +12,16 @@ numbers of a window to one, which the layers see as a tie and so give all to the
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
-import numpy as np
 
-from fcnn.ops.conv import input_gradient, kernel_for, pad_for, with_border
+from fcnn.ops.conv import forward, input_gradient, kernel_for, pad_for, with_border
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
-from fcnn.ops.passes import Hits, by_channel, pool_part, rectify, unpool_part, where_positive
+from fcnn.ops.passes import Hits, unpool_part, where_positive
+from fcnn.ops.statistics import channel_sum
 from fcnn.ops.window import Geometry
-from fcnn.values.allocation import empty, scratch
+from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen
 
 
@@ -58,35 +57,6 @@ def fused(x: Array, w: Array, b: Array | None, g: Geometry, *, relu: bool, pool:
     return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits if pool else None)
 
 
-def forward(
-    x: Array, weights: Any, b: Array | None, g: Geometry, inner: Geometry, *, relu: bool, pool: bool, keeps: bool
-) -> tuple[Array, list[Hits]]:
-    """The output block, and with a pool, if `keeps`, where the maxima were.
-
-    x is a block of geometry `inner`, as `with_border` gives it, and the weights are its kernel's.
-    """
-    oh, filters, ow, n = g.out_shape
-    kernel, parts = kernel_for(inner, "forward"), parts_of(g.out_shape)
-    y = empty((oh // 2, filters, ow // 2, n) if pool else g.out_shape, x.dtype)
-
-    def one(number: int) -> Hits | None:
-        part, hits = parts[number], None
-        target = part.of(y, pool)
-        z = scratch((len(part.rows), filters, len(part.columns), n), x.dtype) if pool else target
-        kernel.correlate(x, weights, inner, part.rows, part.columns, pool, z)
-        target = lines(target)
-        if pool:
-            hits = pool_part(lines(z), target, keeps)
-        if b is not None:
-            by_channel(np.add, target, b, target)
-        if relu:
-            rectify(target)
-        return hits
-
-    found = each_part(len(parts), one, work(g, passes=4))
-    return y, [each for each in found if each is not None]
-
-
 def fused_backward(dy: Array, cache: FusedCache, *, need_dx: bool) -> tuple[Array | None, Array, Array | None]:
     """The gradients of `fused` for any dy like its output: dx or None, dw, and db or None."""
     g, pool, out, kernel = cache.g, cache.hits is not None, block(dy), kernel_for(cache.g, "weight gradient")
@@ -101,7 +71,7 @@ def fused_backward(dy: Array, cache: FusedCache, *, need_dx: bool) -> tuple[Arra
             d = where_positive(d, lines(part.of(cache.y, pool)), target)
         elif target is not None:
             target[...] = d
-        db = np.add.reduce(np.vecdot(d, np.ones(d.shape[2], d.dtype)), axis=0)
+        db = channel_sum(d)
         if cache.hits is not None:
             d = unpool_part(d, cache.hits[number])
         shaped = d.reshape(len(part.rows), g.filters, len(part.columns), -1)

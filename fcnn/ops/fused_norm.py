@@ -23,6 +23,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.conv import input_gradient, kernel_for, pad_for, with_border
+from fcnn.ops.fused import FusedCache
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
 from fcnn.ops.passes import Hits, by_channel, pool_part, rectify, unpool_part, where_positive
@@ -45,21 +46,12 @@ class Norm:
 
 
 @attrs.frozen
-class FusedNormCache:
+class FusedNormCache(FusedCache):
     """What `fused_norm_backward` needs, beside what `fused_norm` was given.
 
-    By part: the centred numbers, with the other sign where gamma is below 0; and with a pool the maxima of them, and
-    where they were.
+    By part: the centred numbers, with the other sign where gamma is below 0; and with a pool the maxima of them.
     """
 
-    g: Geometry
-    inner: Geometry  # that of x, which may have its border
-    x: Array
-    w: Array
-    y: Array
-    has_bias: bool
-    relu: bool
-    hits: Sequence[Hits] | None
     centred: Sequence[Array]
     pooled: Sequence[Array]
     sign: Array
@@ -94,12 +86,12 @@ def fused_norm(
     numbers = [z for z, _ in found]
     used = statistics(numbers, [each for _, each in found], norm.eps)
     sign = np.where(norm.gamma < 0, -1, 1).astype(x.dtype)
-    scale = np.abs(norm.gamma) * used.inv_std
+    scale, flipped = np.abs(norm.gamma) * used.inv_std, bool((sign < 0).any())
 
     def finish(number: int) -> tuple[Array, Hits | None]:
         z, target = numbers[number], lines(parts[number].of(y, pool))
         centre(z, used, z)
-        if (sign < 0).any():
+        if flipped:
             by_channel(np.multiply, z, sign, z)
         pooled, hits = z, None
         if pool:

@@ -74,6 +74,13 @@ class Geometry:
         """OH, F, OW, N."""
         return self.out[0], self.filters, self.out[1], self.in_shape[3]
 
+    @classmethod
+    def of(cls, x: tuple[int, ...], w: tuple[int, ...], stride: Pair, padding: Padding) -> "Geometry":
+        """That of images (N, C, H, W) and filters (F, C, KH, KW) of these shapes. Raises ValueError as `windows`."""
+        n, channels, height, width = x
+        steps, pads, out = windows((height, width), (w[2], w[3]), stride, padding)
+        return cls((height, channels, width, n), w[0], (w[2], w[3]), steps, pads, out)
+
     def transposed(self) -> "Geometry":
         """That of the input's gradient as a convolution of the output's, at stride 1."""
         (height, channels, width, _), (kh, kw), ((top, bottom), (left, right)) = self.in_shape, self.kernel, self.pads

@@ -275,13 +275,18 @@ def evaluate(
     measure = softmax_cross_entropy() if loss is None else expect_loss("loss", loss)
     metrics, map_fn = expect_metrics(metrics), expect_map_fn(map_fn)
     dtype = _dtype_of(params)
-    plain = without_caches(model)
-    fast = predictor(model, params, state) if boolean("fuse", fuse) else None
+    if boolean("fuse", fuse):
+        run = predictor(model, params, state)
+    else:
+        plain = without_caches(model)
+
+        def run(x: Array) -> Array:
+            return plain.apply(params, state, x, train=False).y
 
     def outputs_of(number: int) -> tuple[int, Array]:
         rows = slice(number * batch_size, (number + 1) * batch_size)
         x = batch_of(split.x[rows], split.y[rows]).x.astype(dtype, copy=False)
-        return number, plain.apply(params, state, x, train=False).y if fast is None else fast(x)
+        return number, run(x)
 
     count = -(-len(split) // batch_size)
     with one_blas_thread():

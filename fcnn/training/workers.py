@@ -189,7 +189,8 @@ class _Worker:
             self._requests, self._replies = mmap.mmap(-1, _ROOM), mmap.mmap(-1, _ROOM)
             self._pipe, theirs = Pipe()
             with warnings.catch_warnings():
-                # Python 3.12 warns of forking where there are other threads. Theirs are BLAS's, which knows of forks.
+                # Python 3.12 warns of forking where there are other threads. Theirs are BLAS's, which knows of
+                # forks, and the kernels', which sleep.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._pid = os.fork()
             if not self._pid:
