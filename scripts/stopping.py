@@ -54,6 +54,8 @@ def ending() -> None:
     """Say that the script is about to end anyway."""
     global _ending_since
     _ending_since = time.monotonic()
+    if hasattr(signal, "setitimer"):  # a signal that waits for an import would kill a Python that is ending
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextlib.contextmanager

@@ -247,6 +247,28 @@ def test_a_signal_ends_a_program_with_a_sentence_and_loses_nothing(name, reached
         assert_goes_on(name, tmp_path, whole)
 
 
+DURING_AN_IMPORT_AND_AFTER_IT = """
+import os, signal, sys, time
+sys.path.insert(0, {scripts!r})
+import stopping
+stopping.raising()
+try:
+    import signalled  # the first signal waits for its end
+    os.kill(os.getpid(), signal.SIGTERM)
+except stopping.Terminated:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # as Python does when it ends
+    time.sleep(0.1)
+    sys.exit(143)
+"""
+
+
+def test_a_second_signal_may_overtake_one_that_waits_for_an_import(tmp_path):
+    (tmp_path / "signalled.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    program = DURING_AN_IMPORT_AND_AFTER_IT.format(scripts=str(SCRIPTS))
+    found = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (143, "")
+
+
 @pytest.mark.parametrize(
     ("name", "reached"),
     [
