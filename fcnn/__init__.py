@@ -6,6 +6,7 @@ Parameters are immutable trees, a layer is three pure functions (`fcnn.network.l
 
 from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
+from fcnn.inspection.explorer import explore
 from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_loss
 from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
 from fcnn.network import initializers, layers, models
@@ -181,6 +182,7 @@ __all__ = [
     "Trace",
     "saliency",
     "grad_cam",
+    "explore",
     # Files.
     "Model",
     "save_model",

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.network.layer import Grads, Layer, Out, expect_layer, expect_values
+from fcnn.network.layer import Grads, Layer, Out, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import rewrite
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
@@ -154,9 +154,7 @@ def grad_cam(
     found = trace(network, params, state, x, dy=lambda y: _one_score(y, classes))
     places = [name for name, y in found.outputs.items() if y.ndim == 4 and name in found.gradients]
     if path is None:
-        path = next(
-            (name for name in reversed(places) if _has(params, name) and _divides(x, found.outputs[name])), None
-        )
+        path = cam_path(params, x.shape[1:], {name: found.outputs[name].shape[1:] for name in places})
     if path is None:
         raise ValueError(f"grad_cam: no layer with parameters divides the images evenly; choose path= of {places}")
     if path not in places:
@@ -166,6 +164,21 @@ def grad_cam(
     greatest = maps.max(axis=(1, 2), keepdims=True)
     maps = np.divide(maps, greatest, out=np.zeros_like(maps), where=greatest > 0)
     return frozen(_resized(_resized(maps, 1, x.shape[2]), 2, x.shape[3]))
+
+
+def cam_path(params: Tree, in_shape: Shape, out_shapes: Mapping[str, Shape]) -> str | None:
+    """The last layer with parameters whose outputs are images that divide the input evenly; None without one.
+
+    Args:
+        params: the network's.
+        in_shape: of one input, (C, H, W).
+        out_shapes: of each layer's output without the batch axis, by path and in order.
+    """
+    for path in reversed(list(out_shapes)):
+        shape = out_shapes[path]
+        if len(shape) == 3 and in_shape[1] % shape[1] == in_shape[2] % shape[2] == 0 and _has(params, path):
+            return path
+    return None
 
 
 def _expect_images(name: str, x: Any) -> None:
@@ -185,11 +198,6 @@ def _one_score(y: Array, classes: Array | None) -> Array:
     dy = np.zeros_like(y)
     dy[np.arange(len(y)), chosen] = 1
     return dy
-
-
-def _divides(x: Array, y: Array) -> bool:
-    """Whether outputs (N, C, h, w) divide images (N, C, H, W) evenly."""
-    return all(whole % part == 0 for whole, part in zip(x.shape[2:], y.shape[2:], strict=True))
 
 
 def _has(params: Tree, path: str) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from fcnn.inspection.explorer import page_part
 from study.figures.plot import Picture
 from study.page.blocks import Block, Bullets, Code, Heading, Paragraph, Table
 
@@ -33,7 +34,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 <link rel="icon" href="data:,">
 <title>{html.escape(title)}</title>
 <style>
-{STYLE.read_text("utf-8")}</style>
+{page_part("base.css")}{STYLE.read_text("utf-8")}</style>
 </head>
 <body>
 <main>

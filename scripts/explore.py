@@ -1,0 +1,82 @@
+"""Make a page on which one sees a trained network think: draw, and look at every number, forward and back.
+
+    python scripts/explore.py runs/mnist-lenet5-seed0/epoch-05.npz          # explorer.html beside the model
+    python scripts/explore.py mine.npz --dataset fashion_mnist --out page.html
+
+MODEL.npz is what scripts/predict.py takes. The page is one file for any browser: it needs no server and no network, and
+holds the whole network, which computes on the page as one draws. Some test images lie beside the paper; without the
+data set there are none.
+"""
+
+import stopping
+
+stopping.at_once(__name__)  # before the other imports, which take a second
+
+import argparse
+import sys
+from pathlib import Path
+
+from console import Stop, load_data, program
+from options import whole
+from predict import complain, load_network
+
+import fcnn
+from fcnn.values.files import replacing
+from fcnn.values.text import printable
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = parse(argv)
+    try:
+        model, trained_on = load_network(arguments.model_file, arguments.model, arguments.dataset)
+        examples = test_images(model, arguments.dataset or trained_on, arguments.data) if arguments.examples else None
+        page = fcnn.explore(model, examples, title=arguments.title, count=arguments.examples)
+        out = Path(arguments.out or Path(arguments.model_file).with_name("explorer.html"))
+        with replacing(out) as file:
+            file.write(page.encode())
+    except BrokenPipeError:
+        raise  # nobody reads the output any more, and nobody is told
+    except (Stop, ValueError, OSError) as error:
+        complain(str(error))
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
+        return stopping.code_of(interrupt)
+    print(f"{printable(str(out), None)} ({len(page.encode()) / 1e6:.1f} MB): open it in a browser")
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options; nonsense ends here, with a sentence."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("model_file", metavar="MODEL.npz", help="the network")
+    add("--out", metavar="PAGE.html", help="the page (default: explorer.html beside the model)")
+    add("--title", help="the page's heading")
+    add("--examples", type=whole(0), default=50, help="how many test images to pick from (default 50)")
+    add("--dataset", metavar="NAME", help="whose test images (default: what the network was trained on)")
+    add("--data", metavar="FOLDER", help="where the data set is (default: $FCNN_DATA, the cache, a download)")
+    add("--model", metavar="NAME", help="for a file that doesn't describe its network")
+    return parser.parse_args(argv)
+
+
+def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.Split | None:
+    """The test images of a data set; None, and a sentence, where there are none for the network."""
+    if name is None:
+        complain("the file doesn't say what the network was trained on, so the page has no test images; --dataset names it")
+        return None
+    try:
+        test = load_data(name, root).test
+    except fcnn.data.DataError as error:
+        complain(f"{error}; the page has no test images")
+        return None
+    if test.in_shape != model.in_shape:
+        raise Stop(f"the images of {name} are {test.in_shape}, the network takes {model.in_shape}")
+    return test
+
+
+if __name__ == "__main__":
+    sys.exit(program(main))
