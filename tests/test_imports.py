@@ -42,6 +42,7 @@ SCRIPT_ROOMS = {
     "settings": {"console", "options", *LIBRARY},
     "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
     "predict": {"machine", "options", "console", "stopping", *LIBRARY},
+    "explore": {"predict", "options", "console", "stopping", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}

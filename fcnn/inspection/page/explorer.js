@@ -38,21 +38,30 @@ const explorer = (() => {
 
   // ---- computing -------------------------------------------------------------------------------------------------
 
-  let waiting = false, since = 0;
-  // Once a frame, however many strokes there were.
-  function later(stamp = performance.now()) {
+  // What a stroke took, in milliseconds: to compute and draw every layer, and from the pen's own time on.
+  const timing = { milliseconds: 0, fromEvent: 0 };
+  let waiting = false, resting = false;
+
+  // Once a frame, however many strokes there were: first every layer, and in the next frame the way back.
+  function later(stamp) {
     if (waiting) return;
     waiting = true;
-    since = stamp;
     requestAnimationFrame(() => {
       waiting = false;
       const began = performance.now();
-      update();
+      now.x = paper.picture();
+      compute();
+      drawForward();
       timing.milliseconds = performance.now() - began;
-      timing.fromEvent = performance.now() - since;
+      timing.fromEvent = performance.now() - stamp;
+      if (resting) return;
+      resting = true;
+      requestAnimationFrame(() => {
+        resting = false;
+        drawBackward();
+      });
     });
   }
-  const timing = { milliseconds: 0, fromEvent: 0 };
 
   function update() {
     now.x = paper.picture();
@@ -164,9 +173,8 @@ const explorer = (() => {
 
   function lesson(layer) {
     const counted = layer.parameters ? `; ${layer.parameters.toLocaleString("en")} parameters` : "";
-    return el("details", {}, el("summary", { text: "The formulas, and the lines of fcnn that do it" }),
-      el("dl", {}, el("dt", { text: "forward" }), el("dd", { class: "formula", text: layer.lesson.formula }),
-        el("dt", { text: "backward" }), el("dd", { class: "formula", text: layer.lesson.backward }),
+    return el("details", {}, el("summary", { text: "Its way back, and the lines of fcnn that do both" }),
+      el("dl", {}, el("dt", { text: "backward" }), el("dd", { class: "formula", text: layer.lesson.backward }),
         el("dt", { text: "shapes" }), el("dd", { text: `takes ${times(layer.in_shape)}, gives ${times(layer.out_shape)}${counted}` })),
       el("pre", {}, el("code", { text: layer.lesson.lines.map(({ where, code }) => `# ${where}\n${code}`).join("\n") })));
   }
@@ -284,12 +292,20 @@ const explorer = (() => {
     byId("steps").textContent = now.steps ? `${now.steps} ${now.steps === 1 ? "step" : "steps"} from the trained network; everything above is of the network as it is now.` : "";
   }
 
-  function draw() {
+  function drawForward() {
     drawAnswer();
     cards.forEach((_, at) => drawCard(at - 1));
     drawUnit();
+  }
+
+  function drawBackward() {
     drawBack();
     drawStep();
+  }
+
+  function draw() {
+    drawForward();
+    drawBackward();
   }
 
   // ---- what can be done ------------------------------------------------------------------------------------------
@@ -381,5 +397,5 @@ const explorer = (() => {
   if (examples.length) pick(0);
   else update();
 
-  return { now, timing, data, examples, names, pick, select, backwards };
+  return { now, timing, data, examples, names, pick, select, backwards, drawForward };
 })();

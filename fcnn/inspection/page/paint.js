@@ -20,7 +20,11 @@ const Paint = (() => {
     });
   }
 
-  const greatest = (data) => data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  function greatest(data) {
+    let most = 0;
+    for (let i = 0; i < data.length; i++) most = Math.max(most, Math.abs(data[i]));
+    return most;
+  }
 
   // The colour of a number where `most` is the strongest.
   function colour(value, most) {

@@ -3,11 +3,12 @@
 
 const Paper = (() => {
   const INK = 0.2; // of the strongest ink: what counts for a figure's box, above the noise
+  const SIDE = 240; // pixels of the paper, about: all of them are looked at after each stroke
   const MOST_SIDE = 1000; // pixels of an opened picture that are looked at
 
   // `fit` says how a figure is centred and scaled, {box, side, by_mass}, or is null for colour.
   function make(canvas, [C, H, W], fit, changed) {
-    const scale = Math.max(1, Math.floor(320 / Math.max(H, W)));
+    const scale = Math.max(1, Math.floor(SIDE / Math.max(H, W)));
     const context = canvas.getContext("2d", { willReadFrequently: true });
     Object.assign(canvas, { width: W * scale, height: H * scale });
     const pen = { erases: false, colour: "#ffffff", down: false, row: H / 2, column: W / 2, shown: false };
@@ -135,8 +136,13 @@ const Paper = (() => {
     return { pen, clear, show, picture, open, setFits: (value) => (fits = value) };
   }
 
-  const greyOf = (data) => Float64Array.from({ length: data.length / 4 }, (_, i) =>
-    (0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2]) / 255);
+  // The lightness of RGBA pixels, from 0 to 1.
+  function greyOf(data) {
+    const grey = new Float64Array(data.length / 4);
+    for (let i = 0; i < grey.length; i++)
+      grey[i] = (0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2]) / 255;
+    return grey;
+  }
 
   // Light figure on dark: inverted if the border's median is nearer to the lightest, and the background made 0.
   function lightOnDark(grey, width) {
@@ -179,14 +185,17 @@ const Paper = (() => {
   // MNIST's recipe, as fcnn.data.pictures has it: the figure's box scaled, its ink to 1, its mass (or box) in the middle.
   function fitted(image, H, { box, by_mass }) {
     const { grey, width } = image, height = grey.length / width, found = new Float64Array(H * H);
-    const most = grey.reduce((a, b) => Math.max(a, b), 0);
+    const most = Paint.greatest(grey);
     if (!most) return found;
     let [top, left, bottom, right] = [height, width, 0, 0];
-    grey.forEach((value, at) => {
-      if (value <= INK * most) return;
-      const y = Math.floor(at / width), x = at % width;
-      [top, left, bottom, right] = [Math.min(top, y), Math.min(left, x), Math.max(bottom, y + 1), Math.max(right, x + 1)];
-    });
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++) {
+        if (grey[y * width + x] <= INK * most) continue;
+        top = Math.min(top, y);
+        left = Math.min(left, x);
+        bottom = y + 1;
+        right = Math.max(right, x + 1);
+      }
     const longest = Math.max(bottom - top, right - left), scaled = (length) => Math.max(1, even((box * length) / longest));
     const h = scaled(bottom - top), w = scaled(right - left);
     const small = shrunk(image, h, w, [top, left, bottom, right]), strongest = small.reduce((a, b) => Math.max(a, b));
