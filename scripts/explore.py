@@ -66,7 +66,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.Split | None:
     """The test images of a data set; None, and a sentence, where there are none for the network."""
     if name is None:
-        complain("the file doesn't say what the network was trained on, so the page has no test images; --dataset names it")
+        complain(
+            "the file doesn't say what the network was trained on, so the page has no test images; --dataset names it"
+        )
         return None
     try:
         test = load_data(name, root).test

@@ -55,11 +55,13 @@ def test_quick_ends_with_the_page_and_its_numbers(quick):
     frameworks = {cell["config"]["framework"] for cell in results["cells"] if cell["kind"] == "Training"}
     assert frameworks == ({"fcnn", "pytorch"} if TORCH else {"fcnn"})
     assert bool(results["missing"]) is not TORCH
-    assert set(results["meta"]) == {"scale", "seconds", "date", "git_commit", "workers"}
+    assert set(results["meta"]) == {"scale", "seconds", "date", "git_commit", "workers", "explorer"}
     assert all(set(cell) == {"kind", "key", "config", "result", "machine"} for cell in results["cells"])
     (machine,) = results["summary"]["machines"]
     assert (machine["cells"], machine["timed"]) == (len(results["cells"]), 1)
     assert (quick / "report.html").stat().st_size > 100_000
+    assert (quick / "explorer.html").stat().st_size > 100_000
+    assert '<a href="explorer.html">See it think</a>' in (quick / "report.html").read_text()
     assert (quick / "report.md").exists()
     figures = {path.stem for path in (quick / "figures").glob("*.png")}
     assert len(figures) >= 8

@@ -110,7 +110,9 @@ def mpi_pool() -> Executor:
 def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) -> None:
     """Run what is missing, then write the page."""
     from study.figures.catalogue import save_figures
+    from study.figures.plot import Study
     from study.findings.summary import summarise
+    from study.page.explorer import write_explorer
     from study.page.report import write_report
 
     began = time.monotonic()
@@ -150,6 +152,7 @@ def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) ->
         "cells": entries,
         "summary": summarise(entries, arrays),
     }
+    results["meta"]["explorer"] = write_explorer(Study(results, arrays, lambda name: dataset(name, 1)), folder)
     with replacing(folder / "results.json") as file:
         file.write(json.dumps(results, indent=1, allow_nan=False).encode())
     print("drawing the figures …", flush=True)

@@ -51,8 +51,14 @@ def _network(cell: Training, data: fcnn.Dataset, map_fn: parallel.MapFn | None) 
         step=step,
         logits=logits,
         filters=lambda state: state.params["conv1"]["w"],
-        maps=lambda state, split: _feature_maps(model, state, split),
+        maps=lambda state, split: _feature_maps(model, state, split) | _values(state),
     )
+
+
+def _values(state: fcnn.TrainState) -> Arrays:
+    """The network's own numbers by path, for the page on which it can be tried."""
+    trees = {"params": state.params, "state": state.layer_state}
+    return {f"{name}/{path}": array for name, tree in trees.items() for path, array in fcnn.tree.flatten(tree).items()}
 
 
 def _feature_maps(model: fcnn.Layer, state: fcnn.TrainState, split: fcnn.Split) -> Arrays:

@@ -54,7 +54,7 @@ SECTIONS = (
     Section("The report's claims", "claims", (text.CLAIMS, tables.claims)),
     Section("What explains 95.3 against 92.2?", "explanation", EXPLANATION),
     Section("Training", "training", TRAINING),
-    Section("Inside the network", "inside", ("filters", "filters_over_training", "feature_maps")),
+    Section("Inside the network", "inside", (text.explorer, "filters", "filters_over_training", "feature_maps")),
     Section("Parts of the method", "method", METHOD),
     Section("", "", (*REPEATED, tables.classification)),
     Section("How it was measured", "measured", (text.measured,)),

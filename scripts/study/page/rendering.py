@@ -55,7 +55,7 @@ def inline(text: str) -> str:
     text = html.escape(text).replace(" %", "&nbsp;%")
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
     text = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
-    return re.sub(r"\[([^\]]+)\]\((https?://[^)\s]+)\)", r'<a href="\2">\1</a>', text)
+    return re.sub(r"\[([^\]]+)\]\((https?://[^)\s]+|[a-z]+\.html)\)", r'<a href="\2">\1</a>', text)
 
 
 def _markdown(block: Block, folder: Path) -> str:

@@ -50,6 +50,15 @@ AGAIN = Paragraph("""
 """)
 
 
+def explorer(study: Study, dataset: str) -> Paragraph | None:
+    """Where the network can be tried."""
+    name = study.results["meta"].get("explorer")
+    return name and Paragraph(
+        f"**[See it think]({name})**: the page beside this one holds the fcnn network of these figures. Draw a digit, "
+        "and it computes every layer as you do, forward and back; a click on a number shows how it was made."
+    )
+
+
 def notice(study: Study, dataset: str) -> Paragraph | None:
     """What is missing from this run of the study, and what its scale can show."""
     sentences = [*study.results["missing"], SCALES.get(study.results["meta"]["scale"], "")]
