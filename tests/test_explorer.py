@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -11,8 +12,9 @@ from browser import chromium, opened  # noqa: F401 (a fixture)
 from PIL import Image
 
 import fcnn
-from fcnn.inspection.explorer import explore
+from fcnn.inspection.explorer import explore, page_part
 from fcnn.inspection.lessons import lesson_of
+from fcnn.network import rewriting
 
 DIGITS = fcnn.data.load("digits")
 MOST = (
@@ -124,12 +126,20 @@ def test_names_from_a_file_stay_text():
     assert "<script>alert" not in page
 
 
-def test_every_layer_of_the_library_has_a_lesson_whose_lines_are_in_the_library():
+def test_what_the_page_computes_has_a_lesson_and_is_compared_below():
+    computed = re.search(r"const LAYERS = \{(.*?)\};", page_part("engine.js"), re.S)[1]
+    kinds = {name.partition(":")[0].strip() for name in computed.split(",") if name.strip()}
+    leaves = (network for _, network in rewriting.leaves(every_layer()))
+    assert {layer.kind for layer in leaves} == kinds == {kind for kind in fcnn.layers.__all__ if lesson_of(kind)}
+
+
+def test_lessons_quote_the_library():
     for kind in fcnn.layers.__all__:
-        lesson = lesson_of(kind)
-        assert lesson is not None, kind
-        assert len(lesson.lines) == (0 if kind == "identity" else 2)
-    assert lesson_of("conv2d").lines[0].code.startswith("np.matmul(weights,")
+        assert len(lesson_of(kind).lines) == (0 if kind == "identity" else 2)
+    (forward, backward) = lesson_of("conv2d").lines
+    text = Path(fcnn.ops.__file__).with_name("lowered.py").read_text().splitlines()
+    for line in (forward, backward):
+        assert text[int(line.where.partition(" line ")[2]) - 1].strip() == line.code
     assert lesson_of("mine") is None
 
 

@@ -1,6 +1,8 @@
 """The README's code runs as it stands, and the files it names exist."""
 
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import fcnn
 from fcnn import data, parallel
+from fcnn.data import pictures
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,9 +38,50 @@ def small_data(monkeypatch):
     monkeypatch.setattr(fcnn.data, "load", load)
 
 
-@pytest.mark.usefixtures("small_data")
-def test_every_python_block_runs_in_one_session(tmp_path, monkeypatch):
+def make_files(folder):
+    """What a reader of the README has: files of the names that it uses."""
+    model = fcnn.lenet5((1, 28, 28), 10)
+    params = model.init(fcnn.key(0), (1, 28, 28)).params
+    fcnn.save_model(folder / "lenet.npz", fcnn.Model(model, params, in_shape=(1, 28, 28)))
+    names = {"w": "weight", "b": "bias"}
+    state_dict = {path.partition("/")[0] + "." + names[path[-1]]: p for path, p in fcnn.tree.flatten(params).items()}
+    np.savez(folder / "torch.npz", **state_dict)
+    pictures.as_picture(255 - data.make_digits(fcnn.key(0), 1).x[0]).resize((90, 90)).save(folder / "digit.png")
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch, small_data):
+    """A reader's own folder."""
     monkeypatch.chdir(tmp_path)
+    make_files(tmp_path)
+    return tmp_path
+
+
+# What is not run here, and which test runs it.
+ELSEWHERE = {
+    "scripts/study": "tests/test_study.py",
+    "mpiexec": "tests/test_mpi.py",
+    "pip install": "the commands that are CI itself",
+}
+
+
+@pytest.mark.usefixtures("reader")
+def test_every_command_that_runs_a_script_works(capsys):
+    """In order, in one folder, on small data."""
+    lines = [line for _, code in blocks("bash") for line in code.splitlines()]
+    run = [line for line in lines if not any(part in line for part in ELSEWHERE)]
+    assert len(run) >= 5
+    for line in run:
+        python, script, *arguments = shlex.split(line, comments=True)
+        assert python == ".venv/bin/python"
+        main = importlib.import_module(Path(script).stem).main
+        if script == "scripts/train.py":
+            arguments += ["--threads", "1", "--workers", "threads"]  # no processes within the tests' own
+        assert (main(arguments) or 0, capsys.readouterr().err) == (0, ""), line
+
+
+@pytest.mark.usefixtures("reader")
+def test_every_python_block_runs_in_one_session():
     session = {}
     found = blocks("python")
     assert found, "the README shows the library in use"
