@@ -8,9 +8,10 @@
 MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit, or a model of fcnn.save_model; each describes its network. A
 file of parameters alone (fcnn.save("lenet.npz", params)) doesn't, and needs --model and --dataset.
 
-Only scripts/train.py notes which data set a network was trained on. For others --dataset says it: rows need it, and
-without it pictures are prepared as for the data set that has the network's classes, or else as for mnist where the
-network's inputs are 1x28x28, and as for cifar10 where they are 3x32x32.
+A network that was trained on a folder of pictures says how they are prepared. Of the others only scripts/train.py notes
+which data set they were trained on; else --dataset says it: rows need it, and without it pictures are prepared as for
+the data set that has the network's classes, or else as for mnist where the network's inputs are 1x28x28, and as for
+cifar10 where they are 3x32x32.
 
 A picture that can't be read is reported, the others are still predicted, and the exit code is 1.
 """
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
         rows = read_rows(arguments, trained_on)
-        prepared_as = trained_on or pictures.dataset_like(model.in_shape, model.classes)
+        own = pictures.preprocessing_of(model.meta)
+        prepared_as = (None if own else trained_on) or pictures.prepared_as(model.in_shape, model.classes, model.meta)
         readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
         examples = readable + rows
         found = predict(model, examples)
@@ -115,7 +117,8 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
     held = "a network of its own" if "network" in meta else model_name
     if "settings" in meta:
         held = known_name(path, meta["settings"], "model", MODELS)
-        dataset = known_name(path, meta["settings"], "dataset", SHAPES)
+        if "data" not in meta:  # it says what somebody's own was, which has no name
+            dataset = known_name(path, meta["settings"], "dataset", SHAPES)
     if model_name not in (None, held):
         raise Stop(f"{path}: it holds {held}, not {model_name}; leave out --model")
     if "network" in meta:
@@ -183,7 +186,7 @@ def span_of(part: str, text: str) -> tuple[int, int]:
     return start, stop
 
 
-def read_pictures(paths: Sequence[str], dataset: str, invert: bool | None) -> list[Example]:
+def read_pictures(paths: Sequence[str], dataset: str | fcnn.data.Preprocessing, invert: bool | None) -> list[Example]:
     """Read and prepare the pictures; those that can't be are reported on stderr, and left out."""
     examples: list[Example] = []
     for path in paths:

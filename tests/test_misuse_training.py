@@ -883,7 +883,8 @@ SPLITS_AND_SETS = [
            lambda: fcnn.Dataset(SPLIT, SPLIT, ("a", "b", "c"), "toy"), TypeError,
            "classes are names, one for each class, got 'toy'; put it into a list"),
     Misuse("an unknown data set", lambda: data.load("imagenet"), ValueError,
-           "unknown data set 'imagenet'. There are mnist, fashion_mnist, cifar10, digits"),
+           "unknown data set 'imagenet'. There are mnist, fashion_mnist, cifar10, digits, and there is no folder or "
+           "file of that name"),
     Misuse("a data set by its number", lambda: data.load(10), TypeError,
            "name is the name of a data set, one of mnist, fashion_mnist, cifar10, digits, got 10"),
     Misuse("a data set by two names", lambda: data.load(["mnist", "cifar10"]), TypeError,
