@@ -14,7 +14,6 @@ from typing import Any
 import stopping
 
 import fcnn
-from fcnn.data.loading import is_own
 
 UNREAD = 141  # 128 and SIGPIPE, which Python turns into a BrokenPipeError
 _MOST_LEFT_OUT = 100  # pictures that are named
@@ -61,7 +60,7 @@ def program(main: Callable[[], int]) -> int:
 
 def load_data(name: str, root: str | None, **how: Any) -> fcnn.Dataset:
     """Load what is named, with a bar while it comes; what is left out of a folder of pictures is told on stderr."""
-    unit = " pictures" if is_own(name) else "B"
+    unit = " pictures" if fcnn.data.is_own(name) else "B"
     with fcnn.data.bars(unit) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", fcnn.data.DataWarning)  # it is told here, in full
         data = fcnn.data.load(name, root, progress=progress, **how)

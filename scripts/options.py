@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 
 import fcnn
-from fcnn.data.loading import is_own
 
 MODELS = {"lenet5": fcnn.lenet5, "lenet5_bn": fcnn.lenet5_bn}
 INITIALIZERS = {  # of weights and of biases
@@ -33,7 +32,7 @@ def whole(least: int) -> Callable[[str], int]:
 def data_set(text: str) -> str:
     """The name of a data set as it is, or the whole path of a folder or a file, so that it is found from anywhere."""
     try:
-        return os.path.abspath(os.path.expanduser(text)) if is_own(text) else text
+        return os.path.abspath(os.path.expanduser(text)) if fcnn.data.is_own(text) else text
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -15,7 +15,6 @@ from console import Stop, load_data
 from options import INITIALIZERS, MODELS
 
 import fcnn
-from fcnn.data.loading import is_own
 from fcnn.training import runs
 from fcnn.training.checkpoint import network_meta
 from fcnn.values.checks import boolean, integer, number, one_of
@@ -67,19 +66,19 @@ class Settings:
             integer(name, getattr(self, name), least=least)
         boolean("drop_last", self.drop_last)
         boolean("grey", self.grey)
-        is_own(self.dataset)
+        fcnn.data.is_own(self.dataset)
         for name in ("lr", "momentum", "weight_decay", "clip", "label_smoothing"):
             number(name, getattr(self, name), "[0, inf)")
 
     @property
     def is_folder(self) -> bool:
         """Whether the data is a folder of pictures, as far as its name says."""
-        return is_own(self.dataset) and not self.dataset.endswith(".npz")
+        return fcnn.data.is_own(self.dataset) and not self.dataset.endswith(".npz")
 
     @property
     def data_name(self) -> str:
         """The data's name: of one's own, the last part of its path."""
-        if not is_own(self.dataset):
+        if not fcnn.data.is_own(self.dataset):
             return self.dataset
         return re.sub(r"[^\w.-]+", "-", Path(self.dataset).name.removesuffix(".npz")) or "pictures"
 
@@ -173,13 +172,13 @@ class Setup:
     def meta(self, settings: Settings) -> dict[str, Any]:
         """What a checkpoint says beside the training state and the history; of data of one's own what it was, too."""
         named = network_meta(self.network, self.train.in_shape, self.classes, self.data.meta)
-        own = {"data": self._known()} if is_own(settings.dataset) else {}
+        own = {"data": self._known()} if fcnn.data.is_own(settings.dataset) else {}
         return {"settings": attrs.asdict(settings), **own, **named}
 
     def expect_same_data(self, settings: Settings, meta: Mapping[str, Any]) -> None:
         """Stop unless one's own data is what a run was trained on, to the bit; a data set with a name always is."""
         before, now = meta.get("data"), self._known()
-        if not is_own(settings.dataset) or before == now:
+        if not fcnn.data.is_own(settings.dataset) or before == now:
             return
         before = before if isinstance(before, dict) else {}
         changes = [f"{name}: {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
@@ -214,7 +213,7 @@ def prepare(settings: Settings, root: str | None, resumed: bool) -> Setup:
     try:
         data = load_data(settings.dataset, root, **how)
     except fcnn.data.DataError as error:
-        if is_own(settings.dataset) and resumed:
+        if fcnn.data.is_own(settings.dataset) and resumed:
             raise Stop(f"error: {error}; if it has moved, name its place with --data") from None
         raise
     train, validation = data.train, data.test
@@ -234,7 +233,7 @@ def prepare(settings: Settings, root: str | None, resumed: bool) -> Setup:
         train, validation = train.hold_out(settings.validation)
     weights, biases = INITIALIZERS[settings.init]
     network = MODELS[settings.model](train.in_shape, len(data.classes), weights=weights, biases=biases)
-    if is_own(settings.dataset):
+    if fcnn.data.is_own(settings.dataset):
         network = fcnn.serial(norm=fcnn.normalize(*fcnn.data.channel_statistics(train)), **network.children)
     optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size, settings.drop_last))
     start = fcnn.init_state(network, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), train.in_shape)

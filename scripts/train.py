@@ -29,7 +29,6 @@ from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, long
 
 import fcnn
 from fcnn import parallel
-from fcnn.data.loading import is_own
 from fcnn.training import runs
 from fcnn.training.epochs import History, epoch_line, epoch_stream
 from fcnn.training.progress import display
@@ -93,8 +92,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--dataset",
         type=data_set,
         metavar="NAME",
-        help=f"the images: {', '.join(fcnn.data.DATASETS)}, a folder of pictures with a folder for each class (or "
-        "train/ and test/ with those), or an .npz file with arrays x, y, perhaps x_test, y_test, classes (default mnist)",
+        help=f"the images: {', '.join(fcnn.data.DATASETS)}, a folder of pictures, a folder for each class (or train/ "
+        "and test/ with those), or an .npz file with arrays x, y, perhaps x_test, y_test, classes (default mnist)",
     )
     add("--size", type=whole(1), help="pixels of the sides of a folder's pictures (default 32)")
     add("--grey", action="store_true", default=None, help="a folder's pictures without colour")
@@ -185,7 +184,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     folder = arguments.dataset is not None and Settings(dataset=arguments.dataset).is_folder
     if not folder and (arguments.size or arguments.grey):
         parser.error("--size and --grey are of a folder of pictures; add --dataset FOLDER, or leave them out")
-    if arguments.data and arguments.dataset and is_own(arguments.dataset):
+    if arguments.data and arguments.dataset and fcnn.data.is_own(arguments.dataset):
         parser.error("--data is where a data set with a name is; --dataset names your own itself, so leave it out")
     if arguments.momentum is not None and arguments.optimizer != "sgd":
         parser.error(

@@ -11,7 +11,7 @@ from fcnn.data.batching import as_batch, batches, steps_per_epoch
 from fcnn.data.digits import digits as make_digits
 from fcnn.data.files import load_npz
 from fcnn.data.folders import PictureFolder, folder
-from fcnn.data.loading import DATASETS, load
+from fcnn.data.loading import DATASETS, is_own, load
 from fcnn.data.preprocessing import Preprocessing
 from fcnn.data.progress import bars
 from fcnn.data.statistics import channel_statistics
@@ -33,6 +33,7 @@ __all__ = [
     "channel_statistics",
     "compose",
     "folder",
+    "is_own",
     "load",
     "load_npz",
     "make_digits",

@@ -12,7 +12,7 @@ def order_of(names: Iterable[str], key: Key) -> list[int]:
     >>> from fcnn.values.keys import key
     >>> names = ["a", "b", "c", "d"]
     >>> [names[k] for k in order_of(names, key(0))], [names[:3][k] for k in order_of(names[:3], key(0))]
-    (['d', 'b', 'a', 'c'], ['b', 'a', 'c'])
+    (['b', 'c', 'a', 'd'], ['b', 'c', 'a'])
     """
     drawn = [(fold_in(key, name).value, name) for name in names]
     return sorted(range(len(drawn)), key=drawn.__getitem__)

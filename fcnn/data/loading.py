@@ -7,10 +7,10 @@ A file's bytes are read once, verified, and only then parsed.
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcnn.data.cache import cache_folder
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
 from fcnn.data.types import DataError, Dataset, Progress
@@ -149,21 +149,6 @@ def _in_the_way(target: Path) -> str | None:
     names = sorted(os.listdir(target))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"a folder with {', '.join(name[:40] for name in names[:3])}{more}" if names else None
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: `fcnn` in `$XDG_CACHE_HOME`, else in the system's usual folder for caches."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "fcnn"
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise DataError(f"there is no home folder to keep data in ({error}); set XDG_CACHE_HOME or FCNN_DATA") from None
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "fcnn"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "fcnn"
-    return home / ".cache" / "fcnn"
 
 
 def _find(source: Source, root: Path) -> tuple[Path, Form] | None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from fcnn.data.cache import cache_folder
 from fcnn.data.listing import Found
-from fcnn.data.loading import cache_folder
 from fcnn.data.types import DataError
 from fcnn.values.archives import DamagedFileError, opened_archive
 from fcnn.values.arrays import NDArray, digest
