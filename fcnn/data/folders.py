@@ -182,7 +182,8 @@ def _in_two_classes(images: Sequence[_Image]) -> dict[int, str]:
 
 def _trained_on(train: Sequence[_Image], tests: Sequence[_Image]) -> dict[int, str]:
     """Which pictures to test with are to train on as well: to know those is no merit."""
-    known = {image.content: image.file.name for image in train}
+    by_name = sorted(train, key=lambda image: image.file.name, reverse=True)  # so that of several the first is told
+    known = {image.content: image.file.name for image in by_name}
     same = {image.row: known[image.content] for image in tests if image.content in known}
     return {row: f"the same picture as {_told(name)}, which is one to train on" for row, name in same.items()}
 
