@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shapes import shape, write_shapes
 
 import fcnn
 from fcnn import data, parallel
@@ -38,6 +39,9 @@ def small_data(monkeypatch):
 @pytest.mark.usefixtures("small_data")
 def test_every_python_block_runs_in_one_session(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_shapes(tmp_path / "flowers", 10, classes=("rose", "tulip"))
+    shape("circle", fcnn.key(0)).save("new.jpg")
     session = {}
     found = blocks("python")
     assert found, "the README shows the library in use"

@@ -53,6 +53,8 @@ def load_npz(path: str | os.PathLike[str], *, test: float = 0.2, seed: int = 0) 
         if "x_test" in arrays:
             rows, held_out = order, Split(_with_channel(arrays["x_test"]), arrays["y_test"])
         else:
+            if train.has_classes and _count(arrays) > len(names):
+                raise DataError(f"classes are {len(names)} names, and its y has classes up to {_count(arrays) - 1}")
             labels, classes = (train.y.tolist(), names) if train.has_classes else ([0] * len(train), ("all",))
             rows, test_rows = divided(order, labels, classes, share)
             held_out = train.take(sorted(test_rows))
