@@ -53,8 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
         rows = read_rows(arguments, trained_on)
-        own = pictures.preprocessing_of(model.meta)
-        prepared_as = (None if own else trained_on) or pictures.prepared_as(model.in_shape, model.classes, model.meta)
+        prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
         readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
         examples = readable + rows
         found = predict(model, examples)
@@ -107,8 +106,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def load_network(path: str, model_name: str | None, dataset: str | None) -> tuple[fcnn.Model, str | None]:
     """The model in a file, and the data set that it was trained on, where the file or the option says it."""
-    if dataset is not None and dataset not in SHAPES:
-        fcnn.data.load(dataset)  # its error guesses what was meant
+    if dataset is not None and dataset not in SHAPES and fcnn.data.is_own(dataset):  # else it guesses what was meant
+        raise Stop(f"--dataset {dataset}: only {', '.join(SHAPES)} have a name; leave it out for pictures of your own")
     if model_name is not None and model_name not in MODELS:
         raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
     if reason := why_unreadable(path):
@@ -123,6 +122,10 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
         raise Stop(f"{path}: it holds {held}, not {model_name}; leave out --model")
     if "network" in meta:
         model = fcnn.load_model(path)
+        if dataset and pictures.preprocessing_of(model.meta):
+            raise Stop(
+                f"{path}: it was trained on pictures of somebody's own; leave out --dataset {dataset} and --rows"
+            )
     elif held and dataset:
         shape, classes, name = SHAPES[dataset], CLASSES[dataset], f"{held} for {dataset}"
         network = MODELS[held](shape, len(classes))

@@ -248,6 +248,21 @@ def test_a_picture_is_upright_cropped_to_its_middle_and_scaled(tmp_path):
     assert pictures.prepare(Image.fromarray(sheet[:1]), Preprocessing(1, 7, 3))[0].shape == (1, 7, 3)
 
 
+def test_a_large_photo_is_decoded_small_and_looks_the_same(tmp_path):
+    big = shape("triangle", fcnn.key(3), size=(2000, 1501))
+    big.save(tmp_path / "a.jpg", quality=95)
+    big.rotate(90, expand=True).save(tmp_path / "b.jpg", quality=95)
+    sizes = []
+    for name in ("a.jpg", "b.jpg"):
+        with open(tmp_path / name, "rb") as file:
+            sizes.append(pictures._decoded(file, 4 * 32).size)
+        seen, _ = pictures.read_picture(tmp_path / name, Preprocessing(3, 32, 32))
+        full, _ = pictures.prepare(pictures.open_picture(tmp_path / name), Preprocessing(3, 32, 32))
+        assert np.abs(seen.astype(float) - full).mean() < 1
+        assert np.abs(seen.astype(float) - full).max() < 24  # at edges
+    assert sizes == [(250, 188), (188, 250)]
+
+
 def one_class(root):
     for name in ("cross", "triangle"):
         for path in (root / name).iterdir():

@@ -125,6 +125,27 @@ def test_arrays_are_learnt_and_predicted(run, found, place):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "0"], "trained on; name the data set whose rows are meant, such as --dataset mnist"),
+        (["--dataset", "mnist"], "it was trained on pictures of somebody's own; leave out --dataset mnist and --rows"),
+        (
+            ["--dataset", "./shapes"],
+            "--dataset ./shapes: only mnist, fashion_mnist, cifar10, digits have a name; leave it",
+        ),
+        (["--dataset", "shape"], "unknown data set 'shape'. There are mnist"),
+    ],
+    ids=str,
+)
+def test_predicting_needs_no_data_set(place, capsys, options, message):
+    data = fcnn.data.folder(write_shapes(place / "shapes", 2))
+    network = fcnn.serial(fcnn.flatten(), fcnn.dense(3))
+    fcnn.save_model("a.npz", fcnn.fit(network, data, epochs=0, progress=False).model)
+    code, out, err = runner(predict, capsys)("a.npz", "shapes/cross/00.png", *options)
+    assert (code, out, message in err) == (1, "", True), err
+
+
+@pytest.mark.parametrize(
     ("options", "code", "message"),
     [
         (
