@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
+        if arguments.rows is not None and pictures.preprocessing_of(model.meta):
+            raise Stop("--rows are of a data set with a name, and the network was trained on pictures; name pictures")
         rows = read_rows(arguments, trained_on)
         prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
         readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
@@ -123,9 +125,7 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
     if "network" in meta:
         model = fcnn.load_model(path)
         if dataset and pictures.preprocessing_of(model.meta):
-            raise Stop(
-                f"{path}: it was trained on pictures of somebody's own; leave out --dataset {dataset} and --rows"
-            )
+            raise Stop(f"{path}: it was trained on pictures of somebody's own; leave out --dataset {dataset}")
     elif held and dataset:
         shape, classes, name = SHAPES[dataset], CLASSES[dataset], f"{held} for {dataset}"
         network = MODELS[held](shape, len(classes))

@@ -127,8 +127,11 @@ def test_arrays_are_learnt_and_predicted(run, found, place):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rows", "0"], "trained on; name the data set whose rows are meant, such as --dataset mnist"),
-        (["--dataset", "mnist"], "it was trained on pictures of somebody's own; leave out --dataset mnist and --rows"),
+        (
+            ["--rows", "0"],
+            "--rows are of a data set with a name, and the network was trained on pictures; name pictures",
+        ),
+        (["--dataset", "mnist"], "it was trained on pictures of somebody's own; leave out --dataset mnist"),
         (
             ["--dataset", "./shapes"],
             "--dataset ./shapes: only mnist, fashion_mnist, cifar10, digits have a name; leave it",
