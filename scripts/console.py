@@ -1,4 +1,4 @@
-"""What scripts have in common at the terminal: how they start and stop, and bars for what takes long.
+"""What scripts have in common at the terminal: how they start and stop, and how they load data.
 
 Exit codes are those that shells use: 128 and the number of the signal where one ended the script, 130 for Ctrl-C, 143
 for SIGTERM, and 141 where nobody reads the output any more, as of `… | head`; 2 for a wrong command line, 1 for all
@@ -7,15 +7,16 @@ else that goes wrong.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import stopping
-from tqdm import tqdm
 
 import fcnn
 
 UNREAD = 141  # 128 and SIGPIPE, which Python turns into a BrokenPipeError
+_MOST_LEFT_OUT = 100  # pictures that are named
 
 
 class Stop(Exception):
@@ -57,31 +58,14 @@ def program(main: Callable[[], int]) -> int:
         return 1
 
 
-def progress_bar(description: str, unit: str, total: int | None, done: int = 0) -> "tqdm[Any]":
-    """A bar that vanishes when it is closed; none where the output is no terminal."""
-    return tqdm(
-        desc=description,
-        unit=unit,
-        total=total,
-        initial=done,
-        unit_scale=True,
-        leave=False,
-        dynamic_ncols=True,
-        disable=None,
-    )
-
-
-def load_data(name: str, root: str | None) -> fcnn.Dataset:
-    """Load a data set, with a bar for each download."""
-    bars: dict[str, tqdm[Any]] = {}
-
-    def progress(description: str, done: int, total: int | None) -> None:
-        if description not in bars:
-            bars[description] = progress_bar(description, "B", total)
-        bars[description].update(done - bars[description].n)
-
-    try:
-        return fcnn.data.load(name, root, progress=progress)
-    finally:
-        for bar in bars.values():
-            bar.close()
+def load_data(name: str, root: str | None, **how: Any) -> fcnn.Dataset:
+    """Load what is named, with a bar while it comes; what is left out of a folder of pictures is told on stderr."""
+    unit = " pictures" if fcnn.data.is_own(name) else "B"
+    with fcnn.data.bars(unit) as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", fcnn.data.DataWarning)  # it is told here, in full
+        data = fcnn.data.load(name, root, progress=progress, **how)
+    if isinstance(data, fcnn.data.PictureFolder):
+        told = [f"left out: {file}: {reason}" for file, reason in data.left_out.items()]
+        more = [f"left out: {len(told) - _MOST_LEFT_OUT:,} more"] if len(told) > _MOST_LEFT_OUT else []
+        print(*told[:_MOST_LEFT_OUT], *more, sep="\n", end="\n" if told else "", file=sys.stderr)
+    return data

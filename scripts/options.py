@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 
 import fcnn
@@ -26,6 +27,14 @@ def whole(least: int) -> Callable[[str], int]:
 
     convert.__name__ = "whole number"
     return convert
+
+
+def data_set(text: str) -> str:
+    """The name of a data set as it is, or the whole path of a folder or a file, so that it is found from anywhere."""
+    try:
+        return os.path.abspath(os.path.expanduser(text)) if fcnn.data.is_own(text) else text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def number(text: str) -> float:

@@ -8,9 +8,10 @@
 MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit, or a model of fcnn.save_model; each describes its network. A
 file of parameters alone (fcnn.save("lenet.npz", params)) doesn't, and needs --model and --dataset.
 
-Only scripts/train.py notes which data set a network was trained on. For others --dataset says it: rows need it, and
-without it pictures are prepared as for the data set that has the network's classes, or else as for mnist where the
-network's inputs are 1x28x28, and as for cifar10 where they are 3x32x32.
+A network that was trained on a folder of pictures says how they are prepared. Of the others only scripts/train.py notes
+which data set they were trained on; else --dataset says it: rows need it, and without it pictures are prepared as for
+the data set that has the network's classes, or else as for mnist where the network's inputs are 1x28x28, and as for
+cifar10 where they are 3x32x32.
 
 A picture that can't be read is reported, the others are still predicted, and the exit code is 1.
 """
@@ -51,8 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
+        if arguments.rows is not None and pictures.preprocessing_of(model.meta):
+            raise Stop("--rows are of a data set with a name, and the network was trained on pictures; name pictures")
         rows = read_rows(arguments, trained_on)
-        prepared_as = trained_on or pictures.dataset_like(model.in_shape, model.classes)
+        prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
         readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
         examples = readable + rows
         found = predict(model, examples)
@@ -105,8 +108,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def load_network(path: str, model_name: str | None, dataset: str | None) -> tuple[fcnn.Model, str | None]:
     """The model in a file, and the data set that it was trained on, where the file or the option says it."""
-    if dataset is not None and dataset not in SHAPES:
-        fcnn.data.load(dataset)  # its error guesses what was meant
+    if dataset is not None and dataset not in SHAPES and fcnn.data.is_own(dataset):  # else it guesses what was meant
+        raise Stop(f"--dataset {dataset}: only {', '.join(SHAPES)} have a name; leave it out for pictures of your own")
     if model_name is not None and model_name not in MODELS:
         raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
     if reason := why_unreadable(path):
@@ -115,11 +118,14 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
     held = "a network of its own" if "network" in meta else model_name
     if "settings" in meta:
         held = known_name(path, meta["settings"], "model", MODELS)
-        dataset = known_name(path, meta["settings"], "dataset", SHAPES)
+        if "data" not in meta:  # it says what somebody's own was, which has no name
+            dataset = known_name(path, meta["settings"], "dataset", SHAPES)
     if model_name not in (None, held):
         raise Stop(f"{path}: it holds {held}, not {model_name}; leave out --model")
     if "network" in meta:
         model = fcnn.load_model(path)
+        if dataset and pictures.preprocessing_of(model.meta):
+            raise Stop(f"{path}: it was trained on pictures of somebody's own; leave out --dataset {dataset}")
     elif held and dataset:
         shape, classes, name = SHAPES[dataset], CLASSES[dataset], f"{held} for {dataset}"
         network = MODELS[held](shape, len(classes))
@@ -183,7 +189,7 @@ def span_of(part: str, text: str) -> tuple[int, int]:
     return start, stop
 
 
-def read_pictures(paths: Sequence[str], dataset: str, invert: bool | None) -> list[Example]:
+def read_pictures(paths: Sequence[str], dataset: str | fcnn.data.Preprocessing, invert: bool | None) -> list[Example]:
     """Read and prepare the pictures; those that can't be are reported on stderr, and left out."""
     examples: list[Example] = []
     for path in paths:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,10 +22,10 @@ from fcnn.values.checks import boolean, integer, number, one_of
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
 _NAMES = {  # what settings can be: one of these,
-    "dataset": fcnn.data.DATASETS, "model": MODELS, "init": INITIALIZERS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES
+    "model": MODELS, "init": INITIALIZERS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES
 }  # fmt: skip
 _WHOLE = {  # or a whole number of at least
-    "train_size": 0, "validation": 0, "epochs": 1, "batch_size": 1, "seed": 0, "ranks": 1, "shard_size": 0
+    "train_size": 0, "validation": 0, "epochs": 1, "batch_size": 1, "seed": 0, "ranks": 1, "shard_size": 0, "size": 1
 }  # fmt: skip
 
 
@@ -32,7 +33,9 @@ _WHOLE = {  # or a whole number of at least
 class Settings:
     """Everything that the result depends on; written into every checkpoint, so that --resume needs no option."""
 
-    dataset: str = "mnist"
+    dataset: str = "mnist"  # or the whole path of one's own
+    size: int = 32  # of a folder's pictures
+    grey: bool = False
     model: str = "lenet5"
     init: str = "xavier"
     train_size: int = 0
@@ -62,8 +65,22 @@ class Settings:
         for name, least in _WHOLE.items():
             integer(name, getattr(self, name), least=least)
         boolean("drop_last", self.drop_last)
+        boolean("grey", self.grey)
+        fcnn.data.is_own(self.dataset)
         for name in ("lr", "momentum", "weight_decay", "clip", "label_smoothing"):
             number(name, getattr(self, name), "[0, inf)")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the data is a folder of pictures, as far as its name says."""
+        return fcnn.data.is_own(self.dataset) and not self.dataset.endswith(".npz")
+
+    @property
+    def data_name(self) -> str:
+        """The data's name: of one's own, the last part of its path."""
+        if not fcnn.data.is_own(self.dataset):
+            return self.dataset
+        return re.sub(r"[^\w.-]+", "-", Path(self.dataset).name.removesuffix(".npz")) or "pictures"
 
     @property
     def validation_name(self) -> str:
@@ -77,7 +94,7 @@ class Settings:
 
     def folders(self) -> Iterator[Path]:
         """runs/<dataset>-<model>-seed<seed>, and then …-2, …-3."""
-        base = Path("runs") / f"{self.dataset}-{self.model}-seed{self.seed}"
+        base = Path("runs") / f"{self.data_name}-{self.model}-seed{self.seed}"
         yield base
         yield from (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
 
@@ -150,30 +167,63 @@ class Setup:
     loss: Any
     optimizer: fcnn.Transform
     start: fcnn.TrainState
+    data: fcnn.Dataset
 
     def meta(self, settings: Settings) -> dict[str, Any]:
-        """What a checkpoint says beside the training state and the history."""
-        return {"settings": attrs.asdict(settings), **network_meta(self.network, self.train.in_shape, self.classes)}
+        """What a checkpoint says beside the training state and the history; of data of one's own what it was, too."""
+        named = network_meta(self.network, self.train.in_shape, self.classes, self.data.meta)
+        own = {"data": self._known()} if fcnn.data.is_own(settings.dataset) else {}
+        return {"settings": attrs.asdict(settings), **own, **named}
+
+    def expect_same_data(self, settings: Settings, meta: Mapping[str, Any]) -> None:
+        """Stop unless one's own data is what a run was trained on, to the bit; a data set with a name always is."""
+        before, now = meta.get("data"), self._known()
+        if not fcnn.data.is_own(settings.dataset) or before == now:
+            return
+        before = before if isinstance(before, dict) else {}
+        changes = [f"{name}: {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+        changes = [line for line in changes if not line.startswith("digest")] or [
+            "as many inputs, but not the same ones"
+        ]
+        raise Stop(
+            f"error: {settings.dataset} is not any more what the run was trained on ({'; '.join(changes)}); "
+            "put it back as it was, or begin a new run"
+        )
+
+    def _known(self) -> dict[str, Any]:
+        """What tells the data from other data."""
+        counts = {"training inputs": len(self.data.train), "test inputs": len(self.data.test)}
+        return {**counts, "classes": len(self.data.classes), "digest": self.data.fingerprint()}
 
     def announcement(self, settings: Settings, folder: Path) -> str:
         """What will be done, in two lines."""
         count = fcnn.tree.size(self.start.params)
         ranks = f", {settings.ranks} ranks" if settings.ranks > 1 else ""
         return (
-            f"{settings.model} ({count:,} parameters) on {settings.dataset}: "
+            f"{settings.model} ({count:,} parameters) on {settings.data_name}: "
             f"{len(self.train):,} training images, {len(self.test):,} test images\n"
             f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, rate {settings.lr:g} "
             f"({settings.schedule}), seed {settings.seed}{ranks}; results in {folder}"
         )
 
 
-def prepare(settings: Settings, root: str | None) -> Setup:
-    """Load the data and make the network."""
-    data = load_data(settings.dataset, root)
+def prepare(settings: Settings, root: str | None, resumed: bool) -> Setup:
+    """Load the data and make the network; of one's own data, what normalises it is the network's first layer."""
+    how = {"size": settings.size, "grey": settings.grey} if settings.is_folder else {}
+    try:
+        data = load_data(settings.dataset, root, **how)
+    except fcnn.data.DataError as error:
+        if fcnn.data.is_own(settings.dataset) and resumed:
+            raise Stop(f"error: {error}; if it has moved, name its place with --data") from None
+        raise
     train, validation = data.train, data.test
+    if not train.has_classes:
+        raise Stop(
+            f"error: {settings.dataset}: its targets are numbers, and this script tells classes apart; use fcnn.fit"
+        )
     if settings.train_size > len(train):
         raise Stop(
-            f"error: --train-size {settings.train_size} is more than the {len(train)} images of {settings.dataset}"
+            f"error: --train-size {settings.train_size} is more than the {len(train)} images of {settings.data_name}"
         )
     if settings.train_size:
         train = train.take(settings.train_size)
@@ -183,10 +233,12 @@ def prepare(settings: Settings, root: str | None) -> Setup:
         train, validation = train.hold_out(settings.validation)
     weights, biases = INITIALIZERS[settings.init]
     network = MODELS[settings.model](train.in_shape, len(data.classes), weights=weights, biases=biases)
+    if fcnn.data.is_own(settings.dataset):
+        network = fcnn.serial(norm=fcnn.normalize(*fcnn.data.channel_statistics(train)), **network.children)
     optimizer = make_optimizer(settings, fcnn.data.steps_per_epoch(len(train), settings.batch_size, settings.drop_last))
     start = fcnn.init_state(network, optimizer, fcnn.fold_in(fcnn.key(settings.seed), "model"), train.in_shape)
     loss = fcnn.softmax_cross_entropy(settings.label_smoothing)
-    return Setup(train, validation, data.test, data.classes, network, loss, optimizer, start)
+    return Setup(train, validation, data.test, data.classes, network, loss, optimizer, start, data)
 
 
 def make_rate(settings: Settings, steps: int) -> Any:

@@ -3,6 +3,7 @@
     python scripts/train.py                                        # LeNet-5 on MNIST, as in the reproduced study
     python scripts/train.py --dataset cifar10 --model lenet5_bn --epochs 20 --schedule cosine
     python scripts/train.py --dataset digits                       # needs no network
+    python scripts/train.py --dataset ./flowers --epochs 20        # pictures of yours: flowers/rose/1.jpg, …
     python scripts/train.py --resume runs/mnist-lenet5-seed0       # goes on to the same bits
     mpiexec -n 2 python scripts/train.py --mpi                     # over 2 processes, here or on several machines
 
@@ -22,7 +23,7 @@ from typing import NoReturn
 import attrs
 import numpy as np
 from console import UNREAD, Stop, program
-from options import INITIALIZERS, MODELS, number, whole
+from options import INITIALIZERS, MODELS, data_set, number, whole
 from ranks import TROUBLE, Ranks, joined
 from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, longer, prepare, settings_of
 
@@ -60,8 +61,9 @@ def run(arguments: argparse.Namespace, ranks: Ranks) -> int:
         with contextlib.ExitStack() as stack:
             folder, settings, checkpoint = ranks.first_decides(choose, arguments, ranks.size, stack)
             ranks = attrs.evolve(ranks, way_on=way_on)
-            first = ranks.first_does(prepare, settings, arguments.data)  # so that a download happens once
-            setup = ranks.all_do(lambda: first or prepare(settings, arguments.data))
+            how = settings, arguments.data, checkpoint is not None
+            first = ranks.first_does(prepare, *how)  # so that a download happens once
+            setup = ranks.all_do(lambda: first or prepare(*how))
             # Not where MPI runs: a fork of a process that talks to others is a risk.
             workers = arguments.workers or ("processes" if sys.platform == "linux" and not arguments.mpi else "threads")
             concurrent = CONCURRENT[workers](arguments.threads or ranks.cores())
@@ -86,7 +88,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument_group("what is trained").add_argument
-    add("--dataset", choices=fcnn.data.DATASETS, help="the images (default mnist)")
+    add(
+        "--dataset",
+        type=data_set,
+        metavar="NAME",
+        help=f"the images: {', '.join(fcnn.data.DATASETS)}, a folder of pictures, a folder for each class (or train/ "
+        "and test/ with those), or an .npz file with arrays x, y, perhaps x_test, y_test, classes (default mnist)",
+    )
+    add("--size", type=whole(1), help="pixels of the sides of a folder's pictures (default 32)")
+    add("--grey", action="store_true", default=None, help="a folder's pictures without colour")
     add("--model", choices=MODELS, help="the network (default lenet5)")
     add("--init", choices=INITIALIZERS, help="how weights begin (default xavier)")
     add("--train-size", type=whole(0), help="the first so many training images (default 0: all)")
@@ -157,7 +167,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="end with the layer whose output or gradient is not finite first (layer by layer: other last bits)",
     )
-    add("--data", metavar="FOLDER", help="where the data set is (default: $FCNN_DATA, the cache, a download)")
+    add(
+        "--data",
+        metavar="FOLDER",
+        help="where the data set is (default: $FCNN_DATA, the cache, a download); with --resume also where your own "
+        "is, if it has moved",
+    )
     add("--out", metavar="FOLDER", help="the run's folder (default runs/<dataset>-<model>-seed<seed>)")
     add("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its own settings; --epochs may be more")
     arguments = parser.parse_args(argv)
@@ -166,6 +181,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.resume and named:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         parser.error(f"--resume goes on with the run's own settings; leave out {options}")
+    folder = arguments.dataset is not None and Settings(dataset=arguments.dataset).is_folder
+    if not folder and (arguments.size or arguments.grey):
+        parser.error("--size and --grey are of a folder of pictures; add --dataset FOLDER, or leave them out")
+    if arguments.data and arguments.dataset and fcnn.data.is_own(arguments.dataset):
+        parser.error("--data is where a data set with a name is; --dataset names your own itself, so leave it out")
     if arguments.momentum is not None and arguments.optimizer != "sgd":
         parser.error(
             f"--momentum is of sgd, not of {arguments.optimizer or 'adam'}; add --optimizer sgd, or leave it out"
@@ -187,6 +207,7 @@ def train(
     steps = fcnn.data.steps_per_epoch(len(setup.train), settings.batch_size, settings.drop_last)
     if checkpoint is not None:
         meta = ranks.all_do(runs.meta_of, checkpoint)
+        ranks.all_do(setup.expect_same_data, settings, meta)
         at = ranks.all_do(lambda: runs.progress_of(checkpoint, meta, setup.start))
         longer(settings_of(checkpoint, meta), settings.epochs, at.state.step, steps)
         print(f"going on from {checkpoint}, step {at.state.step} of {settings.epochs * steps}")
@@ -249,7 +270,9 @@ def draw_curves(folder: Path, settings: Settings, history: History) -> None:
     """curves.png, replaced in one step."""
     from fcnn.inspection.plots import curves
 
-    title = f"{settings.model} on {settings.dataset}: {settings.optimizer}, rate {settings.lr:g}, seed {settings.seed}"
+    title = (
+        f"{settings.model} on {settings.data_name}: {settings.optimizer}, rate {settings.lr:g}, seed {settings.seed}"
+    )
     with replacing(folder / "curves.png") as file:
         figure = curves(history, title, settings.validation_name, loss_name="cross-entropy (nats)")
         figure.savefig(file, format="png")

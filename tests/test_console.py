@@ -181,7 +181,7 @@ CHANGES = [
     ({"settings": {"seed": True}}, "seed is an integer of at least 0, got True"),
     ({"settings": {"lr": "fast"}}, "lr is a number in [0, inf), got 'fast'"),
     ({"settings": {"lr": -1}}, "lr is a number in [0, inf), got -1"),
-    ({"settings": {"dataset": "mnits"}}, "dataset is "),
+    ({"settings": {"dataset": "mnits"}}, "unknown data set 'mnits'"),
     ({"settings": {"model": "lenet6"}}, "model is "),
     ({"settings": {"model": []}}, "model is "),
     ({"settings": {"init": "none"}}, "init is "),

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fcnn.data import DATASETS, DataError, load
-from fcnn.data.loading import cache_folder
+from fcnn.data.cache import cache_folder
 from fcnn.data.sources import SOURCES, Archive, File, Form, Mirror
 
 REAL_DATA = os.environ.get("FCNN_DATA")

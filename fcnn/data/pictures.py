@@ -1,18 +1,20 @@
 """Pictures of any size and kind, made into images such as a network was trained on.
 
     pixels, steps = read_picture("seven.jpg", "mnist")  # uint8 (1, 28, 28); ("inverted", "fitted")
+    pixels, steps = read_picture("rose.jpg", Preprocessing(3, 32, 32))  # as for a folder of pictures
 
 Pillow decodes and scales. It is imported where it is used: nothing else in the library needs it to predict.
 """
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from fcnn.data.png import checked
+from fcnn.data.preprocessing import MOST_SIDE, Preprocessing, preprocessing_of
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
 from fcnn.values.checks import boolean, file_path, integer, lengths, one_of, texts, told
@@ -38,7 +40,8 @@ image such as the network was trained on:
   keeping its aspect ratio, with anti-aliasing; its centre of mass put at the centre of 28x28. A picture of 28x28 is
   taken as it is, except that it may be inverted;
 - clothes as Fashion-MNIST: the same, but the box scaled into the whole of 28x28 and put in its middle;
-- cifar10: the middle square scaled to 32x32, with anti-aliasing; colours are not inverted."""
+- cifar10: the middle square scaled to 32x32, with anti-aliasing; colours are not inverted;
+- a folder of pictures of one's own: as cifar10, to the size and in the grey or colour that it was trained with."""
 """What `prepare` does, for people who have pictures and don't read programs."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
@@ -47,7 +50,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
-_MOST_SIDE = 7_000  # pixels of a square that `MOST_PIXELS` allows
+_ENOUGH = 4  # times an image's greater side: what is left of a JPEG's sides when it is scaled as it is decoded
 _MOST_BYTES = 10 * MOST_PIXELS  # of a PNG, whose pixels take at most 8
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
 _INK = 0.2  # of the strongest ink: what counts for the bounding box, above the noise
@@ -59,9 +62,12 @@ class PictureError(ValueError):
 
 
 def read_picture(
-    path: str | os.PathLike[str], dataset: str, invert: bool | None = None
+    path: str | os.PathLike[str], dataset: str | Preprocessing, invert: bool | None = None
 ) -> tuple[Pixels, tuple[str, ...]]:
     """The image that a network trained on a data set gets for the picture in a file: see `prepare`.
+
+    For pictures of one's own a large JPEG is scaled down by 2, 4 or 8 while it is decoded, which is much faster and
+    averages pixels as the scaling does that follows.
 
     Raises PictureError also where there is no file, but a folder, a pipe or nothing; ImportError without Pillow.
     """
@@ -70,7 +76,10 @@ def read_picture(
     _check_how(dataset, invert)
     if reason := why_unreadable(path):
         raise PictureError(reason)
-    return prepare(open_picture(path), dataset, invert)
+    _check_pillow()
+    with opened(path) as file:
+        picture = _decoded(file, _ENOUGH * max(dataset.shape[1:]) if isinstance(dataset, Preprocessing) else None)
+    return prepare(picture, dataset, invert)
 
 
 def open_picture(path: str | os.PathLike[str]) -> "Picture":
@@ -86,6 +95,14 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
     _check_pillow()
     with opened(file_path("path", path)) as file:
         return _decoded(file)
+
+
+def decoder() -> str:
+    """What decodes and scales, with its version: another may give other pixels. Raises ImportError without Pillow."""
+    _check_pillow()
+    import PIL
+
+    return f"Pillow {PIL.__version__}"
 
 
 def dataset_like(in_shape: Sequence[int], classes: Sequence[str] = ()) -> str:
@@ -109,13 +126,36 @@ def dataset_like(in_shape: Sequence[int], classes: Sequence[str] = ()) -> str:
     return next((name for name in alike if CLASSES[name] == classes), alike[0])
 
 
-def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tuple[Pixels, tuple[str, ...]]:
+def prepared_as(
+    in_shape: Sequence[int], classes: Sequence[str] = (), meta: Mapping[str, Any] | None = None
+) -> str | Preprocessing:
+    """How pictures are prepared for a model: as its meta says, or else as for the data set that it is like.
+
+    Raises ValueError where its meta contradicts its `in_shape`, and as `preprocessing_of` and `dataset_like` do.
+
+    >>> prepared_as((3, 64, 64), meta={"pictures": {"channels": 3, "height": 64, "width": 64}})
+    Preprocessing(channels=3, height=64, width=64)
+    >>> prepared_as((1, 28, 28))
+    'mnist'
+    """
+    found = preprocessing_of({} if meta is None else meta)
+    if found is None:
+        return dataset_like(in_shape, classes)
+    if found.shape != lengths("in_shape", in_shape):
+        raise ValueError(f"the model's meta prepares pictures as images {found.shape}, its network takes {in_shape}")
+    return found
+
+
+def prepare(
+    picture: "Picture", dataset: str | Preprocessing, invert: bool | None = None
+) -> tuple[Pixels, tuple[str, ...]]:
     """The image that a network trained on a data set gets for a picture, and what was done to make it.
 
     Args:
         picture: of any size and mode; where it is transparent, it is laid over white.
-        dataset: what the network was trained on, a name in `SHAPES`; `RECIPES` says what is done for each. A picture of
-            the images' size is taken as it is, inverting aside.
+        dataset: what the network was trained on, a name in `SHAPES`, of which `RECIPES` says what is done for each; or
+            for pictures of one's own what `fcnn.data.folder` says of them, `data.pictures`. A picture of the images'
+            size is taken as it is, inverting aside.
         invert: whether light and dark are swapped; None: where a greyscale picture's border is light, as those of the
             data sets are dark, and never in colour.
 
@@ -124,7 +164,7 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
         those that were taken.
 
     Raises:
-        PictureError: nothing is on the picture.
+        PictureError: nothing is on the picture, of a data set with a name: there may be a class of empty pictures.
         ValueError: another data set.
 
     >>> from PIL import Image
@@ -138,19 +178,20 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
     _check_how(dataset, invert)
     from PIL import ImageOps
 
-    channels, side, _ = SHAPES[dataset]
+    own = isinstance(dataset, Preprocessing)
+    channels, height, width = dataset.shape if isinstance(dataset, Preprocessing) else SHAPES[dataset]
     picture, was_transparent = over_white(picture)
     steps = ["over white"] if was_transparent else []
     picture = picture.convert("L" if channels == 1 else "RGB")
-    if np.ptp(picture.getextrema(), axis=-1).max() < _LEAST_CONTRAST:
+    if not own and np.ptp(picture.getextrema(), axis=-1).max() < _LEAST_CONTRAST:
         raise PictureError(" ".join(["nothing is on it; it is all of one colour", *steps]))
-    if invert or (invert is None and channels == 1 and has_light_border(picture)):
+    if invert or (invert is None and channels == 1 and not own and has_light_border(picture)):
         picture = ImageOps.invert(picture)
         steps.append("inverted")
-    if picture.size != (side, side):
-        if channels == 3:
-            picture = middle_square(picture, side)
-            steps.append(f"scaled to {side}x{side}")
+    if picture.size != (width, height):
+        if channels == 3 or own:
+            picture = _middle(picture, height, width)
+            steps.append(f"scaled to {height}x{width}")
         else:
             clothes = dataset == "fashion_mnist"
             picture = fit_figure(picture, _SIDE if clothes else _BOX, by_mass=not clothes)
@@ -188,14 +229,8 @@ def has_light_border(picture: "Picture") -> bool:
 def middle_square(picture: "Picture", side: int) -> "Picture":
     """The greatest square in the middle of a picture, scaled to `side` x `side` pixels with anti-aliasing."""
     _check_picture(picture)
-    integer("side", side, least=1, most=_MOST_SIDE)
-    from PIL import Image
-
-    width, height = picture.size
-    short = min(width, height)
-    left, top = (width - short) // 2, (height - short) // 2
-    square = picture.crop((left, top, left + short, top + short))  # resize's `box` would let its surroundings bleed in
-    return square.resize((side, side), Image.Resampling.BICUBIC)
+    integer("side", side, least=1, most=MOST_SIDE)
+    return _middle(picture, side, side)
 
 
 def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
@@ -248,7 +283,8 @@ def as_picture(pixels: Pixels) -> "Picture":
     return Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
 
 
-def _decoded(file: BinaryIO) -> "Picture":
+def _decoded(file: BinaryIO, least: int | None = None) -> "Picture":
+    """The picture in a file; a JPEG with no more pixels than it takes to have sides of at least `least`."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     too_large = f"is more than {MOST_PIXELS:,} pixels; scale it down"
@@ -264,6 +300,8 @@ def _decoded(file: BinaryIO) -> "Picture":
                     file.seek(0)
                     checked(file.read(min(size, _MOST_BYTES)))
                     file.seek(place)
+                if least is not None and picture.format == "JPEG":
+                    picture.draft(picture.mode, (least, least))
                 picture.load()
                 return ImageOps.exif_transpose(picture)
     except PictureError:
@@ -275,6 +313,18 @@ def _decoded(file: BinaryIO) -> "Picture":
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
         reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         raise PictureError(f"a damaged picture ({reason})") from None
+
+
+def _middle(picture: "Picture", height: int, width: int) -> "Picture":
+    """The greatest part in a picture's middle with these proportions, scaled to this size with anti-aliasing."""
+    from PIL import Image
+
+    wide, high = picture.size
+    # As whole numbers, so that no rounding decides: the greatest w, h with w : h as width : height.
+    w, h = min(wide, max(1, high * width // height)), min(high, max(1, wide * height // width))
+    left, top = (wide - w) // 2, (high - h) // 2
+    part = picture.crop((left, top, left + w, top + h))  # resize's `box` would let its surroundings bleed in
+    return part.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _border_median(grey: NDArray[Any]) -> float:
@@ -293,7 +343,8 @@ def _check_picture(picture: object) -> None:
 
 
 def _check_how(dataset: object, invert: object) -> None:
-    one_of("dataset", dataset, tuple(SHAPES))
+    if not isinstance(dataset, Preprocessing):
+        one_of("dataset", dataset, tuple(SHAPES))
     if invert is not None and not isinstance(invert, bool):
         raise TypeError(f"invert is True, False or None, got {told(invert)}")
 

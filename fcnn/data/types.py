@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 import numpy as np
 
-from fcnn.values.arrays import NDArray, keep, native
+from fcnn.data.preprocessing import Preprocessing
+from fcnn.values.arrays import NDArray, digest, keep, native
 from fcnn.values.checks import array, instance, integer, texts, told
 from fcnn.values.keys import Key
 
@@ -17,6 +19,10 @@ class DataError(RuntimeError):
 
     The message names the file or address, what was expected, what came, and what to do.
     """
+
+
+class DataWarning(UserWarning):
+    """Something of a data set was left out; the message names it and says why."""
 
 
 class Batch(NamedTuple):
@@ -30,7 +36,8 @@ BatchTransform: TypeAlias = Callable[[Key, Batch], Batch]
 """A pure function of a key and a batch, such as an augmentation."""
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""`progress(description, done, total)`: `done` of `total` bytes have arrived; None where the total is unknown."""
+"""`progress(description, done, total)`: `done` of `total` bytes have arrived, None where the total is unknown; or
+pictures were read."""
 
 
 _INPUTS = (np.uint8, np.float32, np.float64)
@@ -211,6 +218,9 @@ def expect_split(name: str, value: Any) -> Split:
 class Dataset:
     """A training and a test split of inputs of one shape, with the names of the classes where they are known.
 
+    pictures: how pictures were made into its images, where they were: then `fit` puts it into the model's meta, and
+        `predict_pictures` prepares others in the same way.
+
     >>> split = Split(np.zeros((5, 1, 28, 28), np.uint8), np.arange(5))
     >>> Dataset(split, split.take(1), name="toy")
     Dataset('toy', train=Split(5 images of 1x28x28), test=Split(1 images of 1x28x28))
@@ -220,6 +230,7 @@ class Dataset:
     test: Split = attrs.field()
     name: str = attrs.field(default="")
     classes: tuple[str, ...] = attrs.field(default=(), converter=_class_names)
+    pictures: Preprocessing | None = attrs.field(default=None, kw_only=True)
 
     @train.validator
     def _is_split(self, _: object, train: Split) -> None:
@@ -228,6 +239,14 @@ class Dataset:
     @name.validator
     def _is_text(self, _: object, name: str) -> None:
         instance("a data set's name", name, str, "text")
+
+    @pictures.validator
+    def _of_this_shape(self, _: object, pictures: Any) -> None:
+        if pictures is None:
+            return
+        expected = "pictures is a fcnn.data.Preprocessing, such as fcnn.data.folder(root).pictures"
+        if instance("pictures", pictures, Preprocessing, expected[len("pictures is ") :]).shape != self.train.in_shape:
+            raise ValueError(f"{expected} that makes images {self.train.in_shape}, got {pictures}")
 
     @test.validator
     def _same_shape(self, _: object, test: Split) -> None:
@@ -244,6 +263,17 @@ class Dataset:
         highest = max((int(split.y.max()) for split in (self.train, self.test) if len(split)), default=-1)
         if classes and highest >= len(classes):
             raise ValueError(f"labels are below {len(classes)}, the number of classes, got {highest}")
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What a model that is trained on it has to know beside its classes: the `meta` for `fcnn.Model`."""
+        return {} if self.pictures is None else self.pictures.meta()
+
+    def fingerprint(self) -> str:
+        """What tells this data from any other: a digest of all inputs, targets and classes, in their order."""
+        splits = [(repr(split), str(split.x.dtype), digest(split.x, split.y)) for split in (self.train, self.test)]
+        text = repr((self.classes, self.pictures, splits))
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, train={self.train!r}, test={self.test!r})"

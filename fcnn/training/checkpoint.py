@@ -172,9 +172,12 @@ def differences(found: Tree, wanted: Tree) -> list[str]:
     ]
 
 
-def network_meta(network: Layer, in_shape: Shape, classes: Iterable[str]) -> dict[str, Any]:
-    """What a file says of its network: the `meta` that `load_model` reads."""
-    return {"network": describe(network), "in_shape": list(in_shape), "classes": list(classes)}
+def network_meta(
+    network: Layer, in_shape: Shape, classes: Iterable[str], meta: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a file says of its network: what `load_model` reads; `meta` in it is the model's, if it has any."""
+    found = {"network": describe(network), "in_shape": list(in_shape), "classes": list(classes)}
+    return {**found, "meta": dict(meta)} if meta else found
 
 
 def load_model(path: str | os.PathLike[str], *, layers: Iterable[Callable[..., Layer]] = ()) -> Model:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
-from hashlib import blake2b
 from signal import SIGINT
 from typing import Any
 
@@ -43,7 +42,7 @@ from fcnn.training.step import (
 from fcnn.training.step import gradient as plain_gradient
 from fcnn.training.transform import Transform, expect_transform
 from fcnn.values import html, tree
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import digest
 from fcnn.values.checks import boolean, file_path, instance, integer, told
 from fcnn.values.keys import fold_in, key
 
@@ -188,6 +187,7 @@ def fit(
         raise ValueError("resume=True goes on with the run in a folder; name it, folder=…, or leave resume out")
     workers = _workers(workers)
     train, held_out, classes = _splits(data, validation, patience)
+    meta = data.meta if isinstance(data, Dataset) else {}
     steps_per_epoch(len(train), batch_size, drop_last)
     first = _first_state(network, optimizer, integer("seed", seed, least=0), train, start)
     shard = _shard_size(shard_size, first)
@@ -201,10 +201,10 @@ def fit(
         run, at = None, Progress(first)
         if folder is not None:
             place = stack.enter_context(runs.claimed(folder, resume=resume))
-            settings |= {"data": _digest(train.x, train.y)}
-            settings |= {"validation_data": None if held_out is None else _digest(held_out.x, held_out.y)}
-            settings |= {"start": None if start is None else _digest(*dict(tree.leaves(first.params)).values())}
-            run = RunFolder(place, {**network_meta(network, train.in_shape, classes), "fit": settings})
+            settings |= {"data": digest(train.x, train.y)}
+            settings |= {"validation_data": None if held_out is None else digest(held_out.x, held_out.y)}
+            settings |= {"start": None if start is None else digest(*dict(tree.leaves(first.params)).values())}
+            run = RunFolder(place, {**network_meta(network, train.in_shape, classes, meta), "fit": settings})
             at = _furthest(run, at) if resume else at
             if at.history and at.history[-1]["epoch"] > epochs:
                 raise RunError(f"{place} has {at.history[-1]['epoch']} epochs behind it already, more than {epochs}")
@@ -222,7 +222,8 @@ def fit(
             return evaluate(network, *values, held_out, loss=loss, metrics=metrics, map_fn=map_fn, fuse=fuse)
 
         def fitted(state: TrainState, best_epoch: int | None = None) -> Fitted:
-            model = Model(network, state.params, state.layer_state, in_shape=train.in_shape, classes=classes)
+            values = network, state.params, state.layer_state
+            model = Model(*values, in_shape=train.in_shape, classes=classes, meta=meta)
             return Fitted(state, at.history, model, best_epoch)
 
         kept = _kept(run, at, first) if patience is not None else at.state  # after the best epoch so far
@@ -328,14 +329,6 @@ def _workers(workers: Any) -> contextlib.AbstractContextManager[parallel.MapFn]:
 def _text(value: Any) -> str:
     """A value as a checkpoint keeps it: how it prints, without where in memory it is."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-
-
-def _digest(*arrays: Array) -> str:
-    """What tells some numbers from others."""
-    found = blake2b(digest_size=16)
-    for array in arrays:
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def _furthest(run: RunFolder, start: Progress) -> Progress:

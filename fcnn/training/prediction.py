@@ -1,16 +1,20 @@
 """What a model says of inputs whose targets nobody knows."""
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
+from fcnn.data import pictures
 from fcnn.data.types import Split, check_inputs
 from fcnn.network.model import Model, expect_model
 from fcnn.ops import softmax
 from fcnn.training.step import evaluate
 from fcnn.values.arrays import Array, NDArray, frozen
+from fcnn.values.checks import told
+from fcnn.values.text import printable
 
 
 @attrs.frozen(eq=False)
@@ -89,6 +93,42 @@ def predict(
     probabilities = frozen(softmax(outputs.astype(np.float64))[0])
     classes = frozen(probabilities.argmax(axis=1).astype(np.int64, copy=False))
     return Predictions(outputs, probabilities, classes, names)
+
+
+def predict_pictures(
+    model: Model,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    invert: bool | None = None,
+    batch_size: int = 125,
+    map_fn: Callable[..., Iterable[Any]] = map,
+) -> Predictions:
+    """Tell the classes of pictures apart that are in files, prepared as those that the model was trained on.
+
+    How, is in the model's meta if it was trained on a `fcnn.data.folder`; otherwise it is that of the data set with a
+    name which the model is like (`fcnn.data.pictures.prepared_as`).
+
+    Args:
+        model, batch_size, map_fn: as `predict` takes them.
+        paths: at least one, of pictures as `fcnn.data.pictures.open_picture` reads them.
+        invert: as `fcnn.data.pictures.prepare` takes it.
+
+    Raises as `predict` does, and fcnn.data.pictures.PictureError, which names the file, for what is no picture.
+    """
+    expect_model("model", model)
+    if isinstance(paths, (str, os.PathLike)) or not isinstance(paths, Sequence) or not paths:
+        advice = "; put it into a list" if isinstance(paths, (str, os.PathLike)) else ""
+        raise (ValueError if paths == [] else TypeError)(
+            f"paths are names of files, at least one, got {told(paths)}{advice}"
+        )
+    how = pictures.prepared_as(model.in_shape, model.classes, model.meta)
+    images = []
+    for path in paths:
+        try:
+            images.append(pictures.read_picture(path, how, invert)[0])
+        except pictures.PictureError as error:
+            raise pictures.PictureError(f"{printable(os.fspath(path), None)}: {error}") from None
+    return predict(model, np.stack(images), batch_size=batch_size, map_fn=map_fn)
 
 
 def _none(outputs: Array, targets: Any) -> tuple[float, Array]:

@@ -7,6 +7,8 @@ from fcnn.network.layer import Layer, Shape
 from fcnn.values.checks import boolean, integer, lengths, number
 from fcnn.values.configuration import tells_new_names
 
+_LEAST_SIDE = 16
+
 
 @tells_new_names
 def lenet5(
@@ -21,11 +23,12 @@ def lenet5(
     """LeNet-5 (Y. LeCun et al., Proc. IEEE 86, 1998) with ReLU and max pooling, as the reproduced study has it.
 
     Two 5x5 convolutions (6 and 16 filters), each with ReLU and a 2x2 max pool, then 120, 84 and `classes` units.
-    Images of 28x28 are padded by 2, which gives the original's 32x32; images of 32x32 are taken as they are. So both
-    sizes have a 400-number input to the first dense layer; (1, 28, 28) has 61,706 parameters, (3, 32, 32) 62,006.
+    Images of 28x28 are padded by 2, which gives the original's 32x32; images of any other size are taken as they are.
+    So 28x28 and 32x32 have a 400-number input to the first dense layer; (1, 28, 28) has 61,706 parameters, (3, 32, 32)
+    62,006. Larger images make that layer larger: (3, 64, 64) has 338,486 parameters.
 
     Args:
-        in_shape: (C, 28, 28) or (C, 32, 32).
+        in_shape: (C, H, W), of 16x16 pixels or more: smaller ones would leave nothing after the second pool.
         classes: how many outputs.
         batch_norm: normalise before each ReLU; the layer before has no bias then, as its shift is `beta`.
         dropout: the probability of dropping after the ReLU of each dense layer; 0 for no dropout layers.
@@ -78,6 +81,8 @@ def lenet5_bn(
 
 
 def _padding(in_shape: Shape) -> int:
-    if len(in_shape) != 3 or in_shape[1:] not in ((28, 28), (32, 32)):
-        raise ValueError(f"LeNet-5 takes images (C, 28, 28) or (C, 32, 32), got {in_shape}")
-    return 2 if in_shape[1] == 28 else 0
+    if len(in_shape) != 3 or min(in_shape[1:]) < _LEAST_SIDE:
+        raise ValueError(
+            f"LeNet-5 takes images (C, H, W) of at least {_LEAST_SIDE}x{_LEAST_SIDE} pixels, got {in_shape}"
+        )
+    return 2 if in_shape[1:] == (28, 28) else 0
