@@ -2,6 +2,7 @@
 
     python scripts/explore.py runs/mnist-lenet5-seed0/epoch-05.npz          # explorer.html beside the model
     python scripts/explore.py mine.npz --dataset fashion_mnist --out page.html
+    python scripts/explore.py runs/flowers-lenet5-seed0/epoch-20.npz        # trained on a folder of pictures
 
 MODEL.npz is what scripts/predict.py takes. The page is one file for any browser: it needs no server and no network, and
 holds the whole network, which computes on the page as one draws. Some test images lie beside the paper; without the
@@ -29,8 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = parse(argv)
     try:
-        model, trained_on = load_network(arguments.model_file, arguments.model, arguments.dataset)
-        examples = test_images(model, arguments.dataset or trained_on, arguments.data) if arguments.examples else None
+        own = arguments.dataset is not None and fcnn.data.is_own(arguments.dataset)
+        model, trained_on = load_network(arguments.model_file, arguments.model, None if own else arguments.dataset)
+        name = arguments.dataset or trained_on or own_data(arguments.model_file)
+        examples = test_images(model, name, arguments.data) if arguments.examples else None
         page = fcnn.explore(model, examples, title=arguments.title, count=arguments.examples)
         out = Path(arguments.out or Path(arguments.model_file).with_name("explorer.html"))
         with replacing(out) as file:
@@ -63,6 +66,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def own_data(path: str) -> str | None:
+    """Where the data was that scripts/train.py trained a network on, if it was somebody's own."""
+    settings = fcnn.load_meta(path).get("settings")
+    name = settings.get("dataset") if isinstance(settings, dict) else None
+    return name if isinstance(name, str) and fcnn.data.is_own(name) else None
+
+
 def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.Split | None:
     """The test images of a data set; None, and a sentence, where there are none for the network."""
     if name is None:
@@ -70,14 +80,20 @@ def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.S
             "the file doesn't say what the network was trained on, so the page has no test images; --dataset names it"
         )
         return None
+    is_folder = fcnn.data.is_own(name) and not name.endswith(".npz")
+    how = {"size": model.in_shape[1:], "grey": model.in_shape[0] == 1} if is_folder and len(model.in_shape) == 3 else {}
     try:
-        test = load_data(name, root).test
+        data = load_data(name, root, **how)
     except fcnn.data.DataError as error:
         complain(f"{error}; the page has no test images")
         return None
-    if test.in_shape != model.in_shape:
-        raise Stop(f"the images of {name} are {test.in_shape}, the network takes {model.in_shape}")
-    return test
+    if data.test.in_shape != model.in_shape:
+        raise Stop(f"the images of {name} are {data.test.in_shape}, the network takes {model.in_shape}")
+    if model.classes and model.classes != data.classes:
+        raise Stop(
+            f"the classes of {name} are {', '.join(data.classes)}, those of the network {', '.join(model.classes)}"
+        )
+    return data.test
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import explore
 import pytest
+import train
 from running import few_digits, runner
+from shapes import write_shapes
 from test_explorer import data_of, fitted
 
 import fcnn
@@ -75,4 +77,28 @@ def test_a_network_that_it_cannot_show_is_named(run, tmp_path):
     assert err == (
         "error: body: the explorer's page computes layers one after the other, not residual; "
         "explore a part of the network\n"
+    )
+
+
+def test_a_network_of_somebodys_own_pictures_brings_their_test_images(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_shapes(tmp_path / "flowers", 10)
+    options = "--dataset ./flowers --size 20 --grey --epochs 1 --batch-size 8 --threads 1 --workers threads --out run"
+    assert train.main(options.split()) == 0
+    code, _, err = run("run/epoch-01.npz")
+    assert (code, err) == (0, "")
+    data = data_of((tmp_path / "run" / "explorer.html").read_text())
+    assert (data["in_shape"], data["fit"], data["classes"]) == ([1, 20, 20], None, ["circle", "cross", "triangle"])
+    assert len(data["examples"]) == 6  # a fifth of each class
+    (tmp_path / "flowers").rename(tmp_path / "moved")
+    code, _, err = run("run/epoch-01.npz", "--dataset", "moved")
+    assert (code, err) == (0, "")
+    code, _, err = run("run/epoch-01.npz")
+    assert (code, "the page has no test images" in err) == (0, True)
+    (tmp_path / "moved" / "cross").rename(tmp_path / "moved" / "plus")
+    code, _, err = run("run/epoch-01.npz", "--dataset", "moved")
+    assert (code, err) == (
+        1,
+        "error: the classes of moved are circle, plus, triangle, those of the network circle, cross, triangle\n",
     )
