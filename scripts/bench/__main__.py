@@ -6,6 +6,8 @@
     python scripts/bench --tune                       # what fcnn's table of processors should say of this one
     python scripts/bench --profile                    # where the time of fcnn's step goes, layer by layer
     python scripts/bench --table                      # README's table, of all results that are kept
+    pip install onnx; python scripts/bench --beside   # what fcnn does and doesn't beside others, each installed anew
+    python scripts/bench --beside --table             # README's table of that
 
 Numbers go to a .json and a .png in the folder --out, both named by the processor. Quote the ratios, not the
 milliseconds: the programs take turns in rounds (A B C A B C …), so that a machine whose speed drifts slows all of them.
@@ -23,6 +25,7 @@ import stopping
 stopping.at_once(__name__)  # before the other imports, which take a second
 
 import argparse
+from importlib.util import find_spec
 
 # What imports fcnn is imported in functions: a worker may run this file, too, and fcnn is not for every program.
 from machine import cores
@@ -47,12 +50,18 @@ def main(argv: list[str] | None = None) -> int:
             print(line, flush=True)
         return 0
 
-    from bench import machines, report, session, table
+    from bench import beside, beside_table, machines, report, session, table
     from fcnn.data import DataError
 
     if arguments.table:
-        print(table.table(machines.kept()))
+        kept = machines.kept(arguments.beside)
+        print(beside_table.table(kept) if arguments.beside else table.table(kept))
         return 0
+    if arguments.beside and find_spec("onnx") is None:
+        print(
+            "error: --beside makes the files for planer and onnx.reference with onnx; pip install onnx", file=sys.stderr
+        )
+        return 1
     names = session.names_of(arguments)
     if arguments.list:
         print("\n".join(names))
@@ -65,7 +74,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        print(report.ending(session.run(arguments)))
+        if arguments.beside:
+            print(beside_table.table({beside.path_of(arguments).stem: beside.run(arguments)}))
+        else:
+            print(report.ending(session.run(arguments)))
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -73,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}; choose another --out, or for the inputs another TMPDIR", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        kept = f"the finished cases are in {session.path_of(arguments)}"
+        kept = f"the finished cases are in {(beside if arguments.beside else session).path_of(arguments)}"
         print(f"\n{stopping.word_for(interrupt)}; {kept}", file=sys.stderr)
         return stopping.code_of(interrupt)
     return 0
@@ -93,6 +105,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--only", action="append", default=[], metavar="TEXT", help="rows with this in their name; may be repeated")
     add("--list", action="store_true", help="print the names of the rows and end")
     add("--table", action="store_true", help="print README's table, of the results in scripts/bench/results, and end")
+    add(
+        "--beside", action="store_true", help="install other programs, each alone, and see what they do; --table prints"
+    )
     add("--peers", nargs="*", choices=peers, default=peers, help="whom to compare with (default: all)")
     add("--threads", type=whole(1), default=cores(), help="of each program (default: all cores)")
     add("--rounds", type=whole(1), help="turns of each program (default 10, with --quick 2)")

@@ -8,6 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = Path(__file__).resolve().parent / "results"
+BESIDE = "beside-"  # what the names of `bench.beside`'s files begin with
 
 
 def slug(processor: str) -> str:
@@ -43,6 +44,7 @@ def commit(root: Path = ROOT) -> str | None:
         return None
 
 
-def kept() -> dict[str, dict[str, Any]]:
-    """The results in the repository, by the names of their files."""
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(KEPT.glob("*.json"))}
+def kept(beside: bool = False) -> dict[str, dict[str, Any]]:
+    """The results in the repository, by the names of their files: of speed, or those of `bench.beside`."""
+    found = [path for path in sorted(KEPT.glob("*.json")) if path.stem.startswith(BESIDE) == beside]
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in found}
