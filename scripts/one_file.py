@@ -110,7 +110,7 @@ def gradients(params, x, labels):
     return loss, d
 
 
-def step(params, velocity, d, lr=0.05, momentum=0.9):
+def step(params, velocity, d, lr=0.02, momentum=0.9):
     """A step of gradient descent with momentum: velocity = momentum * velocity + d, params = params - lr * velocity."""
     velocity = {name: momentum * velocity[name] + d[name] for name in params}
     return {name: params[name] - lr * velocity[name] for name in params}, velocity

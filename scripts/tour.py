@@ -22,7 +22,6 @@ from options import number, whole
 import fcnn
 from fcnn.values.arrays import Array
 
-TOLERANCE, ROUNDING = 1e-6, 1e-12  # of central differences, relative; of what is summed up in two ways
 NUMBERS = np.vectorize("{:z7.3f}".format)  # as they are printed
 FORMULAS = """
 A TOUR OF ONE TRAINING STEP. What is computed, in this order, by its formula, shape and name:
@@ -139,10 +138,10 @@ class Tour:
     def downhill(self, lr: float, steps: int) -> None:
         """A step against the gradient, and some more."""
         show("DOWNHILL, A STEP AGAINST THE GRADIENT")
-        scan = fcnn.scan(self.step, self.start, [self.batch] * (steps + 1))
-        states, records = zip(*scan, strict=True)  # the state after each step, and the loss before it
+        # Of each step the state after it, and a record with the loss before it.
+        states, records = zip(*fcnn.scan(self.step, self.start, [self.batch] * (steps + 1)), strict=True)
         w, dw, after = self.weights["conv/w"][1, 0], self.slopes["conv/w"][1, 0], states[0].params["conv"]["w"][1, 0]
-        text = f"Every weight and bias w becomes w - lr dw, with the learning rate lr = {lr:g}. In filter 1 that is"
+        text = f"Every weight and bias w becomes w - lr dw, with the learning rate lr = {lr:g}. Of w1[1] comes:"
         show(text, w, f" - {lr:g} x ", dw, " = ", after)
         self.by_hand("at [1,1]", w[1, 1] - lr * dw[1, 1], after[1, 1])
         steep = lr * sum(float((self.slopes[path] ** 2).sum()) for path in self.weights)
@@ -157,10 +156,9 @@ class Tour:
         value, slope = (fcnn.freeze({"here": found[path]}) for found in (self.values, self.slopes))
         show(f"{symbol} {slope['here'].shape} = {formula}:", slope["here"])
         report = fcnn.gradcheck_function(
-            lambda moved: self.loss_with(path, moved["here"]), value, slope,
-            directions=0, elementwise=value["here"].size, tolerance=TOLERANCE, raises=False,
-        )  # fmt: skip
-        known = [(not c.error <= TOLERANCE, abs(c.analytic - c.numeric), c) for c in report.checks if c.smooth]
+            lambda moved: self.loss_with(path, moved["here"]), value, slope, directions=0, raises=False
+        )
+        known = [(c.error > report.tolerance, abs(c.analytic - c.numeric), c) for c in report.checks if c.smooth]
         for _, off, worst in sorted(known, key=lambda check: check[:2])[-1:]:
             text = f"central difference {worst.numeric:.7f} vs. gradient {worst.analytic:.7f}, off by {off:.0e}"
             self.tell(len(known), sum(check[0] for check in known), f"{text} at {list(worst.element)}")
@@ -179,7 +177,7 @@ class Tour:
 
     def by_hand(self, what: str, mine: float, its: float) -> None:
         """Print a number that the tour worked out by itself beside the library's."""
-        wrong = not np.isclose(mine, its, rtol=ROUNDING, atol=ROUNDING)
+        wrong = not np.isclose(mine, its, rtol=1e-12, atol=1e-12)
         self.tell(1, int(wrong), f"{what} = {mine:.7f} vs. fcnn's {its:.7f}, off by {abs(mine - its):.0e}")
 
     def tell(self, count: int, wrong: int, comparison: str) -> None:

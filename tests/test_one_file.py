@@ -59,8 +59,8 @@ def assert_close(mine, its):
 
 
 def test_from_the_same_weights_it_agrees_with_the_library(digits):
-    """Loss, gradients and parameters over steps in float64, on images whose black borders are full of ties."""
-    loss, optimizer = fcnn.softmax_cross_entropy(), fcnn.sgd(0.05, momentum=0.9)
+    """Loss, gradients and parameters over steps in float64."""
+    loss, optimizer = fcnn.softmax_cross_entropy(), fcnn.sgd(0.02, momentum=0.9)
     params = one_file.init(np.random.default_rng(3), np.float64)
     velocity = {name: np.zeros_like(w) for name, w in params.items()}
     state = fcnn.init_state(NETWORK, optimizer, fcnn.key(0), (1, 28, 28), np.float64)
@@ -93,6 +93,15 @@ def test_convolution_agrees_also_on_other_shapes(shape):
     dy = rng.standard_normal(y.shape)
     for mine, other in zip(one_file.conv_backward(dy, x, w, rows), fcnn.ops.conv2d_backward(dy, cache), strict=True):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-12)
+
+
+def test_of_equal_pixels_the_same_one_wins_a_pool():
+    rng = np.random.default_rng(0)
+    x, dy = rng.integers(0, 3, (2, 3, 6, 8)).astype(np.float64), rng.standard_normal((2, 3, 3, 4))
+    y, winner = one_file.pool(x)
+    its, cache = fcnn.ops.max_pool2d(x, 2)
+    assert np.array_equal(y, its)
+    assert np.array_equal(one_file.pool_backward(dy, winner), fcnn.ops.max_pool2d_backward(dy, cache))
 
 
 def test_large_logits_overflow_nothing():

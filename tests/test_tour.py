@@ -136,7 +136,7 @@ def test_options(run):
     code, out, err = run("--seed", 8, "--steps", 3, "--lr", 0.01)
     assert (code, err) == (0, "")
     assert len(re.findall(r"step +\d+:", out)) == 4
-    assert "lr = 0.01." in out
+    assert "lr = 0.01. Of w1[1]" in out
     assert run("--steps", 0)[0] == 2
     assert run("--lr", -1)[0] == 2
 
