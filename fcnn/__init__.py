@@ -7,7 +7,7 @@ Parameters are immutable trees, a layer is three pure functions (`fcnn.network.l
 from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.inspection.explorer import explore
-from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_loss
+from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_function, gradcheck_loss
 from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
 from fcnn.network import initializers, layers, models
 from fcnn.network.combinators import branch, residual, serial
@@ -195,5 +195,6 @@ __all__ = [
     # Derivatives against central differences.
     "gradcheck",
     "gradcheck_loss",
+    "gradcheck_function",
     "GradientError",
 ]

@@ -18,6 +18,7 @@ from fcnn import (
     dense,
     flatten,
     gradcheck,
+    gradcheck_function,
     gradcheck_loss,
     max_pool2d,
     mean_squared_error,
@@ -86,6 +87,7 @@ BUGS = {  # name: layer, in_shape, bug, mode, the path that must be named
     "dx of a large image": (conv2d(2, 3), (3, 9, 9), of_x(lambda dx: np.roll(dx, 1, axis=3)), True, "x"),
     "dx constant": (relu(), (5,), of_x(np.ones_like), True, "x"),
     "dx missing": (dense(3), (4,), of_x(lambda dx: None), True, "x"),
+    "dx of NaN": (dense(3), (4,), of_x(lambda dx: np.nan * dx), True, "x"),
     "dx of another shape": (dense(3), (4,), of_x(lambda dx: dx[:1]), True, "x"),
     "derivative of sigmoid": (sigmoid(), (5,), lambda p, y, dy, g: g._replace(dx=dy * y), True, "x"),
     "softmax under cross-entropy only": (softmax(), (5,), under_cross_entropy_only, True, "x"),
@@ -227,3 +229,45 @@ def test_smoothing_left_out_of_the_gradient_is_rejected() -> None:
 
     with pytest.raises(GradientError, match=r"^outputs"):
         gradcheck_loss(wrong, LOGITS, LABELS)
+
+
+def cubes(values: Tree) -> float:
+    return float((values["a"] ** 3).sum() + (values["b"]["c"] * values["a"][0]).sum())
+
+
+AT = freeze({"a": np.array([0.5, -2.0]), "b": {"c": np.array([[1.0, 3.0]])}})
+SLOPES = freeze({"a": np.array([0.75 + 4.0, 12.0]), "b": {"c": np.array([[0.5, 0.5]])}})
+
+
+def test_the_gradient_of_any_function_is_checked_at_its_point() -> None:
+    report = gradcheck_function(cubes, AT, SLOPES)
+    assert report.ok
+    assert {check.path for check in report.checks} == {"a", "b/c"}
+    assert len(report.checks) == 2 * 3 + 4
+    analytic = {(check.path, check.element): check.analytic for check in report.checks if check.element}
+    assert analytic[("a", (1,))] == 12
+    for path, wrong in (("a", np.array([4.75, 12.01])), ("b/c", np.array([[0.5, 0.0]]))):
+        with pytest.raises(GradientError, match=rf"^{path}.*: backward says"):
+            gradcheck_function(cubes, AT, set_at(SLOPES, path, wrong))
+
+
+def test_the_loss_of_a_network_is_checked_at_its_own_weights() -> None:
+    """Of float32, too: the gradient has its precision then."""
+    network, loss, batch = NET, softmax_cross_entropy(), (np.ones((2, 1, 4, 4), np.float32), np.array([0, 2]))
+    for dtype, tolerance in ((np.float64, 1e-6), (np.float32, 1e-4)):
+        start = fcnn.init_state(network, fcnn.sgd(0.1), fcnn.key(0), (1, 4, 4), dtype)
+        slope = fcnn.gradient(network, loss)
+        grads = slope(start.params, start.layer_state, start.key, batch).grads
+
+        def value(params: Tree) -> float:
+            y = network.apply(params, fcnn.freeze({}), batch[0].astype(np.float64), train=True).y
+            return loss(y, batch[1])[0]
+
+        assert gradcheck_function(value, start.params, grads, tolerance=tolerance).ok
+        with pytest.raises(GradientError, match=r"^c1/b"):
+            gradcheck_function(value, start.params, set_at(grads, "c1/b", grads["c1"]["b"] * 1.01), tolerance=tolerance)
+
+
+def test_a_gradient_for_other_paths_is_named() -> None:
+    with pytest.raises(GradientError, match=r"^backward gave gradients for a, expected a, b/c$"):
+        gradcheck_function(cubes, AT, freeze({"a": SLOPES["a"]}))

@@ -41,6 +41,8 @@ SCRIPT_ROOMS = {
     "ranks": {"console", *LIBRARY},
     "settings": {"console", "options", *LIBRARY},
     "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
+    "tour": {"options", "console", "stopping", *LIBRARY},
+    "one_file": {"fcnn"},
     "predict": {"machine", "options", "console", "stopping", *LIBRARY},
     "explore": {"predict", "options", "console", "stopping", *LIBRARY},
 }

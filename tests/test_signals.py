@@ -25,7 +25,7 @@ from study.experiment.store import Store
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 
 MOMENTS = {
-    "train, processes": 60, "train, threads": 30, "fit": 30, "predict": 40, "study, timing": 15, "study": 30
+    "train, processes": 60, "train, threads": 30, "fit": 30, "predict": 40, "tour": 20, "study, timing": 15, "study": 30
 }  # fmt: skip
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRAIN = "--dataset", "digits", "--train-size", "640", "--validation", "64", "--epochs", "3", "--batch-size", "64"
@@ -64,6 +64,7 @@ PROGRAMS = {
     "train, threads": train("threads"),
     "fit": Program(("-c", FIT), "done", 3.0),
     "predict": Program((SCRIPTS / "predict.py", "model.npz", "--rows", "0:500"), "rows right", 2.5),
+    "tour": Program((SCRIPTS / "tour.py",), "none of them wrong", 2.0),
     "study, timing": Program(STUDY, "the page: ", 6.0),
     "study": Program(STUDY, "the page: ", 15.0),  # without what is timed
     "bench": Program((SCRIPTS / "bench", "--quick", "--peers", "--out", "run"), "", 0),
@@ -228,6 +229,7 @@ def importing(process, folder):
         ("train, threads", there("epoch-02.npz"), signal.SIGTERM, False),
         ("fit", there("*epoch-01*"), signal.SIGTERM, False),
         ("predict", importing, signal.SIGINT, True),
+        ("tour", importing, signal.SIGTERM, True),
         ("study, timing", processes(3), signal.SIGINT, True),
         ("study", POOL, signal.SIGINT, False),
         ("study", POOL, signal.SIGTERM, True),

@@ -20,12 +20,14 @@ import attrs
 import numpy as np
 
 from fcnn.network.layer import Layer, Shape, expect_layer
+from fcnn.training.arguments import measured
 from fcnn.training.losses import Loss, expect_loss, loss_of
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import array, boolean, integer, lengths, number, told
+from fcnn.values.checks import function as expect_function
 from fcnn.values.keys import Key, expect_key, fold_in, generator
 from fcnn.values.keys import key as make_key
-from fcnn.values.tree import EMPTY, Tree, astype, flatten, freeze, set_at
+from fcnn.values.tree import EMPTY, Tree, astype, expect_tree, flatten, freeze, set_at
 
 _STEPS = (1e-4, 1e-5, 1e-6)  # for values around 1; the smaller ones only where a kink lies within the greater
 _MOST_INPUTS = 1_000_000
@@ -169,6 +171,45 @@ def gradcheck_loss(
     return _check(value, point, gradient, root, directions, elementwise, tolerance, raises)
 
 
+def gradcheck_function(
+    function: Callable[[Tree], float],
+    values: Tree,
+    gradient: Tree,
+    *,
+    key: Key | None = None,
+    directions: int = 3,
+    elementwise: int = 60,
+    tolerance: float = 1e-6,
+    raises: bool = True,
+) -> Report:
+    """Check the gradient of any function at any point, such as a network's loss at the weights that it has.
+
+    Other arguments and the report are as for `gradcheck`, with the paths of `values`.
+
+    Args:
+        function: from a tree like `values`, of float64, to a number.
+        values: the point.
+        gradient: the function's there, a tree of the same paths and shapes.
+
+    >>> from fcnn import dense, gradient, init_state, key, sgd, softmax_cross_entropy
+    >>> network, batch = dense(2), (np.eye(3), np.array([0, 1, 1]))
+    >>> start = init_state(network, sgd(0.1), key(0), (3,), np.float64)
+    >>> slope = gradient(network, softmax_cross_entropy())
+    >>> at = lambda params: slope(params, start.layer_state, start.key, batch)
+    >>> gradcheck_function(lambda params: at(params).loss, start.params, at(start.params).grads).ok
+    True
+    """
+    expect_function("function", function, "a function from a tree like values to a number")
+    point = astype(expect_tree("values", values), np.float64)
+    slopes = astype(expect_tree("gradient", gradient), np.float64)
+    root = _checked_options(key, directions, elementwise, tolerance, raises)
+
+    def value(changed: Tree) -> float:
+        return measured("gradcheck_function's function gives", function(changed))
+
+    return _check(value, point, slopes, root, directions, elementwise, tolerance, raises)
+
+
 def _checked_options(key: Any, directions: int, elementwise: int, tolerance: float, raises: bool) -> Key:
     """The key that seeds everything, once the other options are known to be such."""
     integer("directions", directions, least=0)
@@ -211,6 +252,8 @@ def _check(
                 f"{path} holds {greatest:.3g}, where steps of {_STEPS[0]:g} measure nothing; choose a point of numbers "
                 f"around 1, at most {_GREATEST:g}"
             )
+        if not (finite := np.isfinite(slopes[path])).all():
+            raise GradientError(f"{path}: the gradient holds {slopes[path][~finite][0]}, expected finite numbers")
         along = fold_in(fold_in(root, "directions"), path)
         tried: list[tuple[tuple[int, ...] | None, Array]]
         tried = [(None, _normal(fold_in(along, number), point.shape)) for number in range(directions)]
