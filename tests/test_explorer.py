@@ -127,7 +127,7 @@ def test_names_from_a_file_stay_text():
 
 
 def test_what_the_page_computes_has_a_lesson_and_is_compared_below():
-    computed = re.search(r"const LAYERS = \{(.*?)\};", page_part("engine.js"), re.S)[1]
+    computed = re.search(r"const LAYERS = \{(.*?)\};", page_part("layers.js"), re.S)[1]
     kinds = {name.partition(":")[0].strip() for name in computed.split(",") if name.strip()}
     leaves = (network for _, network in rewriting.leaves(every_layer()))
     assert {layer.kind for layer in leaves} == kinds == {kind for kind in fcnn.layers.__all__ if lesson_of(kind)}
@@ -186,11 +186,31 @@ def test_a_layer_of_ones_own_is_refused():
         explore(fcnn.Model(network, params, state, in_shape=(1, 2, 2)))
 
 
+def test_parameters_are_finite_floats_and_every_output_has_a_name():
+    model = fitted(fcnn.lenet5((1, 28, 28), 10), DIGITS, steps=1)
+    changed = fcnn.tree.set_at(model.params, "conv2/b", np.full(16, np.nan, np.float32))
+    with pytest.raises(
+        ValueError, match=r"^conv2/b: not all of it is finite; use a model whose training did not diverge$"
+    ):
+        explore(attrs.evolve(model, params=changed))
+    changed = fcnn.tree.set_at(model.params, "conv2/b", np.zeros(16, np.float16))
+    with pytest.raises(ValueError, match=r"^conv2/b: the explorer's page takes float32 or float64, got float16$"):
+        explore(attrs.evolve(model, params=changed))
+    with pytest.raises(ValueError, match=r"^the model has names for 2 classes, and 10 outputs$"):
+        explore(attrs.evolve(model, classes=("a", "b")))
+
+
 def test_examples_are_images_of_bytes():
     model = fitted(fcnn.lenet5((1, 28, 28), 10), DIGITS, steps=1)
-    floats = fcnn.Split(DIGITS.test.x[:4] / np.float32(255), DIGITS.test.y[:4])
-    with pytest.raises(ValueError, match=r"^examples are images of uint8, got float32$"):
-        explore(model, floats)
+    x, y = DIGITS.test.x[:4], DIGITS.test.y[:4]
+    for images, said in ((x / np.float32(255), "float32 (4, 1, 28, 28)"), (x[:, :, 1:], "uint8 (4, 1, 27, 28)"),
+                         (x[:0], "uint8 (0, 1, 28, 28)")):  # fmt: skip
+        message = f"examples are images of uint8, (N, 1, 28, 28), at least one, got {said}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            explore(model, fcnn.Split(images, y[: len(images)]))
+    message = "examples' labels are classes from 0 to 9, as the network has 10 outputs"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        explore(model, fcnn.Split(x, y + 7))
     with pytest.raises(TypeError, match=r"^examples is a Split of images and their classes, such as mnist.test, got"):
         explore(model, DIGITS)
 
@@ -312,10 +332,9 @@ def test_a_person_can_do_all_of_it(chromium, lenet_page, tmp_path, scheme, width
         page.locator(".layer", has_text="conv1").locator(".tile").nth(2).click(position={"x": 30, "y": 40})
         body = page.locator("#unit-body")
         assert "conv1 conv2d(6, 5, padding=2): map 3, row" in body.inner_text()
-        terms = body.locator(".sum").all_inner_texts()
-        shown = body.locator("td").all_inner_texts()
-        assert len(shown) == 50
-        assert " = " in terms[-2]
+        assert body.locator(".grid td").count() == 50
+        *terms, total = [float(text.replace("−", "-")) for text in body.locator(".total td").all_inner_texts()]
+        assert abs(sum(terms) - total) <= 1e-3 * max(map(abs, terms))
         assert page.locator(".mark").count() == 2
         if width < 1000:
             page.get_by_role("button", name="Close").click()
@@ -326,6 +345,7 @@ def test_a_person_can_do_all_of_it(chromium, lenet_page, tmp_path, scheme, width
         page.get_by_role("button", name="Gradients of the loss").click()
         assert "loss −log p(" in page.locator("#view-note").inner_text()
         page.locator("#target").select_option("8")
+        assert "loss −log p(8) changes" in page.locator("#view-note").inner_text()
         before, told = page.evaluate("explorer.now.back.loss"), page.locator("#step tr").nth(1).inner_text().split()
         page.get_by_role("button", name="Take this step").click()
         assert page.evaluate("explorer.now.back.loss") < before
@@ -389,12 +409,14 @@ def test_all_of_it_can_be_done_with_the_keyboard(chromium, lenet_page):  # noqa:
         )
         maps = page.get_by_role("application", name="conv2, 16×10×10")
         maps.focus()
-        page.keyboard.press("Enter")
-        assert page.locator("#unit-body p").first.inner_text() == "conv2 conv2d(16, 5): map 1, row 1, column 1"
         page.keyboard.press("ArrowDown")
+        assert page.locator("#unit-body p").first.inner_text() == "conv2 conv2d(16, 5): map 1, row 2, column 1"
         page.keyboard.press("ArrowLeft")
         assert page.locator("#unit-body p").first.inner_text() == "conv2 conv2d(16, 5): map 16, row 2, column 10"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "unit"
         page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("conv2, 16×10×10")
         assert page.locator(".mark").count() == 0
         # Everything that can be used has a name.
         unnamed = page.evaluate(
@@ -415,3 +437,35 @@ def test_colours_follow_the_scheme_while_the_page_is_open(chromium, lenet_page):
                 break
             page.wait_for_timeout(20)
         assert dark != light
+
+
+def test_held_layers_do_not_learn_and_long_names_and_wide_pictures_fit(chromium, tmp_path):  # noqa: F811
+    network = fcnn.hold(
+        fcnn.serial(flat=fcnn.flatten(), fc=fcnn.dense(12), relu=fcnn.relu(), head=fcnn.dense(12)), "fc"
+    )
+    params, state, _, _ = network.init(fcnn.key(0), (1, 5, 60))
+    names = tuple(f"a class with a name of forty letters, no. {k}" for k in range(12))
+    model = fcnn.Model(network, params, state, in_shape=(1, 5, 60), classes=names)
+    (tmp_path / "page.html").write_text(explore(model))
+    with opened(chromium, tmp_path / "page.html", 390) as page:
+        draw(page, (0.2, 0.5), (0.8, 0.5))
+        page.get_by_role("button", name="Take this step").click()
+        moved = page.evaluate("explorer.now.network.map(({ params }, k) => params !== explorer.trained[k].params)")
+        assert moved == [True, False, True, True]
+        box = page.locator("#paper").bounding_box()
+        assert 11 < box["width"] / box["height"] < 13
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator("#fit-choice").is_hidden()
+
+
+def test_the_way_back_follows_what_is_drawn(chromium, lenet_page):  # noqa: F811
+    from playwright.sync_api import expect
+
+    with opened(chromium, lenet_page) as page:
+        page.get_by_role("button", name="Clear").click()
+        empty = page.locator("#loss").inner_text()
+        draw(page, (0.5, 0.15), (0.5, 0.85))
+        expect(page.locator("#loss")).not_to_have_text(empty)
+        expect(page.locator("#said")).to_have_text(re.compile("^It says"))
+        loss = page.evaluate("explorer.backwards(explorer.now.network, explorer.now.run, explorer.now.target).loss")
+        assert page.evaluate("explorer.now.back.loss") == loss

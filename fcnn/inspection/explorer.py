@@ -2,8 +2,8 @@
 
     page = explore(model, mnist.test)          # text: write it to a file, and open that in a browser
 
-The page needs no server and no network. Its parts are files beside this one, in `page/`: `engine.js` computes the
-layers, forward and back, and a test holds it to the library's numbers; the others draw.
+The page needs no server and no network. Its parts are files beside this one, in `page/`: `layers.js` and
+`engine.js` compute, forward and back, and a test holds them to the library's numbers; the others draw.
 """
 
 import base64
@@ -33,7 +33,7 @@ from fcnn.values.checks import instance, integer, pair
 from fcnn.values.configuration import as_call
 from fcnn.values.tree import EMPTY, Tree, size
 
-SCRIPTS = ("paint.js", "dom.js", "paper.js", "unit.js", "explorer.js")
+SCRIPTS = ("paint.js", "dom.js", "paper.js", "unit.js", "cards.js", "explorer.js")
 _POOLS = ("max_pool2d", "avg_pool2d")
 # How a drawn figure is centred, where the network knows one of these data sets (`fcnn.data.pictures.prepare`).
 _FITS = {"mnist": {"box": 20, "by_mass": True}, "fashion_mnist": {"box": 28, "by_mass": False}}
@@ -67,7 +67,7 @@ def explore(model: Model, examples: Split | None = None, *, title: str | None = 
         _record(path, layer, in_shape, made[path], model)
         for (path, layer), in_shape in zip(layers, in_shapes, strict=False)
     ]
-    _expect_classifier(model.in_shape, made[""].out_shape, layers[-1][1])
+    _expect_classifier(model, made[""].out_shape, layers[-1][1])
     shapes = {path: made[path].out_shape for path, _ in layers}
     cam = cam_path(model.params, model.in_shape, shapes)
     data = {
@@ -79,11 +79,14 @@ def explore(model: Model, examples: Split | None = None, *, title: str | None = 
         "layers": records,
         "fit": _fit(model),
         "cam": None if cam is None else list(shapes).index(cam),
-        "examples": [] if examples is None else _examples(model, examples, count),
-        "examples_note": "All classes alike, and more of the hard ones than there are among test images.",
+        "examples": [] if examples is None else _examples(model, examples, made[""].out_shape[0], count),
+        "examples_note": "Spread over the classes, with more of the hard ones than there are among test images.",
     }
     # Within a script element text ends at "</script", whatever a model's file calls its classes.
-    return _page(str(data["title"]), json.dumps(data, allow_nan=False).replace("<", "\\u003c"))
+    return _page(
+        str(data["title"]).encode("utf-8", "replace").decode(),
+        json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+    )
 
 
 def page_part(name: str) -> str:
@@ -96,7 +99,7 @@ def _page(title: str, data: str) -> str:
         "title": html.escape(title),
         "data": data,
         "style": page_part("base.css") + page_part("explorer.css"),
-        "engine": page_part("engine.js"),
+        "engine": page_part("layers.js") + page_part("engine.js"),
         "script": "\n".join(map(page_part, SCRIPTS)),
     }
     # In one go, as a part may hold what looks like a place for another.
@@ -128,9 +131,10 @@ def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) 
         "call": as_call(layer.kind, layer.config),
         "in_shape": in_shape,
         "out_shape": made.out_shape,
-        "params": _arrays(_at(model.params, path)),
-        "state": _arrays(_at(model.state, path)),
+        "params": _arrays(path, _at(model.params, path)),
+        "state": _arrays(path, _at(model.state, path)),
         "parameters": size(made.params),
+        "held": layer.held,
         "lesson": attrs.asdict(lesson),
     }
     config = layer.config
@@ -163,7 +167,12 @@ def _at(tree: Tree, path: str) -> Tree:
     return tree
 
 
-def _arrays(tree: Tree) -> dict[str, dict[str, Any]]:
+def _arrays(path: str, tree: Tree) -> dict[str, dict[str, Any]]:
+    for name, array in tree.items():
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{path}/{name}: the explorer's page takes float32 or float64, got {array.dtype}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}/{name}: not all of it is finite; use a model whose training did not diverge")
     return {name: _array(array) for name, array in tree.items()}
 
 
@@ -174,18 +183,27 @@ def _array(array: NDArray[Any]) -> dict[str, Any]:
     return {"shape": plain.shape, "dtype": array.dtype.name, "data": text}
 
 
-def _expect_classifier(in_shape: Shape, out_shape: Shape, last: Layer) -> None:
-    if len(in_shape) != 3 or in_shape[0] not in (1, 3):
-        raise ValueError(f"the explorer's page takes pictures, (1, H, W) or (3, H, W); the network takes {in_shape}")
+def _expect_classifier(model: Model, out_shape: Shape, last: Layer) -> None:
+    if len(model.in_shape) != 3 or model.in_shape[0] not in (1, 3):
+        taken = "the explorer's page takes pictures, (1, H, W) or (3, H, W)"
+        raise ValueError(f"{taken}; the network takes {model.in_shape}")
     if len(out_shape) != 1 or out_shape[0] < 2 or last.kind == "softmax":
         given = "probabilities" if last.kind == "softmax" else f"outputs of shape {out_shape}"
         raise ValueError(f"the explorer's page expects a network that gives scores of two classes or more, not {given}")
+    if model.classes and len(model.classes) != out_shape[0]:
+        raise ValueError(f"the model has names for {len(model.classes)} classes, and {out_shape[0]} outputs")
 
 
-def _examples(model: Model, split: Split, count: int) -> list[dict[str, Any]]:
+def _examples(model: Model, split: Split, outputs: int, count: int) -> list[dict[str, Any]]:
     """Some of the images, uint8, with their labels and what the network says of them."""
-    if split.x.dtype != np.uint8:
-        raise ValueError(f"examples are images of uint8, got {split.x.dtype}")
+    if split.x.dtype != np.uint8 or split.x.shape[1:] != model.in_shape or not len(split):
+        expected = ", ".join(["N", *map(str, model.in_shape)])
+        raise ValueError(
+            f"examples are images of uint8, ({expected}), at least one, got {split.x.dtype} {split.x.shape}"
+        )
+    labels = np.asarray(split.y)
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= outputs:
+        raise ValueError(f"examples' labels are classes from 0 to {outputs - 1}, as the network has {outputs} outputs")
     split = split.take(min(len(split), _MOST_PREDICTED))
     said = predict(model, split.x).classes
     chosen = np.sort(_evenly(np.asarray(split.y), said, count))

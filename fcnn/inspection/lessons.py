@@ -37,8 +37,8 @@ _LESSONS: dict[str, tuple[str, str, str, str, str]] = {
         "linear.py", "y = np.matmul(w, x.T)", "dw = frozen(np.matmul(out, cache.x))",
     ),
     "batch_norm": (
-        "y = γ · (x − mean) / √(var + ε) + β,  each channel with its own",
-        "∂x = ∂y · γ / √(var + ε);  ∂γ = Σ ∂y · (x − mean) / √(var + ε);  ∂β = Σ ∂y",
+        "y = γ · (x − mean) / √(var + ε) + β,  each channel with its own; mean and var as training left them",
+        "∂x = ∂y · γ / √(var + ε), as mean and var stay;  ∂γ = Σ ∂y · (x − mean) / √(var + ε);  ∂β = Σ ∂y",
         "norm.py", "by_channel(np.multiply, part, scale, part)", "dbeta, products = np.add.reduce(",
     ),
     "normalize": (

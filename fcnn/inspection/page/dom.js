@@ -26,15 +26,20 @@ const Dom = (() => {
   // At most five characters, for the cells of a grid.
   function short(value) {
     const size = Math.abs(value);
-    if (size === 0) return "0";
-    if (size < 0.005) return value < 0 ? "−0" : "0";
+    if (size < 0.005) return "0";
     const text = size >= 1000 ? value.toExponential(0) : size >= 100 ? value.toFixed(0) : value.toFixed(size >= 10 ? 1 : 2);
     return text.replace("-", "−").replace(/^(−?)0\./, "$1.");
+  }
+
+  // Terms and their sum, with as many decimals each, so that they add up but for the last digit.
+  function alike(values) {
+    const most = Math.max(...values.map(Math.abs), 1e-12), decimals = Math.min(Math.max(3 - Math.floor(Math.log10(most)), 0), 12);
+    return values.map((value) => (Math.abs(value) < 0.5 * 10 ** -decimals ? 0 : value).toFixed(decimals).replace("-", "−"));
   }
 
   const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9 %" : `${(100 * share).toFixed(1)} %`);
   const times = (shape) => shape.join("×");
   const byId = (id) => document.getElementById(id);
 
-  return { el, number, short, percent, times, byId };
+  return { el, number, short, alike, percent, times, byId };
 })();

@@ -2,18 +2,19 @@
 "use strict";
 
 const explorer = (() => {
-  const { el, number, percent, times, byId } = Dom;
-  const MOST_MAPS = 64; // of a layer, until more are asked for
+  const { el, number, percent, byId } = Dom;
   const MOST_ROWS = 12; // classes of a table
+  const PAUSE = 400; // milliseconds after which what is drawn is taken to be finished
 
   const data = JSON.parse(byId("data").textContent);
   const [C, H, W] = data.in_shape;
 
   // Numbers of the page's data: little-endian bytes in base64.
   function decoded({ shape, dtype, data: text }) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const letters = atob(text), bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     const kind = { float32: Float32Array, float64: Float64Array, uint8: Uint8Array }[dtype];
-    return { shape, data: Float64Array.from(new kind(bytes.buffer)) };
+    return { shape, data: new Float64Array(new kind(bytes.buffer)) };
   }
   const arrays = (named) => Object.fromEntries(Object.entries(named).map(([name, array]) => [name, decoded(array)]));
   const trained = data.layers.map((layer) => ({ ...layer, params: arrays(layer.params), state: arrays(layer.state) }));
@@ -30,7 +31,7 @@ const explorer = (() => {
     run: null, back: null, camLayer: data.cam,
   };
 
-  const paper = Paper.make(byId("paper"), data.in_shape, data.fit, (stamp) => {
+  const paper = Paper.make(byId("paper"), byId("pen-at"), data.in_shape, data.fit, (stamp) => {
     now.label = null;
     mark(null);
     later(stamp);
@@ -40,9 +41,10 @@ const explorer = (() => {
 
   // What a stroke took, in milliseconds: to compute and draw every layer, and from the pen's own time on.
   const timing = { milliseconds: 0, fromEvent: 0 };
-  let waiting = false, resting = false;
+  let waiting = false, resting = 0;
 
-  // Once a frame, however many strokes there were: first every layer, and in the next frame the way back.
+  // Once a frame, however many strokes there were: every layer; and the way back in the next frame, or where a network is
+  // slow when the pen rests.
   function later(stamp) {
     if (waiting) return;
     waiting = true;
@@ -50,16 +52,17 @@ const explorer = (() => {
       waiting = false;
       const began = performance.now();
       now.x = paper.picture();
-      compute();
+      forward();
+      if (now.gradients) backward();
       drawForward();
       timing.milliseconds = performance.now() - began;
       timing.fromEvent = performance.now() - stamp;
-      if (resting) return;
-      resting = true;
-      requestAnimationFrame(() => {
-        resting = false;
+      clearTimeout(resting);
+      resting = setTimeout(() => {
+        backward();
+        drawUnit();
         drawBackward();
-      });
+      }, timing.milliseconds > 30 ? PAUSE : 0);
     });
   }
 
@@ -70,10 +73,16 @@ const explorer = (() => {
   }
 
   function compute() {
+    forward();
+    backward();
+  }
+
+  function forward() {
     now.run = Engine.forward(now.network, now.x);
-    const scores = now.run.outputs.at(-1), best = indexOfGreatest(scores.data);
-    if (now.label !== null && !now.chosen) now.target = now.label;
-    else if (!now.chosen) now.target = best;
+    if (!now.chosen) now.target = now.label ?? indexOfGreatest(now.run.outputs.at(-1).data);
+  }
+
+  function backward() {
     now.back = backwards(now.network, now.run, now.target);
   }
 
@@ -97,7 +106,7 @@ const explorer = (() => {
 
   function drawAnswer() {
     const p = Engine.probabilities(now.run.outputs.at(-1)).data, best = indexOfGreatest(p);
-    const shown = new Set(leading(p));
+    const shown = new Set([...leading(p), ...(now.label === null ? [] : [now.label])]);
     rows.forEach(({ row, fill, share }, k) => {
       row.hidden = !shown.has(k);
       row.classList.toggle("best", k === best);
@@ -107,7 +116,8 @@ const explorer = (() => {
     const empty = now.x.data.every((value) => value === 0);
     const truth = now.label === null ? "" : now.label === best ? " That is right." : ` That is wrong: it is ${names[now.label]}.`;
     const text = empty ? "The paper is empty. Draw something." : `It says ${names[best]}, with ${percent(p[best])}.${truth}`;
-    if (byId("verdict").textContent !== text) byId("verdict").textContent = text;
+    byId("verdict").textContent = text;
+    announce(text);
   }
 
   // The classes that a table has room for, in their own order.
@@ -116,133 +126,53 @@ const explorer = (() => {
     return order.slice(0, MOST_ROWS).sort((a, b) => a - b);
   }
 
-  // ---- the layers ------------------------------------------------------------------------------------------------
+  // Tell a screen reader, once what is going on has paused.
+  let telling = 0;
+  function announce(text) {
+    clearTimeout(telling);
+    telling = setTimeout(() => (byId("said").textContent = text), PAUSE);
+  }
 
-  const cards = [card(-1), ...data.layers.map((_, k) => card(k))];
-  byId("layers").append(...cards.map(({ element }) => element));
+  // ---- the layers, and one number of them ------------------------------------------------------------------------
 
-  // A layer's box, drawn to later; k = -1 is the picture.
-  function card(k) {
-    const layer = data.layers[k], shape = layer ? layer.out_shape : data.in_shape, name = layer ? layer.path : "the picture";
-    const count = shape.length === 3 ? shape[0] : 1;
-    const [height, width] = shape.length === 3 ? shape.slice(1) : rowsOf(shape[0]);
-    const cell = shape.length === 3 ? Math.min(Math.max(Math.floor(96 / Math.max(height, width)), 1), 9) : shape[0] <= 16 ? 18 : 8;
-    const maps = el("div", {
-      class: "maps", role: "application", tabindex: layer ? 0 : null,
-      "aria-label": `${name}, ${times(shape)}: arrows move from number to number, Enter shows how it is made`,
-    });
-    const tiles = [];
-    function addTiles(most) {
-      while (tiles.length < most) {
-        const canvas = el("canvas"), tile = el("div", { class: "tile" }, canvas), map = tiles.length;
-        tile.style.width = `${width * cell + 2}px`;
-        tile.style.height = `${height * cell + 2}px`;
-        tile.dataset.map = map;
-        if (layer)
-          tile.addEventListener("click", (event) => {
-            const box = canvas.getBoundingClientRect();
-            const row = Math.min(Math.floor(((event.clientY - box.top) / box.height) * height), height - 1);
-            const column = Math.min(Math.floor(((event.clientX - box.left) / box.width) * width), width - 1);
-            const at = (map * height + Math.max(row, 0)) * width + Math.max(column, 0);
-            if (at < Engine.size(shape)) select(k, Engine.unflat(shape, at));
-          });
-        tiles.push({ tile, canvas });
-        maps.append(tile);
-      }
+  const cards = Cards.make(byId("layers"), data.in_shape, data.layers, names, {
+    select, explain: () => byId("unit").focus(), redraw: () => draw(),
+  });
+
+  function drawCards() {
+    for (let k = -1; k < data.layers.length; k++) {
+      const numbers = now.gradients ? (k < 0 ? now.back.dx : now.back.gradients[k]).data : k < 0 ? null : now.run.outputs[k].data;
+      cards.draw(k, numbers, now.x);
     }
-    addTiles(Math.min(count, MOST_MAPS));
-    maps.addEventListener("keydown", (event) => layer && moveUnit(event, k, shape, height, width));
-    const more = count > MOST_MAPS ? el("button", {
-      text: `Show all ${count} maps`, onclick: () => { addTiles(count); more.remove(); draw(); },
-    }) : null;
-    const low = el("span"), high = el("span");
-    const legend = el("p", { class: "legend" }, low, el("i", { "aria-hidden": "true" }), high);
-    const element = el("section", { class: "layer", "aria-label": name },
-      el("header", {}, el("h3", { text: name }), layer ? el("code", { text: layer.call }) : null,
-        el("span", { class: "shape", text: layer ? `${times(layer.in_shape)} → ${times(layer.out_shape)}` : times(shape) })),
-      layer ? el("p", { class: "formula", text: layer.lesson.formula }) : null,
-      maps, more, layer ? legend : null, layer ? lesson(layer) : null);
-    return { element, maps, tiles, shape, width, height, low, high };
-  }
-
-  // Features in rows: at most 40 beside each other.
-  function rowsOf(count) {
-    const width = Math.min(count, 40);
-    return [Math.ceil(count / width), width];
-  }
-
-  function lesson(layer) {
-    const counted = layer.parameters ? `; ${layer.parameters.toLocaleString("en")} parameters` : "";
-    return el("details", {}, el("summary", { text: "Its way back, and the lines of fcnn that do both" }),
-      el("dl", {}, el("dt", { text: "backward" }), el("dd", { class: "formula", text: layer.lesson.backward }),
-        el("dt", { text: "shapes" }), el("dd", { text: `takes ${times(layer.in_shape)}, gives ${times(layer.out_shape)}${counted}` })),
-      el("pre", {}, el("code", { text: layer.lesson.lines.map(({ where, code }) => `# ${where}\n${code}`).join("\n") })));
-  }
-
-  function drawCard(k) {
-    const { tiles, shape, width, height, low, high } = cards[k + 1], area = width * height, whole = Engine.size(shape);
-    if (k < 0 && !now.gradients) {
-      tiles.forEach(({ canvas }, map) => Paint.picture(canvas, now.x, map));
-      return;
-    }
-    const { data: numbers } = k < 0 ? now.back.dx : now.gradients ? now.back.gradients[k] : now.run.outputs[k];
-    const most = Paint.greatest(numbers);
-    tiles.forEach(({ canvas }, map) =>
-      Paint.signed(canvas, width, height, numbers, map * area, Math.min(area, whole - map * area), most));
-    low.textContent = number(-most);
-    high.textContent = number(most);
-  }
-
-  // ---- one number ------------------------------------------------------------------------------------------------
-
-  function moveUnit(event, k, shape, height, width) {
-    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-    if (!(event.key in steps) && event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    let at = now.unit?.k === k ? Engine.flat(shape, now.unit.index) : 0;
-    const [down, across] = steps[event.key] ?? [0, 0], area = height * width;
-    let map = Math.floor(at / area), row = Math.floor((at % area) / width) + down, column = (at % width) + across;
-    const maps = cards[k + 1].tiles.length;
-    // Beyond a map's edge lies the next one.
-    if (column < 0 || column >= width) {
-      map = (map + across + maps) % maps;
-      column = (column + width) % width;
-    }
-    row = (row + height) % height;
-    at = Math.min((map * height + row) * width + column, Engine.size(shape) - 1);
-    select(k, Engine.unflat(shape, at));
   }
 
   function select(k, index) {
     now.unit = { k, index };
-    byId("unit").classList.add("open");
+    document.body.classList.add("explains");
     drawUnit();
+    byId("unit").scrollTop = 0;
+    announce(byId("unit-body").querySelector("p").textContent);
+    if (!matchMedia("(max-width: 60rem)").matches) return;
+    cards.mark(now.network, k, index)?.scrollIntoView({ block: "center", behavior: "instant" });
+    // The sheet covers the lower half.
+    const { top } = document.querySelector(".mark").getBoundingClientRect(), room = innerHeight * 0.36;
+    if (top > room) scrollBy({ top: top - room / 2, behavior: "instant" });
   }
 
   function drawUnit() {
-    document.querySelectorAll(".mark").forEach((mark) => mark.remove());
     if (!now.unit) return;
     const { k, index } = now.unit;
-    byId("unit-body").replaceChildren(...Unit.explain(now.network, k, index, inputs(), now.run.outputs, now.back.gradients));
-    const { shape, width, height } = cards[k + 1], at = Engine.flat(shape, index) % (width * height);
-    markOn(k, shape.length === 3 ? index[0] : 0, Math.floor(at / width), at % width, 1, 1, "mark");
-    const seen = Unit.window(now.network[k], index);
-    if (!seen || cards[k].shape.length !== 3) return;
-    const all = seen.channel === null ? cards[k].tiles.keys() : [seen.channel];
-    for (const map of all) markOn(k - 1, map, seen.top, seen.left, seen.height, seen.width, "mark window");
+    cards.mark(now.network, k, index);
+    byId("unit-body").replaceChildren(...Unit.explain(now.network, k, index, inputs(), now.run.outputs, now.back.gradients, names));
   }
 
-  function markOn(k, map, top, left, high, wide, name) {
-    const { tiles, width, height } = cards[k + 1];
-    if (!tiles[map]) return;
-    const [y0, x0] = [Math.max(top, 0), Math.max(left, 0)];
-    const [y1, x1] = [Math.min(top + high, height), Math.min(left + wide, width)];
-    const mark = el("span", { class: name, "aria-hidden": "true" });
-    Object.assign(mark.style, {
-      top: `${(100 * y0) / height}%`, left: `${(100 * x0) / width}%`,
-      height: `${(100 * (y1 - y0)) / height}%`, width: `${(100 * (x1 - x0)) / width}%`,
-    });
-    tiles[map].tile.append(mark);
+  function closeUnit() {
+    if (!now.unit) return;
+    cards.focus(now.unit.k);
+    now.unit = null;
+    cards.mark(now.network, null);
+    document.body.classList.remove("explains");
+    byId("unit-body").replaceChildren(el("p", { text: "Click a map of a layer to see how a number is made." }));
   }
 
   // ---- the way back ----------------------------------------------------------------------------------------------
@@ -253,6 +183,8 @@ const explorer = (() => {
 
   function drawBack() {
     const target = names[now.target], { dx, loss } = now.back, area = H * W;
+    byId("view-note").textContent = now.gradients
+      ? `How the loss −log p(${target}) changes with each number: orange, more of it makes the loss greater; blue, smaller.` : "";
     byId("target").value = now.target;
     const p = Engine.probabilities(now.run.outputs.at(-1)).data[now.target];
     byId("loss").textContent = `loss = −log p(${target}) = −log ${p > 0.999 ? p.toPrecision(5) : number(p)} = ${number(loss)}`;
@@ -280,6 +212,7 @@ const explorer = (() => {
     const before = Engine.probabilities(now.run.outputs.at(-1)).data, after = Engine.probabilities(next).data;
     const shown = new Set([...leading(before), now.target]);
     byId("rate-value").textContent = number(rate());
+    byId("rate").setAttribute("aria-valuetext", number(rate()));
     const row = (name, from, to, bold) =>
       el("tr", { class: bold ? "best" : null }, el("th", { scope: "row", text: name }), ...[from, to].map((text) => el("td", { class: "number", text })));
     byId("step").replaceChildren(el("table", {},
@@ -294,8 +227,8 @@ const explorer = (() => {
 
   function drawForward() {
     drawAnswer();
-    cards.forEach((_, at) => drawCard(at - 1));
-    drawUnit();
+    drawCards();
+    if (now.back) drawUnit();
   }
 
   function drawBackward() {
@@ -312,7 +245,10 @@ const explorer = (() => {
 
   // Mark the test image that is on the paper, or none.
   function mark(chosen) {
-    thumbnails.forEach((button, at) => button.setAttribute("aria-pressed", String(at === chosen)));
+    thumbnails.forEach((button, at) => {
+      button.setAttribute("aria-pressed", String(at === chosen));
+      button.tabIndex = at === (chosen ?? 0) ? 0 : -1;
+    });
   }
 
   const thumbnails = examples.map(({ picture, label, said }, at) => {
@@ -321,10 +257,18 @@ const explorer = (() => {
     const button = el("button", {
       class: right ? null : "wrong", title: name, "aria-label": name, "aria-pressed": "false", onclick: () => pick(at),
     }, canvas);
+    canvas.style.aspectRatio = `${W} / ${H}`;
     Paint.picture(canvas, picture);
     return button;
   });
   byId("examples").append(...thumbnails);
+  byId("examples").addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -thumbnails.length, End: thumbnails.length }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const at = Math.min(Math.max(thumbnails.indexOf(document.activeElement) + step, 0), thumbnails.length - 1);
+    thumbnails[at].focus();
+  });
 
   function pick(at) {
     paper.show(examples[at].picture);
@@ -367,21 +311,18 @@ const explorer = (() => {
       sheet.classList.remove("over");
       if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
     });
-    on("show-outputs", "click", () => { now.gradients = false; press("show-outputs", "show-gradients"); drawView(); });
-    on("show-gradients", "click", () => { now.gradients = true; press("show-gradients", "show-outputs"); drawView(); });
-    on("unit-close", "click", () => { now.unit = null; byId("unit").classList.remove("open"); drawUnit(); });
+    on("show-outputs", "click", () => { now.gradients = false; press("show-outputs", "show-gradients"); draw(); });
+    on("show-gradients", "click", () => { now.gradients = true; press("show-gradients", "show-outputs"); draw(); });
+    on("unit-close", "click", closeUnit);
     on("target", "change", (event) => { Object.assign(now, { target: Number(event.target.value), chosen: true }); compute(); draw(); });
     on("cam-layer", "change", (event) => { now.camLayer = Number(event.target.value); drawBack(); });
     on("rate", "input", drawStep);
     on("take-step", "click", () => { now.network = nextNetwork(); now.steps += 1; compute(); draw(); });
     on("undo-steps", "click", () => { Object.assign(now, { network: trained, steps: 0 }); compute(); draw(); });
-    document.addEventListener("keydown", (event) => { if (event.key === "Escape") byId("unit-close").click(); });
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeUnit(); });
+    // A file that is dropped beside the paper would replace the page.
+    for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { Paint.readColours(); draw(); });
-  }
-
-  function drawView() {
-    byId("view-note").textContent = now.gradients ? `how much the loss −log p(${names[now.target]}) changes with each number` : "";
-    draw();
   }
 
   byId("title").textContent = data.title;
@@ -392,10 +333,11 @@ const explorer = (() => {
   byId("examples-heading").hidden = !examples.length;
   byId("examples-note").textContent = examples.length ? `${data.examples_note} A red frame: the network is wrong there (${wrong} of these ${examples.length}).` : "";
   byId("cam").closest("figure").hidden = now.camLayer === null;
+  for (const id of ["paper", "speaks", "cam"]) byId(id).style.aspectRatio = `${W} / ${H}`;
   Paint.readColours();
   listen();
   if (examples.length) pick(0);
   else update();
 
-  return { now, timing, data, examples, names, pick, select, backwards, drawForward };
+  return { now, timing, trained, examples, pick, select, backwards };
 })();

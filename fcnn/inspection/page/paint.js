@@ -34,10 +34,11 @@ const Paint = (() => {
 
   const css = (number) => `rgb(${number & 255} ${(number >> 8) & 255} ${(number >> 16) & 255})`;
 
-  // Black or white, whichever is easier to read on a colour.
+  // Black or white, whichever is easier to read on a colour, by WCAG's contrast.
   function inkOn(number) {
-    const light = 0.299 * (number & 255) + 0.587 * ((number >> 8) & 255) + 0.114 * ((number >> 16) & 255);
-    return light > 140 ? "#000" : "#fff";
+    const linear = (byte) => (byte / 255 <= 0.04045 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4);
+    const light = 0.2126 * linear(number & 255) + 0.7152 * linear((number >> 8) & 255) + 0.0722 * linear((number >> 16) & 255);
+    return light > 0.179 ? "#000" : "#fff";
   }
 
   function put(canvas, width, height, pixel) {

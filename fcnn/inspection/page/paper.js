@@ -6,12 +6,12 @@ const Paper = (() => {
   const SIDE = 240; // pixels of the paper, about: all of them are looked at after each stroke
   const MOST_SIDE = 1000; // pixels of an opened picture that are looked at
 
-  // `fit` says how a figure is centred and scaled, {box, side, by_mass}, or is null for colour.
-  function make(canvas, [C, H, W], fit, changed) {
+  // `cursor` shows where the keyboard's pen is; `fit` says how a figure is centred and scaled, {box, by_mass}, or is null.
+  function make(canvas, cursor, [C, H, W], fit, changed) {
     const scale = Math.max(1, Math.floor(SIDE / Math.max(H, W)));
     const context = canvas.getContext("2d", { willReadFrequently: true });
     Object.assign(canvas, { width: W * scale, height: H * scale });
-    const pen = { erases: false, colour: "#ffffff", down: false, row: H / 2, column: W / 2, shown: false };
+    const pen = { erases: false, colour: "#ffffff", down: false, row: H / 2, column: W / 2 };
     let fits = fit !== null;
     let exact = null; // a picture that is taken as it is,
     let opened = null; // or the grey of an opened one, finer than the paper: until something is drawn on it
@@ -26,7 +26,7 @@ const Paper = (() => {
     function stroke(from, to) {
       exact = opened = null;
       context.strokeStyle = pen.erases ? "#000" : pen.colour;
-      context.lineWidth = (pen.erases ? 4 : 2.2) * scale * (Math.max(H, W) / 28);
+      context.lineWidth = (pen.erases ? 4 : 2.2) * scale * (Math.min(H, W) / 28);
       context.lineCap = context.lineJoin = "round";
       context.beginPath();
       context.moveTo(from[0] * scale, from[1] * scale);
@@ -97,15 +97,18 @@ const Paper = (() => {
       return [((event.clientX - box.left) / box.width) * W, ((event.clientY - box.top) / box.height) * H];
     };
     let last = null;
+    let finger = null; // the one that draws
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || last) return;
       canvas.setPointerCapture(event.pointerId);
+      finger = event.pointerId;
+      cursor.hidden = true;
       last = place(event);
       stroke(last, last);
       changed(event.timeStamp);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!last) return;
+      if (!last || event.pointerId !== finger) return;
       const events = event.getCoalescedEvents?.() ?? [];
       for (const each of events.length ? events : [event]) {
         const to = place(each);
@@ -114,7 +117,10 @@ const Paper = (() => {
       }
       changed(event.timeStamp);
     });
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (last = null));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => {
+        if (event.pointerId === finger) last = null;
+      });
+    canvas.addEventListener("blur", () => (cursor.hidden = true));
     canvas.addEventListener("keydown", (event) => {
       const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
       if (event.key === " ") pen.down = !pen.down;
@@ -124,6 +130,9 @@ const Paper = (() => {
       pen.row = Math.min(Math.max(pen.row + down, 0.5), H - 0.5);
       pen.column = Math.min(Math.max(pen.column + across, 0.5), W - 0.5);
       if (pen.down) stroke(from, [pen.column, pen.row]);
+      cursor.hidden = false;
+      cursor.style.left = `${(100 * pen.column) / W}%`;
+      cursor.style.top = `${(100 * pen.row) / H}%`;
       tell();
       if (pen.down) changed(event.timeStamp);
     });
@@ -133,7 +142,7 @@ const Paper = (() => {
     }
     tell();
     clear();
-    return { pen, clear, show, picture, open, setFits: (value) => (fits = value) };
+    return { pen, clear, show, picture, open, setFits: (value) => (fits = value && fit !== null) };
   }
 
   // The lightness of RGBA pixels, from 0 to 1.

@@ -2,7 +2,7 @@
 "use strict";
 
 const Unit = (() => {
-  const { el, number, short } = Dom;
+  const { el, number, short, alike } = Dom;
   const MOST = 8; // channels, or terms of a sum, that are written out
 
   // "map 3, row 5, column 7", or "number 12", counted from 1.
@@ -28,8 +28,17 @@ const Unit = (() => {
     return el("div", {}, el("span", { class: "note", text: caption }), el("table", { class: "grid" }, el("tbody", {}, ...rows)));
   }
 
-  const total = (terms, bias, sum) =>
-    el("p", { class: "sum", text: `${[...terms.map(number), ...(bias === null ? [] : [`${number(bias)} (bias)`])].join(" + ")} = ${number(sum)}` });
+  // [what it is, how much] one below the other, and the sum.
+  function total(terms, bias, sum) {
+    const parts = [...terms, ...(bias === null ? [] : [["bias", bias]])];
+    const texts = alike([...parts.map(([, value]) => value), sum]);
+    const row = (name, text) => el("tr", {}, el("th", { scope: "row", text: name }), el("td", { class: "share", text }));
+    return el("table", { class: "numbers total" }, el("tbody", {}, ...parts.map(([name], i) => row(name, texts[i]))),
+      el("tfoot", {}, row("the sum", texts.at(-1))));
+  }
+
+  const others = (rest, sum, noun) =>
+    rest.length ? [[`the other ${rest.length} ${noun}${rest.length > 1 ? "s" : ""}`, sum]] : [];
 
   function products(layer, found, y) {
     const order = [...found.channels].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
@@ -48,9 +57,9 @@ const Unit = (() => {
       el("p", { text: "Each number of the window times the number of the filter at its place, and all of them added up" +
         (found.channels[0].outside.some(Boolean) ? "; dotted cells are padding." : ".") }),
       ...parts,
-      rest.length ? el("p", { text: `The other ${rest.length} maps together: ${number(left)}` }) : null,
       el("h4", { text: "The sum" }),
-      total([...shown.map((each) => each.sum), ...(rest.length ? [left] : [])], found.bias, y),
+      total([...shown.map((each) => [found.channels.length > 1 ? `map ${each.channel + 1}` : "products", each.sum]), ...others(rest, left, "map")],
+        found.bias, y),
     ];
   }
 
@@ -64,10 +73,10 @@ const Unit = (() => {
       el("table", { class: "numbers" },
         el("thead", {}, el("tr", {}, ...["number", "value", "weight", "product"].map((text) => el("th", { text, scope: "col" })))),
         el("tbody", {}, ...shown.map((each) =>
-          row(before(each.index), number(each.value), number(each.weight), number(each.value * each.weight))),
-        rest.length ? row(`the other ${rest.length}`, "", "", number(left)) : null)),
+          row(before(each.index), number(each.value), number(each.weight), number(each.value * each.weight))))),
       el("h4", { text: "The sum" }),
-      total([shown.reduce((sum, each) => sum + each.value * each.weight, 0), ...(rest.length ? [left] : [])], found.bias, y),
+      total([["those", shown.reduce((sum, each) => sum + each.value * each.weight, 0)], ...others(rest, left, "product")],
+        found.bias, y),
     ];
   }
 
@@ -77,6 +86,8 @@ const Unit = (() => {
     return [
       el("p", { text: winner >= 0 ? "The greatest number of the window. On the way back, it alone gets the gradient."
         : `The mean of ${found.values.length} numbers. On the way back, each gets an equal share of the gradient.` }),
+      found.outside.some(Boolean) ? el("p", { text: layer.kind === "max_pool2d" ? "Dotted cells are padding, which never wins."
+        : "Dotted cells are padding: they count as zeros." }) : null,
       large ? null : grid(found.values, found.size, "window", { outside: found.outside, winner }),
       el("p", { class: "sum", text: `${winner >= 0 ? "max" : "mean"} = ${number(y)}` }),
     ];
@@ -89,16 +100,16 @@ const Unit = (() => {
   ];
 
   // The nodes that explain number `index` of layer k; `inputs` are the arrays that go into each layer.
-  function explain(network, k, index, inputs, outputs, gradients) {
-    const layer = network[k], x = inputs[k], y = outputs[k], at = Engine.flat(y.shape, index), value = y.data[at];
-    const found = Engine.LAYERS[layer.kind].unit(layer, x, y, index);
+  function explain(network, k, index, inputs, outputs, gradients, names) {
+    const layer = network[k], x = inputs[k], y = outputs[k], at = Layers.flat(y.shape, index), value = y.data[at];
+    const found = Layers.LAYERS[layer.kind].unit(layer, x, y, index);
     const before = (i) => {
       // A flattened number is known by the map that it comes from.
       let source = k - 1;
       while (source >= 0 && ["flatten", "dropout", "identity"].includes(network[source].kind)) source--;
       const shape = source >= 0 ? network[source].out_shape : network[0].in_shape;
       const name = source >= 0 ? network[source].path : "the picture";
-      return `${name}: ${place(shape, Engine.unflat(shape, i))}`;
+      return `${name}: ${place(shape, Layers.unflat(shape, i))}`;
     };
     const bodies = {
       products: () => products(layer, found, value),
@@ -108,7 +119,7 @@ const Unit = (() => {
       same: () => [el("p", { text: `The same number as ${place(x.shape, found.from)} of what comes in.` })],
     };
     return [
-      el("p", {}, el("strong", { text: layer.path }), ` ${layer.call}: ${place(y.shape, index)}`),
+      el("p", {}, el("strong", { text: layer.path }), ` ${layer.call}: ${place(y.shape, index)}${k === network.length - 1 ? `, the score of ${names[index[0]]}` : ""}`),
       ...bodies[found.kind](),
       el("p", {}, "The gradient of the loss here is ", el("span", { class: "sum", text: number(gradients[k].data[at]) }),
         gradients[k].data[at] === 0 ? ": to change this number a little would change nothing."
@@ -124,7 +135,7 @@ const Unit = (() => {
       return { channel, top: i * layer.stride[0] - layer.pads[0][0], left: j * layer.stride[1] - layer.pads[1][0], height, width };
     }
     if (layer.kind === "dense" || layer.kind === "global_avg_pool2d") return null;
-    const [channel, top = 0, left = 0] = Engine.unflat(layer.in_shape, Engine.flat(layer.out_shape, index));
+    const [channel, top = 0, left = 0] = Layers.unflat(layer.in_shape, Layers.flat(layer.out_shape, index));
     return { channel, top, left, height: 1, width: 1 };
   }
 
