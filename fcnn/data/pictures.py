@@ -134,7 +134,7 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
     >>> pixels.shape, pixels.dtype, steps
     ((1, 28, 28), dtype('uint8'), ('inverted', 'fitted'))
     """
-    _check_picture(picture)
+    check_picture(picture)
     _check_how(dataset, invert)
     from PIL import ImageOps
 
@@ -161,7 +161,7 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
 
 def over_white(picture: "Picture") -> tuple["Picture", bool]:
     """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere."""
-    _check_picture(picture)
+    check_picture(picture)
     from PIL import Image
 
     if picture.mode.startswith("I"):  # Pillow's own conversion cuts 16 bits off at 255
@@ -180,14 +180,14 @@ def over_white(picture: "Picture") -> tuple["Picture", bool]:
 
 def has_light_border(picture: "Picture") -> bool:
     """Whether the median of a greyscale picture's outermost pixels is nearer to its lightest than to its darkest."""
-    _check_picture(picture)
+    check_picture(picture)
     grey = np.asarray(picture, np.float32)
     return _border_median(grey) > (float(grey.min()) + float(grey.max())) / 2
 
 
 def middle_square(picture: "Picture", side: int) -> "Picture":
     """The greatest square in the middle of a picture, scaled to `side` x `side` pixels with anti-aliasing."""
-    _check_picture(picture)
+    check_picture(picture)
     integer("side", side, least=1, most=_MOST_SIDE)
     from PIL import Image
 
@@ -210,7 +210,7 @@ def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
         box: pixels, at most 28.
         by_mass: put the figure at its centre of mass; otherwise its box goes in the middle.
     """
-    _check_picture(picture)
+    check_picture(picture)
     integer("box", box, least=1, most=_SIDE)
     boolean("by_mass", by_mass)
     from PIL import Image
@@ -282,7 +282,8 @@ def _border_median(grey: NDArray[Any]) -> float:
     return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
 
 
-def _check_picture(picture: object) -> None:
+def check_picture(picture: object) -> None:
+    """Raise TypeError unless it is an image of Pillow; ImportError without Pillow."""
     _check_pillow()
     from PIL import Image
 
