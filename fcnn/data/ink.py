@@ -22,8 +22,9 @@ _WEAK, _STRONG = 0.3, 0.5  # of full ink: what belongs to a stroke, and what a s
 _DEVIATIONS = 4  # of the paper, beyond which it is no paper
 _WINDOW = 4  # strokes are narrower than this part of the sheet's shorter side, shadows wider
 _FINE = 800  # pixels of the longer side on which the paper is found
-_COARSE = 96  # and on which is told whether it is light or dark
+_COARSE = 48  # and on which is told whether it is light or dark
 _SPECK = 0.15  # of the height of the largest figures: what is smaller is dirt, a dot or a comma
+_CUT = 0.5  # the same at the sheet's edge, where shadows end and neighbours are cut off
 _TOUCHES = 0.4  # of a side of the sheet: a frame lies along as much of it
 _RULE = 0.35  # of a sheet's width: a ruled line is as long
 _COVERED = 0.5  # of a ruled line's length is there to be seen
@@ -94,8 +95,7 @@ def find_ink(grey: Floats, is_dark: bool | None = None) -> Ink:
     keep = ~_is_frame(labels, count)
     if not keep.all():
         notes.append("frame removed")
-    large = _sizes(labels, count)[keep]
-    is_speck = _sizes(labels, count) < max(2, _SPECK * whole_figure(large)) if large.size else ~keep
+    is_speck = _are_specks(labels, count, keep)
     if (is_speck & keep).any():
         notes.append("specks removed")
     mask = np.concatenate([[False], keep & ~is_speck])[labels]
@@ -260,6 +260,18 @@ def _is_frame(labels: Integers, count: int) -> Mask:
     frame = frame[1:]
     inside = _sizes(labels, count)[~frame]
     return frame if inside.size and inside.max() > 0.05 * min(labels.shape) else np.zeros_like(frame)
+
+
+def _are_specks(labels: Integers, count: int, keep: Mask) -> Mask:
+    """Which pieces are too small for a figure or a part of one; at the sheet's edge a half of a figure is too small."""
+    sizes = _sizes(labels, count)
+    if not keep.any():
+        return np.zeros_like(keep)
+    edge = np.zeros(count + 1, bool)
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        edge[side] = True
+    least = whole_figure(sizes[keep]) * np.where(edge[1:], _CUT, _SPECK)
+    return sizes < np.maximum(2, least)
 
 
 def _sizes(labels: Integers, count: int) -> Integers:

@@ -1,0 +1,105 @@
+"""What a network of digits says of the figures on a sheet, and of which it had better say nothing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fcnn.data.figures import Figure
+from fcnn.network.model import Model
+from fcnn.training.prediction import predict
+from fcnn.values.arrays import NDArray, frozen
+from fcnn.values.checks import number
+
+Floats = NDArray[np.float64]
+
+LEAST = 0.7
+"""The least probability, averaged over views, with which a figure is told: see `read_figures`."""
+
+# Each view: down and right in pixels, clockwise in degrees, and how many times as large.
+_VIEWS = (
+    (0, 0, 0, 1.0),
+    *((1, 0, 0, 1.0), (-1, 0, 0, 1.0), (0, 1, 0, 1.0), (0, -1, 0, 1.0)),
+    *((0, 0, 10, 1.0), (0, 0, -10, 1.0), (0, 0, 0, 0.85), (0, 0, 0, 1.15)),
+)
+
+
+@attrs.frozen(eq=False)
+class Reading:
+    """What a network says of one figure.
+
+    prediction: the class, 0 to K - 1; None: none of them.
+    label: the class's name; None where there is no prediction.
+    probability: of the likeliest class, over all views of the figure.
+    probabilities: of every class, float64 (K,).
+    reason: why it is none; empty where there is a prediction.
+    """
+
+    prediction: int | None
+    label: str | None
+    probability: float
+    probabilities: Floats = attrs.field(repr=False)
+    reason: str = ""
+
+
+def read_figures(
+    model: Model,
+    figures: Sequence[Figure],
+    *,
+    least: float = LEAST,
+    map_fn: Callable[..., Iterable[Any]] = map,
+) -> list[Reading]:
+    """Tell each figure's class, or that it is none.
+
+    A network that knows ten digits sees one of them in everything. So nine views of each figure are asked for: as it
+    is, moved by a pixel in four directions, turned by 10 degrees either way, and scaled by 0.85 and 1.15. What stands on
+    chance falls apart under them: none is a figure the mean of whose probabilities has no class of at least `least`, or
+    whose shape can't be a digit's (`Figure.flaw`).
+
+    MEASURED
+
+    Args:
+        model: of images (1, 28, 28).
+        figures: as `fcnn.data.figures.find_figures` gives them.
+        least: 0 tells everything, 1 nothing.
+        map_fn: as `evaluate` takes it.
+    """
+    number("least", least, "[0, 1]")
+    if not figures:
+        return []
+    images = np.stack([figure.pixels for figure in figures])
+    found = predict(model, views(images).reshape(-1, *images.shape[1:]), map_fn=map_fn)
+    probabilities = found.probabilities.reshape(len(figures), len(_VIEWS), -1).mean(axis=1)
+    readings = []
+    for figure, row in zip(figures, probabilities, strict=True):
+        best = int(row.argmax())
+        unsure = f"not like a digit: at most {row[best]:.0%} over views of it" if row[best] < least else ""
+        reason = figure.flaw or unsure
+        told = (None, None) if reason else (best, found.names[best])
+        readings.append(Reading(*told, float(row[best]), frozen(row), reason))
+    return readings
+
+
+def views(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Nine views of each image, uint8 (N, 9, C, H, W): see `read_figures`. What comes in from outside is black.
+
+    Args:
+        images: uint8 (N, C, H, W).
+    """
+    height, width = images.shape[2:]
+    down, right = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
+    rimmed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float32)
+    seen = np.empty((len(images), len(_VIEWS), *images.shape[1:]), np.uint8)
+    for number_of, (move_down, move_right, turn, scale) in enumerate(_VIEWS):
+        angle = np.deg2rad(turn)
+        y, x = (down - move_down) / scale, (right - move_right) / scale
+        rows = np.cos(angle) * y - np.sin(angle) * x + (height - 1) / 2
+        columns = np.sin(angle) * y + np.cos(angle) * x + (width - 1) / 2
+        rows, columns = np.clip(rows, -1, height) + 1, np.clip(columns, -1, width) + 1
+        top, left = np.minimum(rows.astype(int), height), np.minimum(columns.astype(int), width)
+        below, beside = rows - top, columns - left
+        upper = rimmed[:, :, top, left] * (1 - beside) + rimmed[:, :, top, left + 1] * beside
+        lower = rimmed[:, :, top + 1, left] * (1 - beside) + rimmed[:, :, top + 1, left + 1] * beside
+        seen[:, number_of] = np.rint(upper * (1 - below) + lower * below)
+    return seen
