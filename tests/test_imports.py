@@ -41,7 +41,8 @@ SCRIPT_ROOMS = {
     "ranks": {"console", *LIBRARY},
     "settings": {"console", "options", *LIBRARY},
     "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
-    "predict": {"machine", "options", "console", "stopping", *LIBRARY},
+    "finding": {"machine", "console", *LIBRARY},
+    "predict": {"finding", "machine", "options", "console", "stopping", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from fcnn.data.components import Integers, boxes, join
-from fcnn.data.ink import Ink, find_ink, shaped, whole_figure
-from fcnn.data.pictures import MOST_PIXELS, PictureError, Pixels, check_picture, fit_figure, over_white
-from fcnn.data.strokes import thickened
+from fcnn.data.components import Integers, join
+from fcnn.data.ink import find_ink
+from fcnn.data.pictures import (
+    MOST_PIXELS,
+    PictureError,
+    Pixels,
+    as_sheet,
+    check_picture,
+    fit_figure,
+    over_white,
+)
+from fcnn.data.pieces import figure_on_black, figures_of
 from fcnn.values.arrays import frozen
 from fcnn.values.checks import told
 
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
-_LONGEST = 1600  # pixels of a sheet's longer side: larger ones are scaled down first
 _BOX = 20  # pixels, MNIST's
 _WIDEST = 1.5  # times its height: 0.3 % of MNIST's test digits are wider
 _SMALLEST, _LARGEST = 0.4, 2.5  # times the height of most figures on the sheet
@@ -80,29 +87,25 @@ def find_figures(picture: "Picture", invert: bool | None = None) -> list[Figure]
         raise PictureError(f"it is more than {MOST_PIXELS:,} pixels; scale it down")
     from PIL import Image
 
-    grey = over_white(picture)[0].convert("L")
-    scale = max(1.0, max(grey.size) / _LONGEST)
-    if scale > 1:
-        size = [max(1, round(n / scale)) for n in grey.size]
-        grey = grey.resize((size[0], size[1]), Image.Resampling.BOX)
+    grey = as_sheet(over_white(picture)[0].convert("L"))
     ink = find_ink(np.asarray(grey, np.float32), invert)
     if not ink.count:
         return []
-    pieces = boxes(ink.labels, ink.count)
-    groups = _figures_of(pieces)
+    pieces, groups = figures_of(ink)
     box = np.array([_around(pieces[groups == number]) for number in range(groups.max() + 1)])
     height = float(np.median(box[:, 3] - box[:, 1]))
     across, down = picture.width / grey.width, picture.height / grey.height
     found = []
     for number in _reading_order(box):
         many = int((groups == number).sum())
-        image, is_thickened = _image(ink, box[number], np.flatnonzero(groups == number) + 1)
+        figure, is_thickened = figure_on_black(ink, groups == number)
+        image = np.array(fit_figure(Image.fromarray(figure), _BOX, by_mass=True))[None]
         notes = [f"joined of {many} pieces"] if many > 1 else []
         notes += ["thickened"] if is_thickened else []
         left, top, right, bottom = box[number].tolist()
         place = (int(left * across), int(top * down), int(np.ceil(right * across)), int(np.ceil(bottom * down)))
         flaw = _flaw(right - left, bottom - top, height if len(box) > 2 else 0, many)
-        found.append(Figure(place, image, flaw, (*ink.notes, *notes)))
+        found.append(Figure(place, frozen(image), flaw, (*ink.notes, *notes)))
     return found
 
 
@@ -148,46 +151,8 @@ def draw_boxes(picture: "Picture", figures: Sequence[Figure], labels: Sequence[s
     return copy
 
 
-def _figures_of(box: Integers) -> Integers:
-    """The number of the figure that each piece belongs to.
-
-    Pieces are of one figure where they are near and are no two figures side by side: one is small, or they stand above
-    one another and are together no taller than a figure, or their boxes overlap, as the two strokes of a 4.
-    """
-    left, top, right, bottom = box.T
-    wide, high = right - left, bottom - top
-    size = np.maximum(wide, high)
-    figure = whole_figure(size)
-    apart_x = np.maximum(left[:, None], left) - np.minimum(right[:, None], right)  # negative: they overlap
-    apart_y = np.maximum(top[:, None], top) - np.minimum(bottom[:, None], bottom)
-    together = np.maximum(bottom[:, None], bottom) - np.minimum(top[:, None], top)
-    across = np.maximum(right[:, None], right) - np.minimum(left[:, None], left)
-    is_near = np.maximum(apart_x, apart_y) <= 0.2 * figure
-    is_whole = np.maximum(together, across) <= 1.4 * figure
-    is_small = np.minimum(size[:, None], size) < 0.5 * figure
-    is_stacked = -apart_x >= 0.5 * np.minimum(wide[:, None], wide)
-    overlap = np.maximum(-apart_x, 0) * np.maximum(-apart_y, 0)
-    is_crossed = overlap >= 0.3 * np.minimum((wide * high)[:, None], wide * high)
-    is_touching = np.maximum(apart_x, apart_y) <= 0.06 * figure
-    pairs = is_near & is_whole & (is_stacked | is_crossed | (is_small & is_touching))
-    return join(len(box), pairs)
-
-
 def _around(box: Integers) -> Integers:
     return np.concatenate([box[:, :2].min(axis=0), box[:, 2:].max(axis=0)])
-
-
-def _image(ink: Ink, box: Integers, pieces: Integers) -> tuple[Pixels, bool]:
-    """The image of one figure, and whether its strokes were thickened."""
-    from PIL import Image
-
-    left, top, right, bottom = (int(place) for place in box)
-    rim = slice(max(top - 1, 0), bottom + 1), slice(max(left - 1, 0), right + 1)  # with the grey rim of its strokes
-    figure = shaped(ink.level[rim], np.isin(ink.labels[rim], pieces))
-    figure, is_thickened = thickened(figure)
-    sheet = np.pad(np.rint(figure * 255).astype(np.uint8), max(figure.shape))
-    pixels = np.asarray(fit_figure(Image.fromarray(sheet), _BOX, by_mass=True))
-    return frozen(np.array(pixels[None], order="C")), is_thickened
 
 
 def _flaw(wide: int, high: int, usual: float, pieces: int) -> str:
@@ -225,5 +190,4 @@ def _reading_order(box: Integers) -> list[int]:
     line = join(len(x), pairs)
     level = y - slope * x
     middle = np.array([np.median(level[line == number]) for number in range(line.max() + 1)])
-    return np.lexsort((x, middle[line])).tolist()
-
+    return [int(number) for number in np.lexsort((x, middle[line]))]

@@ -6,6 +6,8 @@
 NumPy alone, and no loop over pixels: a page of 1600 x 1200 takes about a second.
 """
 
+from typing import Any
+
 import attrs
 import numpy as np
 
@@ -24,6 +26,7 @@ _WINDOW = 4  # strokes are narrower than this part of the sheet's shorter side, 
 _FINE = 800  # pixels of the longer side on which the paper is found
 _COARSE = 48  # and on which is told whether it is light or dark
 _SPECK = 0.15  # of the height of the largest figures: what is smaller is dirt, a dot or a comma
+_LEAST_SIZE = 5  # pixels, or a hundredth of the sheet: what is smaller is dirt, also where nothing else is there
 _CUT = 0.5  # the same at the sheet's edge, where shadows end and neighbours are cut off
 _TOUCHES = 0.4  # of a side of the sheet: a frame lies along as much of it
 _RULE = 0.35  # of a sheet's width: a ruled line is as long
@@ -114,7 +117,8 @@ def shaped(level: Floats, mask: Mask) -> Floats:
         mask: which pixels are the figure's, bool (H, W); a rim of one pixel around them is taken, too.
     """
     own = float(np.percentile(level[mask], 75))
-    return np.clip((level * _greatest(mask, 3) / own - 0.3) / 0.4, 0, 1).astype(np.float32, copy=False)
+    sharp: Floats = np.clip((level * _greatest(mask, 3) / own - 0.3) / 0.4, 0, 1).astype(np.float32)
+    return sharp
 
 
 def _smoothed(grey: Floats) -> Floats:
@@ -151,7 +155,7 @@ def _mean(image: Floats, radius: int) -> Floats:
     return image
 
 
-def _greatest(image: NDArray, window: int) -> NDArray:
+def _greatest(image: NDArray[Any], window: int) -> NDArray[Any]:
     """The maximum over squares of `window` pixels, which is odd; in log2(window) steps."""
     for axis in (0, 1):
         rim = [(window // 2, window // 2) if a == axis else (0, 0) for a in (0, 1)]
@@ -159,9 +163,7 @@ def _greatest(image: NDArray, window: int) -> NDArray:
         while reach < window:
             step = min(reach, window - reach)
             length = padded.shape[axis]
-            padded = np.maximum(
-                np.take(padded, range(length - step), axis), np.take(padded, range(step, length), axis)
-            )
+            padded = np.maximum(np.take(padded, range(length - step), axis), np.take(padded, range(step, length), axis))
             reach += step
         image = padded if padded.shape[axis] == n else np.take(padded, range(n), axis)
     return image
@@ -176,7 +178,11 @@ def _resized(image: Floats, shape: tuple[int, int]) -> Floats:
 
 def _at_most(image: Floats, longest: int) -> Floats:
     scale = longest / max(image.shape)
-    return image if scale >= 1 else _resized(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))
+    return (
+        image
+        if scale >= 1
+        else _resized(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))
+    )
 
 
 def _is_ink_dark(grey: Floats) -> bool:
@@ -220,7 +226,9 @@ def _rules(mask: Mask) -> Mask:
     bin_height = max(3.0, height / 200)
     for _ in range(_MOST_RULES):
         some = slice(None, None, max(1, len(row) // 20_000))
-        slope, count, start = max((_most_along(row[some], column[some], slope, bin_height) for slope in slopes), key=lambda peak: peak[1])
+        slope, count, start = max(
+            (_most_along(row[some], column[some], slope, bin_height) for slope in slopes), key=lambda peak: peak[1]
+        )
         if count * (some.step or 1) < least:
             break
         line = np.array([0, slope, start])
@@ -271,13 +279,14 @@ def _are_specks(labels: Integers, count: int, keep: Mask) -> Mask:
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         edge[side] = True
     least = whole_figure(sizes[keep]) * np.where(edge[1:], _CUT, _SPECK)
-    return sizes < np.maximum(2, least)
+    return sizes < np.maximum(max(_LEAST_SIZE, min(labels.shape) / 100), least)
 
 
 def _sizes(labels: Integers, count: int) -> Integers:
     """The greater side of each piece's box."""
     box = boxes(labels, count)
-    return np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
+    sizes: Integers = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
+    return sizes
 
 
 def whole_figure(sizes: Integers) -> float:

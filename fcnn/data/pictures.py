@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fcnn.data.ink import find_ink
+from fcnn.data.pieces import figure_on_black, figures_of
 from fcnn.data.png import checked
 from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
@@ -47,6 +49,11 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
+SEVERAL = "several figures"
+"""The step that says that a picture of a digit has more than one figure on it, of which the image is made all the same."""
+
+_WHITES = (1023, 4095, 16383, 65535)  # the greatest level of 10, 12, 14 and 16 bits
+_SHEET = 1600  # pixels: what finding figures looks at
 _MOST_SIDE = 7_000  # pixels of a square that `MOST_PIXELS` allows
 _MOST_BYTES = 10 * MOST_PIXELS  # of a PNG, whose pixels take at most 8
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
@@ -144,6 +151,9 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
     picture = picture.convert("L" if channels == 1 else "RGB")
     if np.ptp(picture.getextrema(), axis=-1).max() < _LEAST_CONTRAST:
         raise PictureError(" ".join(["nothing is on it; it is all of one colour", *steps]))
+    if dataset in ("mnist", "digits") and picture.size != (side, side):
+        picture, invert, cleaning = _cleaned(picture, invert)
+        steps += cleaning
     if invert or (invert is None and channels == 1 and has_light_border(picture)):
         picture = ImageOps.invert(picture)
         steps.append("inverted")
@@ -159,17 +169,34 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
     return frozen(np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")), tuple(steps)
 
 
+def as_sheet(picture: "Picture") -> "Picture":
+    """A greyscale picture of at most 1600 pixels on its longer side, scaled down if it is larger."""
+    check_picture(picture)
+    from PIL import Image
+
+    longest = max(picture.size)
+    if longest <= _SHEET:
+        return picture
+    width, height = (max(1, round(n * _SHEET / longest)) for n in picture.size)
+    return picture.resize((width, height), Image.Resampling.BOX)
+
+
 def over_white(picture: "Picture") -> tuple["Picture", bool]:
-    """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere."""
+    """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere.
+
+    Of 16 bits, those are taken that its levels need of 10, 12, 14 and 16: scanners' and cameras' fill fewer than all.
+    """
     check_picture(picture)
     from PIL import Image
 
     if picture.mode.startswith("I"):  # Pillow's own conversion cuts 16 bits off at 255
-        levels = np.asarray(picture).astype(np.int32)
+        levels = np.asarray(picture).astype(np.int64)
         clear = picture.info.get("transparency")
         hidden = isinstance(clear, int) and bool((levels == clear).any())
-        levels = np.where(levels == clear, 65535, levels) if hidden else levels
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)), hidden
+        highest = levels[levels != clear].max(initial=0) if hidden else levels.max()
+        white = next((bits for bits in _WHITES if highest <= bits), highest)  # 12 bits of a scanner come in 16
+        levels = np.where(levels == clear, white, levels) if hidden else levels
+        return Image.fromarray(((levels * 255 + white // 2) // white).astype(np.uint8)), hidden
     if "A" not in picture.getbands() and "transparency" not in picture.info:
         return picture, False
     picture = picture.convert("RGBA")
@@ -275,6 +302,25 @@ def _decoded(file: BinaryIO) -> "Picture":
     except Exception as error:  # a damaged file makes Pillow's decoders raise almost anything
         reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         raise PictureError(f"a damaged picture ({reason})") from None
+
+
+def _cleaned(picture: "Picture", invert: bool | None) -> tuple["Picture", bool | None, list[str]]:
+    """A greyscale picture without all that is neither paper nor figure, whether to invert it, and what was done.
+
+    One that has nothing of that kind stays as it is.
+    """
+    from PIL import Image, ImageOps
+
+    ink = find_ink(np.asarray(as_sheet(picture), np.float32))
+    if not ink.count or invert not in (None, ink.is_dark):
+        return picture, invert, []
+    figure, is_thickened = figure_on_black(ink, np.ones(ink.count, bool))
+    steps = [*ink.notes, *(["thickened"] if is_thickened else [])]
+    several = [SEVERAL] if figures_of(ink)[1].max() else []
+    if not steps:
+        return picture, invert, several
+    clean = Image.fromarray(figure)
+    return (ImageOps.invert(clean) if ink.is_dark else clean), ink.is_dark, steps + several
 
 
 def _border_median(grey: NDArray[Any]) -> float:

@@ -14,7 +14,7 @@ from fcnn.values.checks import number
 
 Floats = NDArray[np.float64]
 
-LEAST = 0.7
+LEAST = 0.75
 """The least probability, averaged over views, with which a figure is told: see `read_figures`."""
 
 # Each view: down and right in pixels, clockwise in degrees, and how many times as large.
@@ -76,8 +76,8 @@ def read_figures(
         best = int(row.argmax())
         unsure = f"not like a digit: at most {row[best]:.0%} over views of it" if row[best] < least else ""
         reason = figure.flaw or unsure
-        told = (None, None) if reason else (best, found.names[best])
-        readings.append(Reading(*told, float(row[best]), frozen(row), reason))
+        prediction, label = (None, None) if reason else (best, found.names[best])
+        readings.append(Reading(prediction, label, float(row[best]), frozen(row), reason))
     return readings
 
 
@@ -91,7 +91,7 @@ def views(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     down, right = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
     rimmed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float32)
     seen = np.empty((len(images), len(_VIEWS), *images.shape[1:]), np.uint8)
-    for number_of, (move_down, move_right, turn, scale) in enumerate(_VIEWS):
+    for which, (move_down, move_right, turn, scale) in enumerate(_VIEWS):
         angle = np.deg2rad(turn)
         y, x = (down - move_down) / scale, (right - move_right) / scale
         rows = np.cos(angle) * y - np.sin(angle) * x + (height - 1) / 2
@@ -101,5 +101,5 @@ def views(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         below, beside = rows - top, columns - left
         upper = rimmed[:, :, top, left] * (1 - beside) + rimmed[:, :, top, left + 1] * beside
         lower = rimmed[:, :, top + 1, left] * (1 - beside) + rimmed[:, :, top + 1, left + 1] * beside
-        seen[:, number_of] = np.rint(upper * (1 - below) + lower * below)
+        seen[:, which] = np.rint(upper * (1 - below) + lower * below)
     return seen
