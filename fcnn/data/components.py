@@ -16,7 +16,7 @@ Integers = NDArray[np.int64]
 
 
 class Runs(NamedTuple):
-    """The horizontal runs of a mask from top to bottom and left to right: rows, first columns, columns after the last."""
+    """The horizontal runs of a mask, from top to bottom: each one's row, first column, and column after its last."""
 
     row: Integers
     start: Integers

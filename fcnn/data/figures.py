@@ -110,7 +110,7 @@ def find_figures(picture: "Picture", invert: bool | None = None) -> list[Figure]
 
 
 def draw_boxes(picture: "Picture", figures: Sequence[Figure], labels: Sequence[str | None]) -> "Picture":
-    """A copy of a picture, in colour, with a box around each figure and its label above; None is drawn as "none", in red.
+    """A copy of a picture, in colour, with a box around each figure and its label above; for None "none", in red.
 
     Labels that find no place above their box stand below it; none is cut off at the picture's sides.
 

@@ -20,19 +20,22 @@ Floats = NDArray[np.float32]
 _LEAST_CONTRAST = 16 / 255  # of the paper's light; less is an empty sheet with a camera's or JPEG's noise
 _CLEAR = 16  # the contrast in standard deviations of the noise that needs no smoothing
 _MOST_SMOOTHING = 3  # pixels on each side
+_NOISY = 0.02  # of full ink: a standard deviation that a bounding box can't do with
 _WEAK, _STRONG = 0.3, 0.5  # of full ink: what belongs to a stroke, and what a stroke has somewhere
 _DEVIATIONS = 4  # of the paper, beyond which it is no paper
 _WINDOW = 4  # strokes are narrower than this part of the sheet's shorter side, shadows wider
 _FINE = 800  # pixels of the longer side on which the paper is found
 _COARSE = 48  # and on which is told whether it is light or dark
 _SPECK = 0.15  # of the height of the largest figures: what is smaller is dirt, a dot or a comma
-_LEAST_SIZE = 5  # pixels, or a hundredth of the sheet: what is smaller is dirt, also where nothing else is there
+_LEAST_SIZE = 6  # pixels, or a hundredth of the sheet: what is smaller is dirt, also where nothing else is there
 _CUT = 0.5  # the same at the sheet's edge, where shadows end and neighbours are cut off
 _TOUCHES = 0.4  # of a side of the sheet: a frame lies along as much of it
 _RULE = 0.35  # of a sheet's width: a ruled line is as long
 _COVERED = 0.5  # of a ruled line's length is there to be seen
 _SLOPE, _SLOPES = 0.2, 50  # rows a column, either way, and how many slopes are tried
 _MOST_RULES = 100  # each way
+_RULES = 3  # make a ruled sheet
+_HAIR = 3  # pixels, or an eightieth of the sheet: rules are no thicker
 
 
 @attrs.frozen(eq=False)
@@ -43,8 +46,8 @@ class Ink:
     labels: int64 (H, W): the pieces that hang together, numbered from 1; 0 on paper.
     count: how many pieces there are.
     is_dark: whether the ink is darker than the paper.
-    notes: what had to be taken away: of "smoothed", "shading removed", "lines removed", "frame removed" and
-        "specks removed" those that were.
+    notes: what had to be taken away: of "shading removed", "noise removed", "lines removed", "frame removed"
+        and "specks removed" those that were.
     """
 
     level: Floats = attrs.field(repr=False)
@@ -57,10 +60,10 @@ class Ink:
 def find_ink(grey: Floats, is_dark: bool | None = None) -> Ink:
     """Tell ink from paper.
 
-    The paper's light is a grey closing over a quarter of the sheet (Serra, "Image Analysis and Mathematical Morphology",
-    1982): what is dark and narrower than that is ink, the edge of a shadow stays where it is. Ink is what is darker by
-    more than 4 standard deviations of the paper, estimated by the median of deviations, and 0.3 of full ink, and hangs
-    together with 0.5 of it (Canny's hysteresis).
+    The paper's light is a grey closing over a quarter of the sheet (Serra, "Image Analysis and Mathematical
+    Morphology", 1982): what is dark and narrower than that is ink, the edge of a shadow stays where it is. Ink is what
+    is darker by more than 4 standard deviations of the paper, estimated by the median of deviations, and by 0.3 of full
+    ink, and hangs together with 0.5 of it (Canny's hysteresis).
 
     Args:
         grey: float32 (H, W), 0 to 255.
@@ -70,8 +73,6 @@ def find_ink(grey: Floats, is_dark: bool | None = None) -> Ink:
         raise TypeError(f"grey is an array of float32 (H, W), got {told(grey)}")
     notes = []
     smooth = _smoothed(grey)
-    if smooth is not grey:
-        notes.append("smoothed")
     if is_dark is None:
         is_dark = _is_ink_dark(smooth)
     light = smooth if is_dark else 255 - smooth
@@ -88,9 +89,11 @@ def find_ink(grey: Floats, is_dark: bool | None = None) -> Ink:
         return empty
     inked = level[level > max(0.3 * most, _DEVIATIONS * noise)]
     full = float(np.percentile(inked, 95)) if inked.size else most
+    if smooth is not grey or noise > _NOISY * full:
+        notes.append("noise removed")
     mask = _strong(level > max(_WEAK * full, _DEVIATIONS * noise), level > _STRONG * full)
 
-    rules = _rules(mask) | _rules(mask.T).T
+    rules = _rules(mask) | _rules(np.ascontiguousarray(mask.T)).T
     if rules.any():
         notes.append("lines removed")
         mask &= ~rules
@@ -125,11 +128,23 @@ def _smoothed(grey: Floats) -> Floats:
     """The sheet without noise and dithering, as far as its strokes need it; the sheet itself if they don't."""
     contrast = float(np.ptp(np.percentile(grey, (0.5, 99.5))))
     smooth = grey
+    is_dithered = _is_dithered(grey)  # its noise may be all in the strokes' rims
     for radius in range(1, _MOST_SMOOTHING + 1):
-        if _noise(smooth) * _CLEAR <= contrast or min(grey.shape) < 40 * radius:
+        is_clear = _noise(smooth) * _CLEAR <= contrast and not (is_dithered and radius == 1)
+        if is_clear or min(grey.shape) < 40 * radius:
             break
         smooth = _mean(_mean(grey, radius), radius)
     return smooth
+
+
+def _is_dithered(grey: Floats) -> bool:
+    """Whether a sheet is black and white, and a hundredth of its ink or more is single dots."""
+    black, white = grey == grey.min(), grey == grey.max()
+    if min(grey.shape) < 3 or not (black | white).all():
+        return False
+    beside = [black[:-2, 1:-1], black[2:, 1:-1], black[1:-1, :-2], black[1:-1, 2:]]
+    single = np.all([side != black[1:-1, 1:-1] for side in beside], axis=0)
+    return bool(single.sum() > 0.01 * min(black.sum(), white.sum()))
 
 
 def _noise(grey: Floats) -> float:
@@ -178,11 +193,8 @@ def _resized(image: Floats, shape: tuple[int, int]) -> Floats:
 
 def _at_most(image: Floats, longest: int) -> Floats:
     scale = longest / max(image.shape)
-    return (
-        image
-        if scale >= 1
-        else _resized(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))
-    )
+    height, width = (max(1, round(n * scale)) for n in image.shape)
+    return image if scale >= 1 else _resized(image, (height, width))
 
 
 def _is_ink_dark(grey: Floats) -> bool:
@@ -215,49 +227,53 @@ def _strong(weak: Mask, strong: Mask) -> Mask:
 def _rules(mask: Mask) -> Mask:
     """The horizontal ruled lines on a sheet, a little skewed or bent as they may be, without the strokes across them.
 
-    A line is thin, long, and on a parabola. Where a stroke crosses it, the ink is not thin: there it stays.
+    A line is thin, long, and on a parabola. There are three or more, or they go from side to side: the bar of a 7 may
+    be thin and long, too. Where a stroke crosses a line, the ink is not thin: there it stays.
     """
     height, width = mask.shape
-    found = np.zeros_like(mask)
     thickness = run_lengths(np.ascontiguousarray(mask.T)).T
-    row, column = np.nonzero(mask & (thickness <= max(3, min(mask.shape) // 80)))
+    row, column = np.nonzero(mask & (thickness <= max(_HAIR, min(mask.shape) // 80)))
     least = _RULE * _COVERED * width
     slopes = np.linspace(-_SLOPE, _SLOPE, 2 * _SLOPES + 1)
     bin_height = max(3.0, height / 200)
+    lines = []
     for _ in range(_MOST_RULES):
-        some = slice(None, None, max(1, len(row) // 20_000))
-        slope, count, start = max(
-            (_most_along(row[some], column[some], slope, bin_height) for slope in slopes), key=lambda peak: peak[1]
-        )
-        if count * (some.step or 1) < least:
+        step = max(1, len(row) // 20_000)
+        count, slope, start = max(_most_along(row[::step], column[::step], slope, bin_height) for slope in slopes)
+        if count * step < least:
             break
         line = np.array([0, slope, start])
         for reach in (2 * bin_height, 2 * bin_height, bin_height, 3.0):
             near = np.abs(row - np.polyval(line, column)) <= reach
             line = np.polyfit(column[near], row[near], 2)
-        own = int(np.median(thickness[row[near], column[near]]))
-        columns = np.unique(column[near])
+        columns, own = np.unique(column[near]), int(np.median(thickness[row[near], column[near]]))
         first, last = np.percentile(columns, (1, 99))
         if len(columns) >= max(least, _COVERED * (last - first)) and last - first >= _RULE * width:
-            across = np.arange(columns[0], columns[-1] + 1)
-            rows = np.rint(np.polyval(line, across)).astype(np.int64)[:, None] + np.arange(-own - 1, own + 2)
-            inside = (rows >= 0) & (rows < height)
-            rows, columns = rows[inside], np.broadcast_to(across[:, None], inside.shape)[inside]
-            is_thin = mask[rows, columns] & (thickness[rows, columns] <= 2 * own + 1)
-            found[rows[is_thin], columns[is_thin]] = True
+            lines.append((line, int(columns[0]), int(columns[-1]) + 1, own))
         near |= np.abs(row - np.polyval(line, column)) <= bin_height
         row, column = row[~near], column[~near]
+    if len(lines) < _RULES:
+        lines = [line for line in lines if line[1] <= 0.02 * width and line[2] >= 0.98 * width]
+
+    found = np.zeros_like(mask)
+    for line, start_column, stop_column, own in lines:
+        across = np.arange(start_column, stop_column)
+        rows = np.rint(np.polyval(line, across)).astype(np.int64)[:, None] + np.arange(-own - 1, own + 2)
+        inside = (rows >= 0) & (rows < height)
+        rows, columns = rows[inside], np.broadcast_to(across[:, None], inside.shape)[inside]
+        is_thin = mask[rows, columns] & (thickness[rows, columns] <= 2 * own + 1)
+        found[rows[is_thin], columns[is_thin]] = True
     return found
 
 
-def _most_along(row: Integers, column: Integers, slope: float, bin_height: float) -> tuple[float, int, float]:
-    """Of all lines of a slope that which most pixels are on: the slope, how many, and its row in column 0 (Hough)."""
+def _most_along(row: Integers, column: Integers, slope: float, bin_height: float) -> tuple[int, float, float]:
+    """Of all lines of a slope that which most pixels are on: how many, the slope, and its row in column 0 (Hough)."""
     start = (row - slope * column) / bin_height
     low = np.floor(start.min()) if start.size else 0.0
     counts = np.bincount((start - low).astype(np.int64), minlength=2)
     both = counts[:-1] + counts[1:]
     best = int(both.argmax())
-    return slope, int(both[best]), float((best + 1 + low) * bin_height)
+    return int(both[best]), slope, float((best + 1 + low) * bin_height)
 
 
 def _is_frame(labels: Integers, count: int) -> Mask:
@@ -266,7 +282,7 @@ def _is_frame(labels: Integers, count: int) -> Mask:
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         frame |= np.bincount(side, minlength=count + 1) >= _TOUCHES * len(side)
     frame = frame[1:]
-    inside = _sizes(labels, count)[~frame]
+    inside = _sizes(labels, count)[~_at_edge(labels, count)]
     return frame if inside.size and inside.max() > 0.05 * min(labels.shape) else np.zeros_like(frame)
 
 
@@ -275,11 +291,15 @@ def _are_specks(labels: Integers, count: int, keep: Mask) -> Mask:
     sizes = _sizes(labels, count)
     if not keep.any():
         return np.zeros_like(keep)
-    edge = np.zeros(count + 1, bool)
-    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        edge[side] = True
-    least = whole_figure(sizes[keep]) * np.where(edge[1:], _CUT, _SPECK)
+    least = whole_figure(sizes[keep]) * np.where(_at_edge(labels, count), _CUT, _SPECK)
     return sizes < np.maximum(max(_LEAST_SIZE, min(labels.shape) / 100), least)
+
+
+def _at_edge(labels: Integers, count: int) -> Mask:
+    """Which pieces touch the sheet's edge."""
+    edge = np.zeros(count + 1, bool)
+    edge[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    return edge[1:]
 
 
 def _sizes(labels: Integers, count: int) -> Integers:

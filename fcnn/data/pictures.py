@@ -35,7 +35,8 @@ CLASSES = {name: SOURCES["mnist" if name == "digits" else name].classes for name
 RECIPES = """\
 A picture may have any size and be grey, coloured, transparent (it is laid over white) or of 16 bits. It is made into an
 image such as the network was trained on:
-- digits as MNIST was made: light on dark (a picture is inverted if its border's median is nearer to its lightest pixel
+- digits as MNIST was made: shading, noise, ruled lines, a scanner's dark frame and specks taken away; strokes of a thin
+  pen thickened; light on dark (a picture is inverted if its border's median is nearer to its lightest pixel
   than to its darkest), the background black and the strongest ink white; the digit's bounding box scaled into 20x20,
   keeping its aspect ratio, with anti-aliasing; its centre of mass put at the centre of 28x28. A picture of 28x28 is
   taken as it is, except that it may be inverted;
@@ -50,7 +51,7 @@ MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
 SEVERAL = "several figures"
-"""The step that says that a picture of a digit has more than one figure on it, of which the image is made all the same."""
+"""The step that says that a picture of a digit has more than one figure on it; the image is made of all together."""
 
 _WHITES = (1023, 4095, 16383, 65535)  # the greatest level of 10, 12, 14 and 16 bits
 _SHEET = 1600  # pixels: what finding figures looks at
@@ -127,8 +128,8 @@ def prepare(picture: "Picture", dataset: str, invert: bool | None = None) -> tup
             data sets are dark, and never in colour.
 
     Returns:
-        The image, uint8 (C, H, W), and the steps in order: of "over white", "inverted", "fitted", "scaled to 32x32"
-        those that were taken.
+        The image, uint8 (C, H, W), and the steps in order: of "over white", for digits those of `fcnn.data.ink.Ink`,
+        "thickened" and `SEVERAL`, and of "inverted", "fitted", "scaled to 32x32" those that were taken.
 
     Raises:
         PictureError: nothing is on the picture.
@@ -307,12 +308,14 @@ def _decoded(file: BinaryIO) -> "Picture":
 def _cleaned(picture: "Picture", invert: bool | None) -> tuple["Picture", bool | None, list[str]]:
     """A greyscale picture without all that is neither paper nor figure, whether to invert it, and what was done.
 
-    One that has nothing of that kind stays as it is.
+    One that has nothing of that kind stays as it is, and so does one whose figure reaches its edge: in a picture that
+    is cut so tightly little paper can be seen.
     """
     from PIL import Image, ImageOps
 
     ink = find_ink(np.asarray(as_sheet(picture), np.float32))
-    if not ink.count or invert not in (None, ink.is_dark):
+    edge = [ink.labels[0], ink.labels[-1], ink.labels[:, 0], ink.labels[:, -1]]
+    if not ink.count or np.concatenate(edge).any() or invert not in (None, ink.is_dark):
         return picture, invert, []
     figure, is_thickened = figure_on_black(ink, np.ones(ink.count, bool))
     steps = [*ink.notes, *(["thickened"] if is_thickened else [])]
