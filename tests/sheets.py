@@ -115,8 +115,8 @@ def sheet_of_ten(rng, kind, *, pen=6, slant=5, graph_paper=False):
 
 
 def photograph(image):
-    """An image (28, 28), light on dark, as dark ink on grey paper with a margin, six times as large."""
-    sheet = Image.fromarray(np.pad(image, 14)).resize((336, 336), Image.Resampling.BICUBIC)
+    """An image (28, 28), light on dark, as dark ink on grey paper with a margin, three times as large."""
+    sheet = Image.fromarray(np.pad(image, 14)).resize((168, 168), Image.Resampling.BICUBIC)
     return 225 - 185 * np.asarray(sheet, np.float32) / 255
 
 
@@ -132,7 +132,7 @@ def unevenly_lit(grey):
 
 def ruled(grey):
     grey = grey.copy()
-    for y in range(20, grey.shape[0], 40):
+    for y in range(20, grey.shape[0], 30):
         grey[y : y + 2] = np.minimum(grey[y : y + 2], 150)
     return grey
 
@@ -140,8 +140,8 @@ def ruled(grey):
 def framed(grey):
     """As a scanner frames what lies askew under its lid."""
     grey = grey.copy()
-    grey[:12] = grey[:, :12] = 20
-    grey[-6:] = 25
+    grey[:8] = grey[:, :8] = 20
+    grey[-4:] = 25
     return grey
 
 

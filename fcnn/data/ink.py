@@ -27,6 +27,7 @@ _WINDOW = 4  # strokes are narrower than this part of the sheet's shorter side, 
 _FINE = 800  # pixels of the longer side on which the paper is found
 _COARSE = 48  # and on which is told whether it is light or dark
 _SPECK = 0.15  # of the height of the largest figures: what is smaller is dirt, a dot or a comma
+_PART = 0.25  # of a piece's ink is strong; a ruled line's fainter one is so by chance
 _LEAST_SIZE = 6  # pixels, or a hundredth of the sheet: what is smaller is dirt, also where nothing else is there
 _CUT = 0.5  # the same at the sheet's edge, where shadows end and neighbours are cut off
 _TOUCHES = 0.4  # of a side of the sheet: a frame lies along as much of it
@@ -91,13 +92,12 @@ def find_ink(grey: Floats, is_dark: bool | None = None) -> Ink:
     full = float(np.percentile(inked, 95)) if inked.size else most
     if smooth is not grey or noise > _NOISY * full:
         notes.append("noise removed")
-    mask = _strong(level > max(_WEAK * full, _DEVIATIONS * noise), level > _STRONG * full)
-
+    mask = level > max(_WEAK * full, _DEVIATIONS * noise)
     rules = _rules(mask) | _rules(np.ascontiguousarray(mask.T)).T
     if rules.any():
         notes.append("lines removed")
         mask &= ~rules
-    labels, count = label(mask)
+    labels, count = label(_strong(mask, level > _STRONG * full))
     keep = ~_is_frame(labels, count)
     if not keep.all():
         notes.append("frame removed")
@@ -217,11 +217,10 @@ def _paper(light: Floats) -> Floats:
 
 
 def _strong(weak: Mask, strong: Mask) -> Mask:
-    """The pieces of one mask that hold some of another: hysteresis."""
+    """The pieces of one mask of which another has a part, and not by chance: hysteresis."""
     labels, count = label(weak)
-    keep = np.zeros(count + 1, bool)
-    keep[labels[strong & weak]] = True
-    return keep[labels]
+    part = np.bincount(labels[strong & weak], minlength=count + 1) / np.bincount(labels.ravel(), minlength=count + 1)
+    return (part > _PART)[labels] & weak
 
 
 def _rules(mask: Mask) -> Mask:
@@ -233,22 +232,19 @@ def _rules(mask: Mask) -> Mask:
     height, width = mask.shape
     thickness = run_lengths(np.ascontiguousarray(mask.T)).T
     row, column = np.nonzero(mask & (thickness <= max(_HAIR, min(mask.shape) // 80)))
-    least = _RULE * _COVERED * width
     slopes = np.linspace(-_SLOPE, _SLOPE, 2 * _SLOPES + 1)
     bin_height = max(3.0, height / 200)
-    lines = []
+    lines: list[tuple[NDArray[np.float64], int, int, int]] = []
     for _ in range(_MOST_RULES):
         step = max(1, len(row) // 20_000)
         count, slope, start = max(_most_along(row[::step], column[::step], slope, bin_height) for slope in slopes)
-        if count * step < least:
+        if count * step < _COVERED * _RULE * width:
             break
-        line = np.array([0, slope, start])
-        for reach in (2 * bin_height, 2 * bin_height, bin_height, 3.0):
-            near = np.abs(row - np.polyval(line, column)) <= reach
-            line = np.polyfit(column[near], row[near], 2)
+        lines_through = [_fitted(row, column, np.array([slope, start]), degree, bin_height) for degree in (1, 2)]
+        line, near = max(lines_through, key=lambda pair: int(pair[1].sum()))
         columns, own = np.unique(column[near]), int(np.median(thickness[row[near], column[near]]))
         first, last = np.percentile(columns, (1, 99))
-        if len(columns) >= max(least, _COVERED * (last - first)) and last - first >= _RULE * width:
+        if len(columns) >= _COVERED * (last - first) and last - first >= _RULE * width:
             lines.append((line, int(columns[0]), int(columns[-1]) + 1, own))
         near |= np.abs(row - np.polyval(line, column)) <= bin_height
         row, column = row[~near], column[~near]
@@ -264,6 +260,16 @@ def _rules(mask: Mask) -> Mask:
         is_thin = mask[rows, columns] & (thickness[rows, columns] <= 2 * own + 1)
         found[rows[is_thin], columns[is_thin]] = True
     return found
+
+
+def _fitted(
+    row: Integers, column: Integers, line: NDArray[np.float64], degree: int, bin_height: float
+) -> tuple[NDArray[np.float64], Mask]:
+    """The polynomial of a degree through what lies along a line, by least squares of what is ever nearer; and that."""
+    for reach in (2 * bin_height, 2 * bin_height, bin_height, 3.0):
+        near = np.abs(row - np.polyval(line, column)) <= reach
+        line = np.polyfit(column[near], row[near], degree)
+    return line, np.abs(row - np.polyval(line, column)) <= 3
 
 
 def _most_along(row: Integers, column: Integers, slope: float, bin_height: float) -> tuple[int, float, float]:

@@ -29,7 +29,8 @@ def figures_of(ink: Ink) -> tuple[Integers, Integers]:
     is_stacked = -apart_x >= 0.5 * np.minimum(wide[:, None], wide)
     overlap = np.maximum(-apart_x, 0) * np.maximum(-apart_y, 0)
     is_crossed = overlap >= 0.3 * np.minimum((wide * high)[:, None], wide * high)
-    is_touching = np.maximum(apart_x, apart_y) <= 0.06 * figure
+    # A ruled line that was taken away took the end of a stroke along it, too.
+    is_touching = np.maximum(apart_x, apart_y) <= (0.2 if "lines removed" in ink.notes else 0.06) * figure
     pairs = is_near & is_whole & (is_stacked | is_crossed | (is_small & is_touching))
     return box, join(len(box), pairs)
 
