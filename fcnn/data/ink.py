@@ -34,6 +34,7 @@ _TOUCHES = 0.4  # of a side of the sheet: a frame lies along as much of it
 _RULE = 0.35  # of a sheet's width: a ruled line is as long
 _COVERED = 0.5  # of a ruled line's length is there to be seen
 _SLOPE, _SLOPES = 0.2, 50  # rows a column, either way, and how many slopes are tried
+_LEAST_SHEET = 60  # pixels of a side: on smaller pictures strokes are as thin as lines
 _MOST_RULES = 100  # each way
 _RULES = 3  # make a ruled sheet
 _HAIR = 3  # pixels, or an eightieth of the sheet: rules are no thicker
@@ -230,6 +231,8 @@ def _rules(mask: Mask) -> Mask:
     be thin and long, too. Where a stroke crosses a line, the ink is not thin: there it stays.
     """
     height, width = mask.shape
+    if min(mask.shape) < _LEAST_SHEET:
+        return np.zeros_like(mask)
     thickness = run_lengths(np.ascontiguousarray(mask.T)).T
     row, column = np.nonzero(mask & (thickness <= max(_HAIR, min(mask.shape) // 80)))
     slopes = np.linspace(-_SLOPE, _SLOPE, 2 * _SLOPES + 1)
@@ -268,6 +271,8 @@ def _fitted(
     """The polynomial of a degree through what lies along a line, by least squares of what is ever nearer; and that."""
     for reach in (2 * bin_height, 2 * bin_height, bin_height, 3.0):
         near = np.abs(row - np.polyval(line, column)) <= reach
+        if len(np.unique(column[near])) <= degree:
+            break
         line = np.polyfit(column[near], row[near], degree)
     return line, np.abs(row - np.polyval(line, column)) <= 3
 

@@ -7,10 +7,10 @@ import attrs
 import numpy as np
 
 from fcnn.data.figures import Figure
-from fcnn.network.model import Model
+from fcnn.network.model import Model, expect_model
 from fcnn.training.prediction import predict
 from fcnn.values.arrays import NDArray, frozen
-from fcnn.values.checks import number
+from fcnn.values.checks import number, told
 
 Floats = NDArray[np.float64]
 
@@ -68,8 +68,19 @@ def read_figures(
         figures: as `fcnn.data.figures.find_figures` gives them.
         least: 0 tells everything, 1 nothing.
         map_fn: as `evaluate` takes it.
+
+    Raises:
+        TypeError: model is no Model, or figures are no list of Figure.
+        ValueError: the network takes images of another shape; least is outside [0, 1].
     """
+    expect_model("model", model)
     number("least", least, "[0, 1]")
+    if not isinstance(figures, (list, tuple)) or not all(isinstance(figure, Figure) for figure in figures):
+        raise TypeError(
+            f"figures are a list of Figure, as fcnn.data.figures.find_figures gives it, got {told(figures)}"
+        )
+    if model.in_shape != (1, 28, 28):
+        raise ValueError(f"read_figures expects a network of images (1, 28, 28), got one of {model.in_shape}")
     if not figures:
         return []
     images = np.stack([figure.pixels for figure in figures])
