@@ -1021,7 +1021,7 @@ OF_PICTURES = [
     Misuse("figures read by no model", lambda: fcnn.read_figures("lenet.npz", [FIGURE]), TypeError,
            f"model is {A_MODEL}, got 'lenet.npz'"),
     Misuse("figures read as images", lambda: fcnn.read_figures(MODEL, X8), TypeError,
-           "figures are a list of Figure, as fcnn.data.figures.find_figures gives it, got an array uint8 (6, 1, 4, 4)"),
+           "figures are a list of Figure, as fcnn.data.figures.find_figures gives it, got uint8 (6, 1, 4, 4)"),
     Misuse("figures read with too much certainty", lambda: fcnn.read_figures(MODEL, [FIGURE], least=2), ValueError,
            "least is a number in [0, 1], got 2"),
     Misuse("figures for a network of other inputs", lambda: fcnn.read_figures(MODEL, [FIGURE]), ValueError,
