@@ -46,6 +46,7 @@ from fcnn.training.losses import mean_squared_error, softmax_cross_entropy
 from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
 from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, sgd
 from fcnn.training.prediction import Predictions, predict, predict_pictures
+from fcnn.training.reading import Reading, read_figures
 from fcnn.training.runs import RunError
 from fcnn.training.schedules import constant_schedule, cosine, linear_warmup, piecewise_linear, step_decay
 from fcnn.training.step import Evaluation, Record, TrainState, evaluate, fold, gradient, init_state, scan, train_step
@@ -174,6 +175,8 @@ __all__ = [
     "Predictions",
     "predict",
     "predict_pictures",
+    "Reading",
+    "read_figures",
     "accuracy",
     "confusion_matrix",
     "classification_report",

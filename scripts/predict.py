@@ -4,6 +4,7 @@
     python scripts/predict.py epoch-05.npz --rows 0:10,42          # of the data set that it was trained on
     python scripts/predict.py mine.npz shirt.png --dataset fashion_mnist --json
     python scripts/predict.py lenet.npz seven.png --model lenet5 --dataset mnist
+    python scripts/predict.py epoch-05.npz sheet.jpg --find        # each of several digits, in a copy with boxes
 
 MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit, or a model of fcnn.save_model; each describes its network. A
 file of parameters alone (fcnn.save("lenet.npz", params)) doesn't, and needs --model and --dataset.
@@ -28,6 +29,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import finding
 import numpy as np
 from console import Stop, load_data, program
 from machine import cores
@@ -36,6 +38,7 @@ from options import MODELS, whole
 import fcnn
 from fcnn import parallel
 from fcnn.data import pictures
+from fcnn.data.cleaning import SEVERAL
 from fcnn.data.pictures import CLASSES, SHAPES
 from fcnn.training.undescribed import load_undescribed
 from fcnn.values.files import replacing, why_unreadable
@@ -56,15 +59,21 @@ def main(argv: list[str] | None = None) -> int:
             raise Stop("--rows are of a data set with a name, and the network was trained on pictures; name pictures")
         rows = read_rows(arguments, trained_on)
         prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
-        readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
-        examples = readable + rows
-        found = predict(model, examples)
+        if arguments.find:
+            finding.check(model, prepared_as)
+            examples, found, many = finding.read(model, arguments, INVERT[arguments.invert], complain)
+        else:
+            readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
+            examples, many = readable + rows, len(readable)
+            found = predict(model, examples)
         if arguments.save_prepared:
             save_prepared(examples, found, arguments.save_prepared)
         if arguments.json:
             print(json.dumps(found, indent=1, allow_nan=False))
         elif found:
             print(as_table(found, arguments.top))
+            if arguments.find:
+                print(f"boxes are drawn into copies in {printable(arguments.boxed, None)}")
             if arguments.save_prepared:
                 print(f"what the network saw is in {printable(arguments.save_prepared, None)}")
     except BrokenPipeError:
@@ -75,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
         return stopping.code_of(interrupt)
-    return 1 if len(readable) < len(arguments.images) else 0
+    return 1 if many < len(arguments.images) else 0
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -92,6 +101,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--rows", metavar="0:10,42", help="which, counted from 0; of 0:10 the 10 is left out")
     add("--split", choices=("test", "train"), default="test", help="whose rows (default test)")
     add("--data", metavar="FOLDER", help="where the data set is (default: $FCNN_DATA, the cache, a download)")
+    add = parser.add_argument_group("several digits in one picture").add_argument
+    add("--find", action="store_true", help="find each, in reading order, and tell it or that it is none")
+    add("--boxed", metavar="FOLDER", default="boxed", help="where copies with boxes and labels go (default boxed)")
     add = parser.add_argument_group("how").add_argument
     add("--dataset", metavar="NAME", help=f"{', '.join(SHAPES)} (default: what the network was trained on)")
     add("--model", metavar="NAME", help=f"{', '.join(MODELS)}; for a file that doesn't describe its network")
@@ -103,6 +115,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args(argv)
     if not arguments.images and arguments.rows is None:
         parser.error("name pictures, or rows of a data set with --rows 0:10")
+    if arguments.find and (arguments.rows is not None or not arguments.images):
+        parser.error("--find looks for digits in pictures; leave out --rows, and name a picture")
     return arguments
 
 
@@ -196,6 +210,9 @@ def read_pictures(paths: Sequence[str], dataset: str | fcnn.data.Preprocessing, 
         try:
             pixels, steps = pictures.read_picture(path, dataset, invert)
             examples.append((pixels, {"source": path, "preparation": steps}))
+            if SEVERAL in steps:
+                name = printable(path, None)
+                print(f"note: {name}: several figures are on it, taken for one; --find tells each", file=sys.stderr)
         except pictures.PictureError as error:
             complain(f"{printable(path, None)}: {error}")
     return examples
@@ -233,13 +250,15 @@ def save_prepared(examples: Sequence[Example], found: Sequence[dict[str, Any]], 
 
 def as_table(found: Sequence[dict[str, Any]], top: int) -> str:
     """The results for people, and the accuracy over rows."""
-    table = [["source", "prediction", "probability", "runners-up", "truth", "prepared"]]
+    table = [["source", "figure", "box", "prediction", "probability", "runners-up", "truth", "prepared", "why none"]]
     for item in found:
         (best, share), *others = sorted(item["probabilities"].items(), key=lambda pair: -pair[1])[:top]
         runners_up = ", ".join(f"{name} {probability:.2%}" for name, probability in others)
         truth = item.get("truth_label", "") + ("" if item.get("right", True) else "  wrong")
         steps = ", ".join(item.get("preparation", ()))
-        cells = item["source"], best, f"{share:>11.2%}", runners_up, truth, steps
+        figure, box = str(item.get("figure", "")), ", ".join(map(str, item.get("box", ())))
+        best, reason = ("none", item["reason"]) if item.get("reason") else (best, "")
+        cells = item["source"], figure, box, best, f"{share:>11.2%}", runners_up, truth, steps, reason
         table.append([printable(cell, None) for cell in cells])
     columns = [column for column in zip(*table, strict=True) if any(column[1:]) or column[0] == "runners-up"]
     widths = [max(map(len, column)) for column in columns]

@@ -43,8 +43,9 @@ SCRIPT_ROOMS = {
     "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
     "tour": {"options", "console", "stopping", *LIBRARY},
     "one_file": {"fcnn"},
-    "predict": {"machine", "options", "console", "stopping", *LIBRARY},
     "explore": {"predict", "options", "console", "stopping", *LIBRARY},
+    "finding": {"machine", "console", *LIBRARY},
+    "predict": {"finding", "machine", "options", "console", "stopping", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}

@@ -9,7 +9,7 @@ from misuse import Misuse, check
 
 import fcnn
 from fcnn import data, metrics, optim, parallel
-from fcnn.data import pictures
+from fcnn.data import figures, pictures
 from fcnn.inspection import plots
 from fcnn.training.undescribed import load_undescribed
 
@@ -41,6 +41,7 @@ WIDE, NARROW = (fcnn.freeze({"w": np.ones(shape)}) for shape in ((2, 3), (2, 1))
 INTEGERS = fcnn.freeze({"w": np.ones(2, int)})
 POOL = fcnn.serial(pool=fcnn.avg_pool2d(2))
 PICTURE = pictures.as_picture(X8[0])
+FIGURE = figures.Figure((0, 0, 28, 28), np.zeros((1, 28, 28), np.uint8))
 
 # What several of them expect, in the words of the messages.
 A_KEY = "a key, such as fcnn.key(0) makes"
@@ -1057,6 +1058,20 @@ OF_PICTURES = [
            DATASETS + "None"),
     Misuse("a picture inverted perhaps", lambda: pictures.prepare(PICTURE, "mnist", invert="auto"), TypeError,
            "invert is True, False or None, got 'auto'"),
+    Misuse("figures in a file by its name", lambda: figures.find_figures("sheet.png"), TypeError,
+           "picture is an image of Pillow, got 'sheet.png'; fcnn.data.pictures.read_picture takes the name of a file"),
+    Misuse("figures inverted perhaps", lambda: figures.find_figures(PICTURE, "auto"), TypeError,
+           "invert is True, False or None, got 'auto'"),
+    Misuse("a label for no figure", lambda: figures.draw_boxes(PICTURE, [], ["3"]), ValueError,
+           "draw_boxes expects one label a figure, got 0 figures and 1 labels"),
+    Misuse("figures read by no model", lambda: fcnn.read_figures("lenet.npz", [FIGURE]), TypeError,
+           f"model is {A_MODEL}, got 'lenet.npz'"),
+    Misuse("figures read as images", lambda: fcnn.read_figures(MODEL, X8), TypeError,
+           "figures are a list of Figure, as fcnn.data.figures.find_figures gives it, got uint8 (6, 1, 4, 4)"),
+    Misuse("figures read with too much certainty", lambda: fcnn.read_figures(MODEL, [FIGURE], least=2), ValueError,
+           "least is a number in [0, 1], got 2"),
+    Misuse("figures for a network of other inputs", lambda: fcnn.read_figures(MODEL, [FIGURE]), ValueError,
+           "read_figures expects a network of images (1, 28, 28), got one of (1, 4, 4)"),
     Misuse("a picture's file by its number", lambda: pictures.open_picture(3), TypeError, f"path is {A_PATH}, got 3"),
     Misuse("a picture read for a list of data sets", lambda: pictures.read_picture("seven.png", ["mnist"]), TypeError,
            DATASETS + "['mnist']"),

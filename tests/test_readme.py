@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shapes import shape, write_shapes
+from sheets import sheet_of_ten
 
 import fcnn
 from fcnn import data, parallel
@@ -51,6 +52,7 @@ def make_files(folder):
     state_dict = {path.partition("/")[0] + "." + names[path[-1]]: p for path, p in fcnn.tree.flatten(params).items()}
     np.savez(folder / "torch.npz", **state_dict)
     pictures.as_picture(255 - data.make_digits(fcnn.key(0), 1).x[0]).resize((90, 90)).save(folder / "digit.png")
+    sheet_of_ten(np.random.default_rng(0), "fonts").picture.save(folder / "sheet.jpg")
     write_shapes(folder / "flowers", 10, classes=("rose", "tulip"))
     shape("circle", fcnn.key(0)).save(folder / "new.jpg")
 

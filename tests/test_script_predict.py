@@ -434,7 +434,8 @@ def test_no_damage_gives_a_traceback(run):
             bad.write_bytes(data[:place] if number % 2 else turned)
             code, _, err = run(bad, "a.png") if name == "model.npz" else run("model.npz", bad)
             assert code in (0, 1)
-            assert err.count("\n") == code, err
+            # Where damage leaves a picture, there may be several figures on it.
+            assert [line.partition(":")[0] for line in err.splitlines()] in (["error"] * code, ["note"]), err
 
 
 def test_without_pillow_rows_are_predicted_and_pictures_get_a_sentence(run, monkeypatch):

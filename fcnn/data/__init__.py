@@ -2,10 +2,10 @@
 
 `load(name)` gives a `Dataset` of two `Split`s, also of `folder(root)`, pictures of one's own, and of `load_npz(path)`,
 arrays; `batches(split, batch_size, key)` gives `Batch`es, each a pure function of its arguments. `pictures` makes any
-picture into an image such as a network was trained on.
+picture into an image such as a network was trained on; `figures` finds the several on one sheet.
 """
 
-from fcnn.data import pictures
+from fcnn.data import figures, pictures
 from fcnn.data.augmentation import compose, random_affine, random_flip, random_shift
 from fcnn.data.batching import as_batch, batches, steps_per_epoch
 from fcnn.data.digits import digits as make_digits
@@ -32,6 +32,7 @@ __all__ = [
     "batches",
     "channel_statistics",
     "compose",
+    "figures",
     "folder",
     "is_own",
     "load",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fcnn.data.cleaning import cleaned
 from fcnn.data.png import checked
 from fcnn.data.preprocessing import MOST_SIDE, Preprocessing, preprocessing_of
 from fcnn.data.sources import SOURCES
@@ -35,7 +36,8 @@ CLASSES = {name: SOURCES["mnist" if name == "digits" else name].classes for name
 RECIPES = """\
 A picture may have any size and be grey, coloured, transparent (it is laid over white) or of 16 bits. It is made into an
 image such as the network was trained on:
-- digits as MNIST was made: light on dark (a picture is inverted if its border's median is nearer to its lightest pixel
+- digits as MNIST was made: shading, noise, ruled lines, a scanner's dark frame and specks taken away; strokes of a thin
+  pen thickened; light on dark (a picture is inverted if its border's median is nearer to its lightest pixel
   than to its darkest), the background black and the strongest ink white; the digit's bounding box scaled into 20x20,
   keeping its aspect ratio, with anti-aliasing; its centre of mass put at the centre of 28x28. A picture of 28x28 is
   taken as it is, except that it may be inverted;
@@ -50,6 +52,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 MOST_PIXELS = 50_000_000
 """The greatest picture that `open_picture` reads: a phone's photo, and some 200 MB as RGBA."""
 
+_WHITES = (1023, 4095, 16383, 65535)  # the greatest level of 10, 12, 14 and 16 bits
 _ENOUGH = 4  # times an image's greater side: what is left of a JPEG's sides when it is scaled as it is decoded
 _MOST_BYTES = 10 * MOST_PIXELS  # of a PNG, whose pixels take at most 8
 _LEAST_CONTRAST = 16  # grey levels; less is an empty sheet with a camera's or JPEG's noise
@@ -160,8 +163,8 @@ def prepare(
             data sets are dark, and never in colour.
 
     Returns:
-        The image, uint8 (C, H, W), and the steps in order: of "over white", "inverted", "fitted", "scaled to 32x32"
-        those that were taken.
+        The image, uint8 (C, H, W), and the steps in order: of "over white", for digits those of `fcnn.data.ink.Ink`,
+        "thickened" and `SEVERAL`, and of "inverted", "fitted", "scaled to 32x32" those that were taken.
 
     Raises:
         PictureError: nothing is on the picture, of a data set with a name: there may be a class of empty pictures.
@@ -174,7 +177,7 @@ def prepare(
     >>> pixels.shape, pixels.dtype, steps
     ((1, 28, 28), dtype('uint8'), ('inverted', 'fitted'))
     """
-    _check_picture(picture)
+    check_picture(picture)
     _check_how(dataset, invert)
     from PIL import ImageOps
 
@@ -185,6 +188,9 @@ def prepare(
     picture = picture.convert("L" if channels == 1 else "RGB")
     if not own and np.ptp(picture.getextrema(), axis=-1).max() < _LEAST_CONTRAST:
         raise PictureError(" ".join(["nothing is on it; it is all of one colour", *steps]))
+    if dataset in ("mnist", "digits") and picture.size != (width, height):
+        picture, invert, cleaning = cleaned(picture, invert)
+        steps += cleaning
     if invert or (invert is None and channels == 1 and not own and has_light_border(picture)):
         picture = ImageOps.invert(picture)
         steps.append("inverted")
@@ -201,16 +207,21 @@ def prepare(
 
 
 def over_white(picture: "Picture") -> tuple["Picture", bool]:
-    """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere."""
-    _check_picture(picture)
+    """A picture of 8 bits a channel, laid over white where it is transparent; and whether it is anywhere.
+
+    Of 16 bits, those are taken that its levels need of 10, 12, 14 and 16: scanners' and cameras' fill fewer than all.
+    """
+    check_picture(picture)
     from PIL import Image
 
     if picture.mode.startswith("I"):  # Pillow's own conversion cuts 16 bits off at 255
-        levels = np.asarray(picture).astype(np.int32)
+        levels = np.asarray(picture).astype(np.int64)
         clear = picture.info.get("transparency")
         hidden = isinstance(clear, int) and bool((levels == clear).any())
-        levels = np.where(levels == clear, 65535, levels) if hidden else levels
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)), hidden
+        highest = levels[levels != clear].max(initial=0) if hidden else levels.max()
+        white = next((bits for bits in _WHITES if highest <= bits), highest)  # 12 bits of a scanner come in 16
+        levels = np.where(levels == clear, white, levels) if hidden else levels
+        return Image.fromarray(((levels * 255 + white // 2) // white).astype(np.uint8)), hidden
     if "A" not in picture.getbands() and "transparency" not in picture.info:
         return picture, False
     picture = picture.convert("RGBA")
@@ -221,14 +232,14 @@ def over_white(picture: "Picture") -> tuple["Picture", bool]:
 
 def has_light_border(picture: "Picture") -> bool:
     """Whether the median of a greyscale picture's outermost pixels is nearer to its lightest than to its darkest."""
-    _check_picture(picture)
+    check_picture(picture)
     grey = np.asarray(picture, np.float32)
     return _border_median(grey) > (float(grey.min()) + float(grey.max())) / 2
 
 
 def middle_square(picture: "Picture", side: int) -> "Picture":
     """The greatest square in the middle of a picture, scaled to `side` x `side` pixels with anti-aliasing."""
-    _check_picture(picture)
+    check_picture(picture)
     integer("side", side, least=1, most=MOST_SIDE)
     return _middle(picture, side, side)
 
@@ -245,7 +256,7 @@ def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
         box: pixels, at most 28.
         by_mass: put the figure at its centre of mass; otherwise its box goes in the middle.
     """
-    _check_picture(picture)
+    check_picture(picture)
     integer("box", box, least=1, most=_SIDE)
     boolean("by_mass", by_mass)
     from PIL import Image
@@ -332,7 +343,8 @@ def _border_median(grey: NDArray[Any]) -> float:
     return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
 
 
-def _check_picture(picture: object) -> None:
+def check_picture(picture: object) -> None:
+    """Raise TypeError unless it is an image of Pillow; ImportError without Pillow."""
     _check_pillow()
     from PIL import Image
 
