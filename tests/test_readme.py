@@ -69,6 +69,7 @@ def reader(tmp_path, monkeypatch, small_data):
 # What is not run here, and which test runs it.
 ELSEWHERE = {
     "scripts/study": "tests/test_study.py",
+    "scripts/one_file.py": "tests/test_one_file.py",
     "mpiexec": "tests/test_mpi.py",
     "pip install": "the commands that are CI itself",
 }
