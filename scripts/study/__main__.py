@@ -133,12 +133,13 @@ def study(arguments: argparse.Namespace, folder: Path, pool: Executor | None) ->
     for name in SCALES[arguments.scale].headline:
         print(f"data set {name} …", flush=True)
         dataset(name, 1)  # a download, or an error, comes before the work
-    entries = run_all(cells, store, arguments.workers, pool)
-
     spent = folder / "cells" / "seconds.json"
-    seconds = time.monotonic() - began + seconds_before(spent)
-    with replacing(spent) as file:
-        file.write(json.dumps(seconds).encode())
+    try:
+        entries = run_all(cells, store, arguments.workers, pool)
+    finally:  # what was interrupted has taken its time, too
+        seconds = time.monotonic() - began + seconds_before(spent)
+        with replacing(spent) as file:
+            file.write(json.dumps(seconds).encode())
     arrays = {entry["key"]: store.arrays(entry["key"]) for entry in entries if entry["config"].get("detail")}
     results = {
         "meta": {
