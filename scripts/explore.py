@@ -66,6 +66,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def note(sentence: str) -> None:
+    """Say on stderr what the page lacks."""
+    print("note:", printable(sentence, None), file=sys.stderr)
+
+
 def own_data(path: str) -> str | None:
     """Where the data was that scripts/train.py trained a network on, if it was somebody's own."""
     settings = fcnn.load_meta(path).get("settings")
@@ -76,16 +81,14 @@ def own_data(path: str) -> str | None:
 def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.Split | None:
     """The test images of a data set; None, and a sentence, where there are none for the network."""
     if name is None:
-        complain(
-            "the file doesn't say what the network was trained on, so the page has no test images; --dataset names it"
-        )
+        note("the file doesn't say what the network was trained on, so the page has no test images; --dataset names it")
         return None
     is_folder = fcnn.data.is_own(name) and not name.endswith(".npz")
     how = {"size": model.in_shape[1:], "grey": model.in_shape[0] == 1} if is_folder and len(model.in_shape) == 3 else {}
     try:
         data = load_data(name, root, **how)
     except fcnn.data.DataError as error:
-        complain(f"{error}; the page has no test images")
+        note(f"{' '.join(str(error).split())}; the page has no test images")
         return None
     if data.test.in_shape != model.in_shape:
         raise Stop(f"the images of {name} are {data.test.in_shape}, the network takes {model.in_shape}")

@@ -72,6 +72,13 @@ def test_features_and_numbers_are_taken(path):
             {"x": X.astype(int), "y": Y},
             "a split's x is an array, images (N, C, H, W) or features (N, D), of uint8 or of",
         ),
+        (
+            {"x": X.astype(np.float32), "y": Y},
+            "its images are floats from 0 to 255; give uint8, or floats from 0 to 1, as pictures to predict from are "
+            "prepared so (what a network needs besides is a layer, fcnn.normalize)",
+        ),
+        ({"x": X / 255, "y": Y, "x_test": X / 128 - 1, "y_test": Y}, "its images are floats from -1 to 0.992; give"),
+        ({"x": np.full((30, 4), np.nan), "y": Y}, "its x holds numbers that are not finite"),
         ({"x": X, "y": Y - 1}, "a split's labels are class numbers from 0 on, got -1 to 1"),
         ({"x": X, "y": Y, "classes": NAMES[:2]}, "classes are 2 names, and its y has classes up to 2"),
         ({"x": X, "y": Y, "classes": NAMES[[0, 1, 1]]}, "classes are different names, of letters that can be printed"),

@@ -200,14 +200,19 @@ def test_parameters_are_finite_floats_and_every_output_has_a_name():
         explore(attrs.evolve(model, classes=("a", "b")))
 
 
-def test_examples_are_images_of_bytes():
+def test_examples_are_images_of_the_network():
     model = fitted(fcnn.lenet5((1, 28, 28), 10), DIGITS, steps=1)
     x, y = DIGITS.test.x[:4], DIGITS.test.y[:4]
-    for images, said in ((x / np.float32(255), "float32 (4, 1, 28, 28)"), (x[:, :, 1:], "uint8 (4, 1, 27, 28)"),
-                         (x[:0], "uint8 (0, 1, 28, 28)")):  # fmt: skip
-        message = f"examples are images of uint8, (N, 1, 28, 28), at least one, got {said}"
+    for images in (x[:, :, 1:], x[:0]):
+        message = f"examples are images, (N, 1, 28, 28), at least one, got {images.shape}"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             explore(model, fcnn.Split(images, y[: len(images)]))
+    with pytest.raises(ValueError, match=r"^examples are images of uint8, or of floats from 0 to 1$"):
+        explore(model, fcnn.Split(x.astype(np.float32), y))
+    (floats,) = data_of(explore(model, fcnn.Split(x[:1] / np.float32(255), y[:1])))["examples"]
+    assert np.array_equal(
+        np.frombuffer(base64.b64decode(floats["x"]["data"]), np.float32), x[0].ravel() / np.float32(255)
+    )
     message = "examples' labels are classes from 0 to 9, as the network has 10 outputs"
     with pytest.raises(ValueError, match=f"^{message}$"):
         explore(model, fcnn.Split(x, y + 7))
@@ -308,6 +313,7 @@ def says(page, pattern):
 
 def draw(page, *points):
     """With the mouse, through points in shares of the paper."""
+    page.locator("#paper").scroll_into_view_if_needed()
     box = page.locator("#paper").bounding_box()
     places = [(box["x"] + across * box["width"], box["y"] + down * box["height"]) for across, down in points]
     page.mouse.move(*places[0])

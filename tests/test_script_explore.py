@@ -40,7 +40,7 @@ def test_without_a_data_set_the_page_has_no_test_images_and_says_why(run, model_
     code, out, err = run(model_file, "--out", tmp_path / "a.html")
     assert (code, "open it in a browser" in out) == (0, True)
     assert err == (
-        "error: the file doesn't say what the network was trained on, so the page has no test images; "
+        "note: the file doesn't say what the network was trained on, so the page has no test images; "
         "--dataset names it\n"
     )
     assert data_of((tmp_path / "a.html").read_text())["examples"] == []

@@ -25,7 +25,8 @@ def load_npz(path: str | os.PathLike[str], *, test: float = 0.2, seed: int = 0) 
     """Read arrays as `np.savez(path, x=x, y=y)` writes them.
 
     Which there are:
-        x, y (or x_train, y_train): inputs and targets as `Split` takes them; grey images may lack their channel.
+        x, y (or x_train, y_train): inputs and targets as `Split` takes them; grey images may lack their channel, and
+            those of floats are from 0 to 1, as pictures are when they are predicted from.
         x_test, y_test: the same to test with; without them, a share of each class (of all, where y is numbers) is.
         classes: the names of the classes, text (K,); without it, their numbers.
 
@@ -46,12 +47,16 @@ def load_npz(path: str | os.PathLike[str], *, test: float = 0.2, seed: int = 0) 
         raise DataError(f"{where}: {reason}; it is an .npz file with arrays x and y")
     try:
         arrays, names = _arrays(place)
-        train = Split(_with_channel(arrays["x"]), arrays["y"])
+        for name in ("x", "x_test"):
+            if name in arrays:
+                arrays[name] = _with_channel(arrays[name])
+                _expect_levels(arrays[name])
+        train = Split(arrays["x"], arrays["y"])
         if train.has_classes:
             names = names or tuple(map(str, range(_count(arrays))))
         order = rank.permutation(len(train)).tolist()
         if "x_test" in arrays:
-            rows, held_out = order, Split(_with_channel(arrays["x_test"]), arrays["y_test"])
+            rows, held_out = order, Split(arrays["x_test"], arrays["y_test"])
         else:
             if train.has_classes and _count(arrays) > len(names):
                 raise DataError(f"classes are {len(names)} names, and its y has classes up to {_count(arrays) - 1}")
@@ -115,6 +120,20 @@ def _with_channel(x: Array) -> Array:
             f"its images are (N, C, H, W), got {x.shape}; where channels come last, x.transpose(0, 3, 1, 2) is such"
         )
     return x[:, None] if x.ndim == 3 else x
+
+
+def _expect_levels(x: Array) -> None:
+    """Floats are finite, and those of images are from 0 to 1: pictures to predict from are prepared so."""
+    if x.dtype.kind != "f" or not x.size:
+        return
+    least, most = float(x.min()), float(x.max())
+    if not np.isfinite([least, most]).all():
+        raise DataError("its x holds numbers that are not finite")
+    if x.ndim == 4 and not 0 <= least <= most <= 1:
+        raise DataError(
+            f"its images are floats from {least:.3g} to {most:.3g}; give uint8, or floats from 0 to 1, as pictures to "
+            "predict from are prepared so (what a network needs besides is a layer, fcnn.normalize)"
+        )
 
 
 def _count(arrays: dict[str, Array]) -> int:

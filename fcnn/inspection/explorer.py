@@ -80,7 +80,9 @@ def explore(model: Model, examples: Split | None = None, *, title: str | None = 
         "fit": _fit(model),
         "cam": None if cam is None else list(shapes).index(cam),
         "examples": [] if examples is None else _examples(model, examples, made[""].out_shape[0], count),
-        "examples_note": "Spread over the classes, with more of the hard ones than there are among test images.",
+        "examples_note": "Spread over the classes, with more of the hard ones than there are among test images."
+        if examples is not None and len(examples) > count
+        else "All test images.",
     }
     # Within a script element text ends at "</script", whatever a model's file calls its classes.
     return _page(
@@ -128,7 +130,7 @@ def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) 
     record: dict[str, Any] = {
         "path": path,
         "kind": layer.kind,
-        "call": as_call(layer.kind, layer.config),
+        "call": _rounded(as_call(layer.kind, layer.config)),
         "in_shape": in_shape,
         "out_shape": made.out_shape,
         "params": _arrays(path, _at(model.params, path)),
@@ -154,6 +156,11 @@ def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) 
     elif layer.kind == "leaky_relu":
         record["slope"] = float(config["slope"])
     return record
+
+
+def _rounded(call: str) -> str:
+    """A call with at most five digits a number, as it is to be read."""
+    return re.sub(r"\d+\.\d{5,}", lambda found: f"{float(found[0]):.5g}", call)
 
 
 def _image(shape: Shape) -> tuple[int, int]:
@@ -196,11 +203,11 @@ def _expect_classifier(model: Model, out_shape: Shape, last: Layer) -> None:
 
 def _examples(model: Model, split: Split, outputs: int, count: int) -> list[dict[str, Any]]:
     """Some of the images, uint8, with their labels and what the network says of them."""
-    if split.x.dtype != np.uint8 or split.x.shape[1:] != model.in_shape or not len(split):
+    if split.x.shape[1:] != model.in_shape or not len(split):
         expected = ", ".join(["N", *map(str, model.in_shape)])
-        raise ValueError(
-            f"examples are images of uint8, ({expected}), at least one, got {split.x.dtype} {split.x.shape}"
-        )
+        raise ValueError(f"examples are images, ({expected}), at least one, got {split.x.shape}")
+    if split.x.dtype != np.uint8 and not (split.x.min() >= 0 and split.x.max() <= 1):
+        raise ValueError("examples are images of uint8, or of floats from 0 to 1")
     labels = np.asarray(split.y)
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= outputs:
         raise ValueError(f"examples' labels are classes from 0 to {outputs - 1}, as the network has {outputs} outputs")

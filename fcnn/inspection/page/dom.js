@@ -37,7 +37,7 @@ const Dom = (() => {
     return values.map((value) => (Math.abs(value) < 0.5 * 10 ** -decimals ? 0 : value).toFixed(decimals).replace("-", "−"));
   }
 
-  const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9 %" : `${(100 * share).toFixed(1)} %`);
+  const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9 %" : share > 0 && share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`);
   const times = (shape) => shape.join("×");
   const byId = (id) => document.getElementById(id);
 

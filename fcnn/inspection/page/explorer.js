@@ -22,7 +22,7 @@ const explorer = (() => {
   // As the library makes uint8 into float32.
   const examples = data.examples.map(({ x, ...notes }) => {
     const image = decoded(x);
-    return { ...notes, picture: { shape: image.shape, data: image.data.map((value) => Math.fround(value / 255)) } };
+    return { ...notes, picture: { shape: image.shape, data: x.dtype === "uint8" ? image.data.map((value) => Math.fround(value / 255)) : image.data } };
   });
 
   // All that changes. `run` and `back` are of the picture and the network as they are.
@@ -327,6 +327,9 @@ const explorer = (() => {
 
   byId("title").textContent = data.title;
   byId("lead").textContent = data.lead;
+  const kinds = new Set(data.layers.map(({ kind }) => kind));
+  byId("norm-note").hidden = !kinds.has("batch_norm");
+  byId("drop-note").hidden = !kinds.has("dropout");
   byId("fit-choice").hidden = data.fit === null;
   document.querySelector(".colour").hidden = C !== 3;
   const wrong = examples.filter(({ label, said }) => label !== said).length;
