@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         own = arguments.dataset is not None and fcnn.data.is_own(arguments.dataset)
         model, trained_on = load_network(arguments.model_file, arguments.model, None if own else arguments.dataset)
-        name = arguments.dataset or trained_on or own_data(arguments.model_file)
+        name = arguments.dataset or trained_on
+        if name is None and arguments.examples and (name := own_data(arguments.model_file)):
+            note(f"the test images are those of {name}, as the file says")
         examples = test_images(model, name, arguments.data) if arguments.examples else None
         page = fcnn.explore(model, examples, title=arguments.title, count=arguments.examples)
         out = Path(arguments.out or Path(arguments.model_file).with_name("explorer.html"))

@@ -47,7 +47,8 @@ def read(
             continue
         with parallel.threads(cores()) as map_fn:
             readings = read_figures(model, found, map_fn=map_fn)
-        name = f"{number:03d}-{Path(path).stem.replace(' ', '-')}-boxed.png"
+        stem = Path(path).stem.replace(" ", "-").encode(errors="replace")[:150].decode(errors="ignore")
+        name = f"{number:03d}-{stem}-boxed.png"
         boxed = save(figures.draw_boxes(picture, found, [said.label for said in readings]), arguments.boxed, name)
         names = model.classes or tuple(map(str, range(len(readings[0].probabilities))))
         for place, (figure, said) in enumerate(zip(found, readings, strict=True), 1):

@@ -78,6 +78,13 @@ def test_features_and_numbers_are_taken(path):
             "prepared so (what a network needs besides is a layer, fcnn.normalize)",
         ),
         ({"x": X / 255, "y": Y, "x_test": X / 128 - 1, "y_test": Y}, "its images are floats from -1 to 0.992; give"),
+        (
+            {"x": X, "y": Y, "X_test": X, "Y_test": Y},
+            "it has X_test, Y_test, too, and nothing says what that is; names are",
+        ),
+        ({"x": X, "x_train": X, "y": Y}, "it has x_train, too, and nothing says what that is; names are"),
+        ({"x": X, "y": Y, "x_test": X, "y_test": Y / 2}, "its y is int64 and its y_test float64: classes are"),
+        ({"x": X, "y": Y, "classes": np.array([0x7FFFFFFF], np.uint32).view("<U1")}, ""),
         ({"x": np.full((30, 4), np.nan), "y": Y}, "its x holds numbers that are not finite"),
         ({"x": X, "y": Y - 1}, "a split's labels are class numbers from 0 on, got -1 to 1"),
         ({"x": X, "y": Y, "classes": NAMES[:2]}, "classes are 2 names, and its y has classes up to 2"),

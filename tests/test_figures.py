@@ -310,3 +310,29 @@ def test_strokes_of_mnists_width_are_left():
 def test_a_sheet_is_the_same_each_time():
     first, again = (sheet_of_ten(np.random.default_rng(2), "both") for _ in range(2))
     assert first.picture.tobytes() == again.picture.tobytes()
+
+
+def test_squared_paper_and_thousands_of_pieces_are_no_figures_and_take_no_room():
+    squared = np.full((800, 800), 255, np.uint8)
+    squared[::7] = squared[:, ::7] = 0
+    find_figures(Image.fromarray(squared))
+    pictures.prepare(Image.fromarray(squared), "mnist")
+    rng = np.random.default_rng(0)
+    dots = np.full((1200, 1200), 255, np.uint8)
+    for y in range(10, 1180, 25):
+        for x in range(10, 1180, 25):
+            down, across = rng.integers(0, 8, 2)
+            dots[y + down : y + down + 12, x + across : x + across + 12] = 0
+    with pytest.raises(
+        pictures.PictureError, match=r"^2,209 pieces of ink are on it, at most 1,500 are looked at; cut "
+    ):
+        find_figures(Image.fromarray(dots))
+    assert pictures.prepare(Image.fromarray(dots), "mnist")[0].shape == (1, 28, 28)
+
+
+def test_what_is_drawn_are_figures_and_labels():
+    sheet = Image.new("L", (60, 60), 255)
+    with pytest.raises(TypeError, match=r"^figures are a list of Figure, as find_figures gives it, got "):
+        draw_boxes(sheet, [1], ["1"])
+    with pytest.raises(TypeError, match=r"^labels are a list of text, or None for none, got "):
+        draw_boxes(sheet, [], "")

@@ -87,7 +87,7 @@ def test_a_network_of_somebodys_own_pictures_brings_their_test_images(run, tmp_p
     options = "--dataset ./flowers --size 20 --grey --epochs 1 --batch-size 8 --threads 1 --workers threads --out run"
     assert train.main(options.split()) == 0
     code, _, err = run("run/epoch-01.npz")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"note: the test images are those of {tmp_path / 'flowers'}, as the file says\n")
     data = data_of((tmp_path / "run" / "explorer.html").read_text())
     assert (data["in_shape"], data["fit"], data["classes"]) == ([1, 20, 20], None, ["circle", "cross", "triangle"])
     assert len(data["examples"]) == 6  # a fifth of each class

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fcnn.data.ink import find_ink
-from fcnn.data.pieces import figure_on_black, figures_of
+from fcnn.data.pieces import MOST_PIECES, figure_on_black, figures_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -31,13 +31,13 @@ def cleaned(picture: "Picture", invert: bool | None) -> tuple["Picture", bool | 
     """A greyscale picture without all that is neither paper nor figure, whether to invert it, and what was done.
 
     One that has nothing of that kind stays as it is, and so does one whose figure reaches its edge: in a picture that
-    is cut so tightly little paper can be seen.
+    is cut so tightly little paper can be seen; and one with more pieces than a sheet of figures has.
     """
     from PIL import Image, ImageOps
 
     ink = find_ink(np.asarray(as_sheet(picture), np.float32))
     edge = [ink.labels[0], ink.labels[-1], ink.labels[:, 0], ink.labels[:, -1]]
-    if not ink.count or np.concatenate(edge).any() or invert not in (None, ink.is_dark):
+    if not 0 < ink.count <= MOST_PIECES or np.concatenate(edge).any() or invert not in (None, ink.is_dark):
         return picture, invert, []
     figure, is_thickened = figure_on_black(ink, np.ones(ink.count, bool))
     steps = [*ink.notes, *(["thickened"] if is_thickened else [])]

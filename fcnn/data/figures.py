@@ -23,7 +23,7 @@ from fcnn.data.pictures import (
     fit_figure,
     over_white,
 )
-from fcnn.data.pieces import figure_on_black, figures_of
+from fcnn.data.pieces import MOST_PIECES, figure_on_black, figures_of
 from fcnn.values.arrays import frozen
 from fcnn.values.checks import told
 
@@ -62,14 +62,14 @@ def find_figures(picture: "Picture", invert: bool | None = None) -> list[Figure]
     frame and specks are taken away (`fcnn.data.ink`). The pieces of what remains are joined where they make one figure,
     such as the top of a 5 that stands apart. Each figure is then made into an image by MNIST's recipe (`fit_figure`),
     its strokes thickened where a pen's are thinner than MNIST's. Lines may be skewed, as the slope between neighbours
-    tells.
+    tells. Many thin strokes in a row, such as a line of 1s in a thin pen, may be taken for a ruled line.
 
     Args:
         picture: of any size up to `MOST_PIXELS`, and of any mode.
         invert: whether the ink is darker than the paper; None: as the sheet looks.
 
     Raises:
-        PictureError: it is too large.
+        PictureError: it is too large, or has too many pieces of ink.
         TypeError: it is no picture.
         ImportError: Pillow is missing.
 
@@ -91,6 +91,11 @@ def find_figures(picture: "Picture", invert: bool | None = None) -> list[Figure]
     ink = find_ink(np.asarray(grey, np.float32), invert)
     if not ink.count:
         return []
+    if ink.count > MOST_PIECES:
+        raise PictureError(
+            f"{ink.count:,} pieces of ink are on it, at most {MOST_PIECES:,} are looked at; "
+            "cut out the part that is meant"
+        )
     pieces, groups = figures_of(ink)
     box = np.array([_around(pieces[groups == number]) for number in range(groups.max() + 1)])
     height = float(np.median(box[:, 3] - box[:, 1]))
@@ -121,6 +126,10 @@ def draw_boxes(picture: "Picture", figures: Sequence[Figure], labels: Sequence[s
     (300, 200)
     """
     check_picture(picture)
+    if not isinstance(figures, (list, tuple)) or not all(isinstance(figure, Figure) for figure in figures):
+        raise TypeError(f"figures are a list of Figure, as find_figures gives it, got {told(figures)}")
+    if not isinstance(labels, (list, tuple)) or not all(label is None or isinstance(label, str) for label in labels):
+        raise TypeError(f"labels are a list of text, or None for none, got {told(labels)}")
     if len(figures) != len(labels):
         raise ValueError(f"draw_boxes expects one label a figure, got {len(figures)} figures and {len(labels)} labels")
     from PIL import ImageDraw, ImageFont

@@ -18,6 +18,8 @@ from fcnn.values.text import printable
 _ALSO = {"x": "x_train", "y": "y_train"}
 _KNOWN = ("x", "y", "x_test", "y_test", "classes")
 _MOST_CLASSES = 10_000
+_MUCH = 1 << 28  # bytes that are read without further ado;
+_MOST_INFLATED = 64  # beyond, so many times the file's size: images don't compress as zeros do
 _MOST_NAMES = 10_000_000  # bytes of the classes' names
 
 
@@ -52,11 +54,14 @@ def load_npz(path: str | os.PathLike[str], *, test: float = 0.2, seed: int = 0) 
                 arrays[name] = _with_channel(arrays[name])
                 _expect_levels(arrays[name])
         train = Split(arrays["x"], arrays["y"])
+        tests = Split(arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
+        if tests is not None and tests.has_classes != train.has_classes:
+            raise DataError(f"its y is {train.y.dtype} and its y_test {tests.y.dtype}: classes are integers in both")
         if train.has_classes:
             names = names or tuple(map(str, range(_count(arrays))))
         order = rank.permutation(len(train)).tolist()
-        if "x_test" in arrays:
-            rows, held_out = order, Split(arrays["x_test"], arrays["y_test"])
+        if tests is not None:
+            rows, held_out = order, tests
         else:
             if train.has_classes and _count(arrays) > len(names):
                 raise DataError(f"classes are {len(names)} names, and its y has classes up to {_count(arrays) - 1}")
@@ -64,7 +69,7 @@ def load_npz(path: str | os.PathLike[str], *, test: float = 0.2, seed: int = 0) 
             rows, test_rows = divided(order, labels, classes, share)
             held_out = train.take(sorted(test_rows))
         data = Dataset(train.take(rows), held_out, printable(place.stem, None), names)
-    except (DataError, DamagedFileError, TypeError, ValueError) as error:
+    except (DataError, DamagedFileError, TypeError, ValueError, OverflowError, SystemError) as error:
         raise DataError(f"{where}: {error}") from None
     if not len(data.train) or not len(data.test):
         raise DataError(f"{where}: no input to {'test with' if len(data.train) else 'train on'}")
@@ -82,6 +87,11 @@ def _arrays(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
         if lacking:
             has = ", ".join(printable(name, 40) for name in archive.names[:8]) or "nothing"
             raise DataError(f"it has no {' and no '.join(lacking)}, it has {has}; np.savez(path, x=x, y=y) writes such")
+        unknown = there - {*places.values()}
+        if unknown:
+            names = ", ".join(sorted(printable(name, 40) for name in unknown)[:8])
+            known = ", ".join((*_KNOWN, *_ALSO.values()))
+            raise DataError(f"it has {names}, too, and nothing says what that is; names are {known}, each once")
         sizes = {}
         for name, place in places.items():
             kind = archive.kind(place)
@@ -92,6 +102,10 @@ def _arrays(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
             raise DataError(f"classes in it is more than {_MOST_NAMES:,} bytes")
         if sum(sizes.values()) > MOST_BYTES:
             raise DataError(f"its arrays are more than {MOST_BYTES:,} bytes")
+        if sum(sizes.values()) > max(_MUCH, _MOST_INFLATED * os.path.getsize(path)):
+            raise DataError(
+                f"its arrays would be {sum(sizes.values()):,} bytes, {_MOST_INFLATED} times the file and more"
+            )
         found = {name: _array(archive, place) for name, place in places.items()}
     classes = found.pop("classes", None)
     if classes is None:

@@ -245,6 +245,8 @@ def _rules(mask: Mask) -> Mask:
             break
         lines_through = [_fitted(row, column, np.array([slope, start]), degree, bin_height) for degree in (1, 2)]
         line, near = max(lines_through, key=lambda pair: int(pair[1].sum()))
+        if not near.any():
+            break
         columns, own = np.unique(column[near]), int(np.median(thickness[row[near], column[near]]))
         first, last = np.percentile(columns, (1, 99))
         if len(columns) >= _COVERED * (last - first) and last - first >= _RULE * width:

@@ -125,7 +125,7 @@ def _load_own(place: Path, size: int | tuple[int, int] | None, grey: bool | None
         return load_npz(place)
     from fcnn.data.folders import folder
 
-    return folder(place, size=32 if size is None else size, grey=bool(grey), progress=progress)
+    return folder(place, size=32 if size is None else size, grey=False if grey is None else grey, progress=progress)
 
 
 def _named_by_the_user() -> list[Path]:

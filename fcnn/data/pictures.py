@@ -80,8 +80,11 @@ def read_picture(
     if reason := why_unreadable(path):
         raise PictureError(reason)
     _check_pillow()
-    with opened(path) as file:
-        picture = _decoded(file, _ENOUGH * max(dataset.shape[1:]) if isinstance(dataset, Preprocessing) else None)
+    try:
+        with opened(path) as file:
+            picture = _decoded(file, _ENOUGH * max(dataset.shape[1:]) if isinstance(dataset, Preprocessing) else None)
+    except OSError as error:  # it has gone since
+        raise PictureError(str(error.strerror or error)) from None
     return prepare(picture, dataset, invert)
 
 

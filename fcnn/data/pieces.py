@@ -7,6 +7,9 @@ from fcnn.data.ink import Ink, shaped, whole_figure
 from fcnn.data.strokes import thickened
 from fcnn.values.arrays import NDArray
 
+MOST_PIECES = 1_500
+"""Of ink on a sheet: each is compared with each."""
+
 
 def figures_of(ink: Ink) -> tuple[Integers, Integers]:
     """The box of each piece of ink, (n, 4), and the number of the figure that it belongs to, int64 (n,), from 0.

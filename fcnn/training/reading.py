@@ -66,7 +66,7 @@ def read_figures(
     Args:
         model: of images (1, 28, 28).
         figures: as `fcnn.data.figures.find_figures` gives them.
-        least: 0 tells everything, 1 nothing.
+        least: 0 tells everything, 1 only what is certain to the last digit.
         map_fn: as `evaluate` takes it.
 
     Raises:
