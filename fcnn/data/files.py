@@ -89,9 +89,9 @@ def _arrays(path: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
             raise DataError(f"it has no {' and no '.join(lacking)}, it has {has}; np.savez(path, x=x, y=y) writes such")
         unknown = there - {*places.values()}
         if unknown:
-            names = ", ".join(sorted(printable(name, 40) for name in unknown)[:8])
+            more = ", ".join(sorted(printable(name, 40) for name in unknown)[:8])
             known = ", ".join((*_KNOWN, *_ALSO.values()))
-            raise DataError(f"it has {names}, too, and nothing says what that is; names are {known}, each once")
+            raise DataError(f"it has {more}, too, and nothing says what that is; names are {known}, each once")
         sizes = {}
         for name, place in places.items():
             kind = archive.kind(place)
