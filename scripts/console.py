@@ -58,6 +58,11 @@ def program(main: Callable[[], int]) -> int:
         return 1
 
 
+def is_folder(name: str) -> bool:
+    """Whether data is a folder of pictures, as far as its name says."""
+    return fcnn.data.is_own(name) and not name.endswith(".npz")
+
+
 def load_data(name: str, root: str | None, **how: Any) -> fcnn.Dataset:
     """Load what is named, with a bar while it comes; what is left out of a folder of pictures is told on stderr."""
     unit = " pictures" if fcnn.data.is_own(name) else "B"

@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from console import Stop, load_data, program
+from console import Stop, is_folder, load_data, program
 from options import whole
 from predict import complain, load_network
 
@@ -85,8 +85,8 @@ def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.S
     if name is None:
         note("the file doesn't say what the network was trained on, so the page has no test images; --dataset names it")
         return None
-    is_folder = fcnn.data.is_own(name) and not name.endswith(".npz")
-    how = {"size": model.in_shape[1:], "grey": model.in_shape[0] == 1} if is_folder and len(model.in_shape) == 3 else {}
+    of_images = is_folder(name) and len(model.in_shape) == 3
+    how = {"size": model.in_shape[1:], "grey": model.in_shape[0] == 1} if of_images else {}
     try:
         data = load_data(name, root, **how)
     except fcnn.data.DataError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from console import Stop, load_data
+from console import Stop, is_folder, load_data
 from options import INITIALIZERS, MODELS
 
 import fcnn
@@ -69,11 +69,6 @@ class Settings:
         fcnn.data.is_own(self.dataset)
         for name in ("lr", "momentum", "weight_decay", "clip", "label_smoothing"):
             number(name, getattr(self, name), "[0, inf)")
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the data is a folder of pictures, as far as its name says."""
-        return fcnn.data.is_own(self.dataset) and not self.dataset.endswith(".npz")
 
     @property
     def data_name(self) -> str:
@@ -209,7 +204,7 @@ class Setup:
 
 def prepare(settings: Settings, root: str | None, resumed: bool) -> Setup:
     """Load the data and make the network; of one's own data, what normalises it is the network's first layer."""
-    how = {"size": settings.size, "grey": settings.grey} if settings.is_folder else {}
+    how = {"size": settings.size, "grey": settings.grey} if is_folder(settings.dataset) else {}
     try:
         data = load_data(settings.dataset, root, **how)
     except fcnn.data.DataError as error:

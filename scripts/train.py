@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import attrs
 import numpy as np
-from console import UNREAD, Stop, program
+from console import UNREAD, Stop, is_folder, program
 from options import INITIALIZERS, MODELS, data_set, number, whole
 from ranks import TROUBLE, Ranks, joined
 from settings import OPTIMIZERS, SCHEDULES, Settings, Setup, choose, given, longer, prepare, settings_of
@@ -181,7 +181,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.resume and named:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         parser.error(f"--resume goes on with the run's own settings; leave out {options}")
-    folder = arguments.dataset is not None and Settings(dataset=arguments.dataset).is_folder
+    folder = arguments.dataset is not None and is_folder(arguments.dataset)
     if not folder and (arguments.size or arguments.grey):
         parser.error("--size and --grey are of a folder of pictures; add --dataset FOLDER, or leave them out")
     if arguments.data and arguments.dataset and fcnn.data.is_own(arguments.dataset):
