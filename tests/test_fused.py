@@ -1,5 +1,6 @@
 """A convolution and what follows it, computed as one, against the layers one by one."""
 
+import functools
 from typing import Any, NamedTuple
 
 import loops
@@ -142,10 +143,31 @@ def test_layers_as_networks_have_them_are_those_of_the_layers(layer: Any, row: s
         expect_the_layers(case, dy, np.float32)
 
 
+@functools.cache
+def rounds_columns_alike(dtype: Any) -> bool:
+    """Whether BLAS, in groups of 64 columns, gives each the same bits whichever columns stand beside it.
+
+    OpenBLAS does with its own settings; OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE may set it to cut products elsewhere.
+    """
+    rng = np.random.default_rng(0)
+    for rows, depth, columns in ((6, 25, 28), (24, 30, 28), (16, 150, 10), (64, 300, 10), (32, 27, 16), (32, 45, 16)):
+        w = rng.standard_normal((rows, depth)).astype(dtype)
+        x = rng.standard_normal((depth, columns, 64)).astype(dtype)
+        whole = (w @ x.reshape(depth, -1)).reshape(rows, columns, 64)
+        for part in (x[:, 0::2], x[:, 1::2], x[:, : columns // 2], x[:, :3], x[:, 3:4]):
+            alone = (w @ np.ascontiguousarray(part).reshape(depth, -1)).reshape(rows, -1, 64)
+            place = next(i for i in range(columns) if np.array_equal(x[:, i], part[:, 0]))
+            if not np.array_equal(alone[:, 0], whole[:, place]):
+                return False
+    return True
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("row", TABLE)
 @pytest.mark.parametrize("layer", WIDE, ids=str)
 def test_outputs_of_batches_of_64_are_those_of_the_layers_to_the_bit(layer: Any, row: str, dtype: Any) -> None:
+    if not rounds_columns_alike(dtype):
+        pytest.skip("this BLAS rounds a column of a product by where it stands")
     case, _ = wide((*layer[:4], 64, layer[5]), dtype, False, layer[2] % 2 == layer[3] % 2 == 0)
     with trying(TABLE[row]):
         (y,), _ = case.alone()
