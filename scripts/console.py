@@ -14,6 +14,7 @@ from typing import Any
 import stopping
 
 import fcnn
+from fcnn.values.text import printable
 
 UNREAD = 141  # 128 and SIGPIPE, which Python turns into a BrokenPipeError
 _MOST_LEFT_OUT = 100  # pictures that are named
@@ -74,3 +75,10 @@ def load_data(name: str, root: str | None, **how: Any) -> fcnn.Dataset:
         more = [f"left out: {len(told) - _MOST_LEFT_OUT:,} more"] if len(told) > _MOST_LEFT_OUT else []
         print(*told[:_MOST_LEFT_OUT], *more, sep="\n", end="\n" if told else "", file=sys.stderr)
     return data
+
+
+def complain(message: str) -> None:
+    """Say in one line on stderr what is wrong; of a list of differences the first three."""
+    first, *others = message.split("\n  ")
+    more = f"; and {len(others) - 3} more" if len(others) > 3 else ""
+    print("error:", printable(" ".join(f"{first} {'; '.join(others[:3])}{more}".split()), None), file=sys.stderr)

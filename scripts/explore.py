@@ -17,9 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from console import Stop, is_folder, load_data, program
+from console import Stop, complain, is_folder, load_data, program
+from model_files import load_network
 from options import whole
-from predict import complain, load_network
 
 import fcnn
 from fcnn.values.files import replacing

@@ -1,11 +1,10 @@
 """What scripts/predict.py --find does: each figure in pictures of several digits, and copies with boxes around them."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from console import Stop
+from console import Stop, complain
 from machine import cores
 
 import fcnn
@@ -27,7 +26,7 @@ def check(model: fcnn.Model, prepared_as: str | fcnn.data.Preprocessing) -> None
 
 
 def read(
-    model: fcnn.Model, arguments: argparse.Namespace, invert: bool | None, complain: Callable[[str], None]
+    model: fcnn.Model, arguments: argparse.Namespace, invert: bool | None
 ) -> tuple[list[tuple[pictures.Pixels, dict[str, Any]]], list[dict[str, Any]], int]:
     """Every figure as the network got it, what it says of each, ready for JSON, and in how many pictures any was.
 
@@ -47,9 +46,8 @@ def read(
             continue
         with parallel.threads(cores()) as map_fn:
             readings = read_figures(model, found, map_fn=map_fn)
-        stem = Path(path).stem.replace(" ", "-").encode(errors="replace")[:150].decode(errors="ignore")
-        name = f"{number:03d}-{stem}-boxed.png"
-        boxed = save(figures.draw_boxes(picture, found, [said.label for said in readings]), arguments.boxed, name)
+        copy = figures.draw_boxes(picture, found, [said.label for said in readings])
+        boxed = save(copy, arguments.boxed, number, path, "boxed", "--boxed")
         names = model.classes or tuple(map(str, range(len(readings[0].probabilities))))
         for place, (figure, said) in enumerate(zip(found, readings, strict=True), 1):
             item = {"source": path, "figure": place, "box": figure.box, "prediction": said.prediction}
@@ -62,14 +60,15 @@ def read(
     return examples, items, many
 
 
-def save(picture: Any, folder: str, name: str) -> str:
-    """Write a copy with boxes in one step; its path."""
-    path = Path(folder) / name
+def save(picture: Any, folder: str, number: int, source: str, what: str, option: str) -> str:
+    """Write a picture in one step, named after its number, what it was made of and what it is; its path."""
+    stem = Path(source).stem.replace(" ", "-").encode(errors="replace")[:150].decode(errors="ignore")
+    path = Path(folder) / f"{number:03d}-{stem}-{what}.png"
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             picture.save(file, format="png")
     except OSError as error:
         why = str(error.strerror).partition(";")[0]  # without its own advice
-        raise Stop(f"can't write to {error.filename or folder} ({why}); choose another --boxed") from None
+        raise Stop(f"can't write to {error.filename or folder} ({why}); choose another {option}") from None
     return str(path)

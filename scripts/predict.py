@@ -25,14 +25,14 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import finding
 import numpy as np
-from console import Stop, load_data, program
+from console import Stop, complain, load_data, program
 from machine import cores
+from model_files import load_network
 from options import MODELS, whole
 
 import fcnn
@@ -40,8 +40,6 @@ from fcnn import parallel
 from fcnn.data import pictures
 from fcnn.data.cleaning import SEVERAL
 from fcnn.data.pictures import CLASSES, SHAPES
-from fcnn.training.undescribed import load_undescribed
-from fcnn.values.files import replacing, why_unreadable
 from fcnn.values.text import printable
 
 INVERT = {"auto": None, "yes": True, "no": False}
@@ -61,13 +59,15 @@ def main(argv: list[str] | None = None) -> int:
         prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
         if arguments.find:
             finding.check(model, prepared_as)
-            examples, found, many = finding.read(model, arguments, INVERT[arguments.invert], complain)
+            examples, found, many = finding.read(model, arguments, INVERT[arguments.invert])
         else:
             readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
             examples, many = readable + rows, len(readable)
             found = predict(model, examples)
         if arguments.save_prepared:
-            save_prepared(examples, found, arguments.save_prepared)
+            for number, ((pixels, _), item) in enumerate(zip(examples, found, strict=True), 1):
+                seen, folder = pictures.as_picture(pixels), arguments.save_prepared
+                item["prepared"] = finding.save(seen, folder, number, item["source"], "seen", "--save-prepared")
         if arguments.json:
             print(json.dumps(found, indent=1, allow_nan=False))
         elif found:
@@ -118,49 +118,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.find and (arguments.rows is not None or not arguments.images):
         parser.error("--find looks for digits in pictures; leave out --rows, and name a picture")
     return arguments
-
-
-def load_network(path: str, model_name: str | None, dataset: str | None) -> tuple[fcnn.Model, str | None]:
-    """The model in a file, and the data set that it was trained on, where the file or the option says it."""
-    if dataset is not None and dataset not in SHAPES and fcnn.data.is_own(dataset):  # else it guesses what was meant
-        raise Stop(f"--dataset {dataset}: only {', '.join(SHAPES)} have a name; leave it out for pictures of your own")
-    if model_name is not None and model_name not in MODELS:
-        raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
-    if reason := why_unreadable(path):
-        raise Stop(f"{path}: {reason}; MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit, or a saved model")
-    meta = fcnn.load_meta(path)
-    held = "a network of its own" if "network" in meta else model_name
-    if "settings" in meta:
-        held = known_name(path, meta["settings"], "model", MODELS)
-        if "data" not in meta:  # it says what somebody's own was, which has no name
-            dataset = known_name(path, meta["settings"], "dataset", SHAPES)
-    if model_name not in (None, held):
-        raise Stop(f"{path}: it holds {held}, not {model_name}; leave out --model")
-    if "network" in meta:
-        model = fcnn.load_model(path)
-        if dataset and pictures.preprocessing_of(model.meta):
-            raise Stop(f"{path}: it was trained on pictures of somebody's own; leave out --dataset {dataset}")
-    elif held and dataset:
-        shape, classes, name = SHAPES[dataset], CLASSES[dataset], f"{held} for {dataset}"
-        network = MODELS[held](shape, len(classes))
-        model = load_undescribed(path, network, in_shape=shape, classes=classes, name=name)
-    else:
-        raise Stop(
-            f"{path}: the file doesn't say which network it holds (its meta neither describes one nor has settings of "
-            "scripts/train.py); name it, such as --model lenet5 --dataset mnist"
-        )
-    return model, dataset
-
-
-def known_name(path: str, settings: Any, what: str, known: Iterable[str]) -> str:
-    """One of the names that a checkpoint's settings give."""
-    name = settings.get(what) if isinstance(settings, dict) else None
-    if isinstance(name, str) and name in known:
-        return name
-    raise Stop(
-        f"{path}: its settings name the {what} {name!r}, this script knows {', '.join(known)}; "
-        "was it written by another version of scripts/train.py?"
-    )
 
 
 def read_rows(arguments: argparse.Namespace, trained_on: str | None) -> list[Example]:
@@ -234,20 +191,6 @@ def predict(model: fcnn.Model, examples: Sequence[Example]) -> list[dict[str, An
     return items
 
 
-def save_prepared(examples: Sequence[Example], found: Sequence[dict[str, Any]], folder: str) -> None:
-    """Write what the network saw, as 001-seven-seen.png and so on; where goes into what was found."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for number, ((pixels, _), item) in enumerate(zip(examples, found, strict=True), 1):
-            path = Path(folder) / f"{number:03d}-{Path(item['source']).stem.replace(' ', '-')}-seen.png"
-            with replacing(path) as file:
-                pictures.as_picture(pixels).save(file, format="png")
-            item["prepared"] = str(path)
-    except OSError as error:
-        why = str(error.strerror).partition(";")[0]  # without its own advice
-        raise Stop(f"can't write to {error.filename or folder} ({why}); choose another --save-prepared") from None
-
-
 def as_table(found: Sequence[dict[str, Any]], top: int) -> str:
     """The results for people, and the accuracy over rows."""
     table = [["source", "figure", "box", "prediction", "probability", "runners-up", "truth", "prepared", "why none"]]
@@ -266,13 +209,6 @@ def as_table(found: Sequence[dict[str, Any]], top: int) -> str:
     if right := [item["right"] for item in found if "right" in item]:
         lines += ["", f"{sum(right):,} of {len(right):,} rows right: accuracy {sum(right) / len(right):.2%}"]
     return "\n".join(lines)
-
-
-def complain(message: str) -> None:
-    """Say in one line on stderr what is wrong; of a list of differences the first three."""
-    first, *others = message.split("\n  ")
-    more = f"; and {len(others) - 3} more" if len(others) > 3 else ""
-    print("error:", printable(" ".join(f"{first} {'; '.join(others[:3])}{more}".split()), None), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -36,16 +36,17 @@ SCRIPT_ROOMS = {
     "bench": {"console", "machine", "options", "stopping", *LIBRARY},
     "machine": {"fcnn"},
     "options": {"fcnn"},
-    "console": {"stopping", "fcnn"},
+    "console": {"stopping", *LIBRARY},
+    "model_files": {"console", "options", *LIBRARY},
     "stopping": set(),
     "ranks": {"console", *LIBRARY},
     "settings": {"console", "options", *LIBRARY},
     "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
     "tour": {"options", "console", "stopping", *LIBRARY},
     "one_file": {"fcnn"},
-    "explore": {"predict", "options", "console", "stopping", *LIBRARY},
+    "explore": {"model_files", "options", "console", "stopping", *LIBRARY},
     "finding": {"machine", "console", *LIBRARY},
-    "predict": {"finding", "machine", "options", "console", "stopping", *LIBRARY},
+    "predict": {"finding", "model_files", "machine", "options", "console", "stopping", *LIBRARY},
 }
 # Where a name may be taken from although it is written elsewhere: what these list is public.
 FACES = {"fcnn", "fcnn.ops", "fcnn.data", "fcnn.network.layers", "fcnn.network.models", "fcnn.training.parallel"}
