@@ -17,6 +17,7 @@ from fcnn.network.inference import predictor
 from fcnn.network.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
 from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, layer_constructor
 from fcnn.network.layers import (
+    adaptive_avg_pool2d,
     avg_pool2d,
     batch_norm,
     conv2d,
@@ -79,6 +80,7 @@ __all__ = [
     "max_pool2d",
     "avg_pool2d",
     "global_avg_pool2d",
+    "adaptive_avg_pool2d",
     "flatten",
     "identity",
     "dropout",

@@ -95,18 +95,23 @@ def conv2d(x: Any, w: Any, b: Any, stride: Any, padding: Any) -> Any:
     return F.conv2d(around(x, w.shape[2:], stride, padding, 0), w, b, stride=stride)
 
 
-def max_pool2d(x: Any, window: Any, stride: Any, padding: Any) -> Any:
-    if padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True)):
-        return F.max_pool2d(x, window, stride, padding)
+def max_pool2d(x: Any, window: Any, stride: Any, padding: Any, **options: bool) -> Any:
+    if is_known_to_pools(window, padding):
+        return F.max_pool2d(x, window, stride, padding, **options)
     stride = window if stride is None else stride
     return F.max_pool2d(around(x, window, stride, padding, -math.inf), window, stride)
 
 
-def avg_pool2d(x: Any, window: Any, stride: Any, padding: Any) -> Any:
-    if padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True)):
-        return F.avg_pool2d(x, window, stride, padding)
+def avg_pool2d(x: Any, window: Any, stride: Any, padding: Any, **options: bool) -> Any:
+    if is_known_to_pools(window, padding):
+        return F.avg_pool2d(x, window, stride, padding, **options)
     stride = window if stride is None else stride
     return F.avg_pool2d(around(x, window, stride, padding, 0), window, stride)
+
+
+def is_known_to_pools(window: Any, padding: Any) -> bool:
+    """Whether PyTorch's pools take the padding; where they don't, it is put around before, and counts as pixels."""
+    return padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True))
 
 
 def tensors(*trees: Tree, grad: bool = False) -> dict[str, Any]:
@@ -157,7 +162,9 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             return x * tensor(ops.dropout(ones, config["rate"], train=True, key=key)[0])
         case "max_pool2d" | "avg_pool2d":
             function = max_pool2d if layer.kind == "max_pool2d" else avg_pool2d
-            return function(x, config["window"], config["stride"], config["padding"])
+            return function(x, **config)
+        case "adaptive_avg_pool2d":
+            return F.adaptive_avg_pool2d(x, config["size"])
         case "global_avg_pool2d":
             return x.mean(dim=(2, 3))
         case "flatten":

@@ -131,6 +131,14 @@ class Grower:
     def pool(self) -> Any:
         return fcnn.avg_pool2d if self.linear else self.draw(st.sampled_from([fcnn.max_pool2d, fcnn.avg_pool2d]))
 
+    def edged(self, kernel: tuple[int, int], window: dict[str, Any]) -> Layer:
+        """A pool with its edges treated otherwise, which PyTorch does for padding of half a window at most."""
+        pool, plain = self.pool(), window["padding"]
+        if plain == "same" or any(2 * p > k for p, k in zip(np.broadcast_to(plain, 2), kernel, strict=True)):
+            return pool(kernel, **window)
+        means = {"count_include_pad": self.draw(st.booleans())} if pool is fcnn.avg_pool2d else {}
+        return pool(kernel, **window, ceil_mode=self.draw(st.booleans()), **means)
+
     def elementwise(self, shape: tuple[int, ...]) -> Layer:
         """A layer that keeps the shape and has no window."""
         draw = self.draw
@@ -176,6 +184,8 @@ class Grower:
         return self.one_of(
             lambda: fcnn.conv2d(self.draw(small), kernel, **window, bias=not self.linear),
             lambda: self.pool()(kernel, **window),
+            lambda: self.edged(kernel, window),
+            lambda: fcnn.adaptive_avg_pool2d(self.draw(pairs)),
             fcnn.global_avg_pool2d,
             fcnn.flatten,
         )

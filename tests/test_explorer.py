@@ -151,6 +151,20 @@ def test_lessons_quote_the_library():
             "b: the explorer's page computes layers one after the other, not residual; explore a part of the network",
         ),
         (
+            fcnn.serial(a=fcnn.max_pool2d(2, ceil_mode=True), b=fcnn.flatten(), c=fcnn.dense(2)), (1, 3, 3),
+            fcnn.LayerError, "a: the explorer's page computes pools without ceil_mode, and means that count padding, "
+            "not max_pool2d(2, ceil_mode=True)",
+        ),
+        (
+            fcnn.serial(a=fcnn.avg_pool2d(2, count_include_pad=False), b=fcnn.flatten(), c=fcnn.dense(2)), (1, 4, 4),
+            fcnn.LayerError, "a: the explorer's page computes pools without ceil_mode, and means that count padding, "
+            "not avg_pool2d(2, count_include_pad=False)",
+        ),
+        (
+            fcnn.serial(a=fcnn.adaptive_avg_pool2d(2), b=fcnn.flatten(), c=fcnn.dense(2)), (1, 4, 4), fcnn.LayerError,
+            "a: the explorer's page doesn't know how to compute adaptive_avg_pool2d",
+        ),
+        (
             fcnn.serial(a=fcnn.flatten(), b=fcnn.dense(2), c=fcnn.softmax()), (1, 2, 2), ValueError,
             "the explorer's page expects a network that gives scores of two classes or more, not probabilities",
         ),

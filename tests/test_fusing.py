@@ -154,7 +154,8 @@ RUNS: list[tuple[list[Layer], list[int]]] = [
     ([CONV, fcnn.avg_pool2d(2)], []), ([CONV, fcnn.max_pool2d(2, stride=2)], [2]),
     ([CONV, fcnn.max_pool2d((2, 2), stride=(2, 2), padding=0)], [2]), ([CONV, fcnn.max_pool2d([2, 2])], [2]),
     ([CONV, fcnn.max_pool2d(3)], []), ([CONV, fcnn.max_pool2d((2, 1))], []), ([CONV, fcnn.max_pool2d(2, stride=1)], []),
-    ([CONV, fcnn.max_pool2d(2, padding=1)], []), ([CONV, fcnn.max_pool2d(2, padding="same")], []),
+    ([CONV, fcnn.max_pool2d(2, ceil_mode=True)], []), ([CONV, fcnn.max_pool2d(2, padding=1)], []),
+    ([CONV, fcnn.max_pool2d(2, padding="same")], []),
     ([CONV, RELU, fcnn.max_pool2d(3, stride=2)], [2]), ([fcnn.conv2d(3, 2, stride=2), RELU, POOL], [3]),
     ([fcnn.conv2d(3, 3), RELU, POOL], [3]), ([fcnn.conv2d(3, 2), RELU, POOL], []),  # 11 rows: computed one by one
     ([conv2d(3), RELU], []), ([held(CONV), RELU], []), ([CONV, held(NORM), RELU], []), ([CONV, held(RELU)], []),

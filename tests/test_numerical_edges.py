@@ -348,7 +348,14 @@ def test_max_pool_of_nan_and_infinities(dtype):
     np.testing.assert_array_equal(dx[0, 0, 2:], [[3, 0, 4, 0], [0, 0, 0, 0]])  # the first of equal infinities
 
 
-@pytest.mark.parametrize("pool", [lambda x: ops.avg_pool2d(x, 2), ops.global_avg_pool2d], ids=["window", "global"])
+AVERAGES = {
+    "window": lambda x: ops.avg_pool2d(x, 2),
+    "global": ops.global_avg_pool2d,
+    "adaptive": lambda x: ops.adaptive_avg_pool2d(x, 1),
+}
+
+
+@pytest.mark.parametrize("pool", AVERAGES.values(), ids=AVERAGES)
 def test_average_pools_add_up_what_they_can(pool):
     size = float(np.finfo(np.float32).max) / 8
     assert pool(np.full((1, 1, 2, 2), size, np.float32))[0].item() == size
@@ -366,12 +373,20 @@ def test_the_mean_of_a_large_constant_image_is_the_constant(count):
     np.testing.assert_allclose(dx, np.full(images.shape, 0.1 / 300_000), rtol=1100 * eps(np.float32) / 20)
 
 
-def test_average_pools_pass_infinities_on():
-    x = np.array([[[[np.inf, 1], [2, 3]]]])
-    assert ops.avg_pool2d(x, 2)[0].item() == math.inf
-    assert ops.global_avg_pool2d(x)[0].item() == math.inf
-    x = np.full((1, 1, 2, 2), np.nan)
-    assert np.isnan([ops.avg_pool2d(x, 2)[0].item(), ops.global_avg_pool2d(x)[0].item()]).all()
+@pytest.mark.parametrize("pool", AVERAGES.values(), ids=AVERAGES)
+def test_average_pools_pass_infinities_on(pool):
+    assert pool(np.array([[[[np.inf, 1], [2, 3]]]]))[0].item() == math.inf
+    assert math.isnan(pool(np.full((1, 1, 2, 2), np.nan))[0].item())
+
+
+@FLOATS
+def test_the_border_that_ceil_mode_adds_never_wins_and_never_counts(dtype):
+    x = np.full((1, 1, 3, 3), -np.inf, dtype)
+    y, cache = ops.max_pool2d(x, 2, ceil_mode=True)
+    dx = ops.max_pool2d_backward(np.arange(1, 5, dtype=dtype).reshape(1, 1, 2, 2), cache)
+    np.testing.assert_array_equal(y, np.full((1, 1, 2, 2), -np.inf))
+    np.testing.assert_array_equal(dx[0, 0], [[1, 0, 2], [0, 0, 0], [3, 0, 4]])
+    np.testing.assert_array_equal(ops.avg_pool2d(np.full((1, 1, 3, 3), 7, dtype), 2, ceil_mode=True)[0], 7)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # inf - inf, as `winograd` explains

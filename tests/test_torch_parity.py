@@ -80,6 +80,63 @@ def test_pools(window: Any, stride: Any, padding: Any, dtype: type) -> None:
             )
 
 
+@both_dtypes
+@pytest.mark.parametrize("padding", [0, 1, (0, 1)], ids=str)
+@pytest.mark.parametrize("stride", [None, 1, 2, (3, 2), (2, 5)], ids=str)
+@pytest.mark.parametrize("window", [2, 3, (3, 2), (2, 5)], ids=str)
+def test_edges_of_pools(window: Any, stride: Any, padding: Any, dtype: type) -> None:
+    """What doesn't tile, and what counts: windows that begin in the last rows, in the padding, or not at all."""
+    for size in ((9, 8), (7, 11), (4, 5)):
+        x = draw(2, 3, *size, dtype=dtype)
+        for ceil_mode in (True, False):
+            compare(
+                lambda x, ceil=ceil_mode: ops.max_pool2d(x, window, stride=stride, padding=padding, ceil_mode=ceil),
+                ops.max_pool2d_backward,
+                lambda x, ceil=ceil_mode: F.max_pool2d(x, window, stride, padding, ceil_mode=ceil),
+                x,
+            )
+            for counted in (True, False):
+                options = {"ceil_mode": ceil_mode, "count_include_pad": counted}
+                compare(
+                    lambda x, more=options: ops.avg_pool2d(x, window, stride=stride, padding=padding, **more),
+                    ops.avg_pool2d_backward,
+                    lambda x, more=options: F.avg_pool2d(x, window, stride, padding, **more),
+                    x,
+                )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7], ids=str)
+def test_a_window_larger_than_the_image_is_as_pytorch_has_it(size: int) -> None:
+    """In `ceil_mode` there is one window where it is too large by less than a step."""
+    x = draw(1, 2, size, 4)
+    for window, stride in ((3, 2), (3, 3), (4, 2), (8, 7)):
+        options = {"stride": (stride, 1), "ceil_mode": True}
+        try:
+            F.max_pool2d(tensor(x), (window, 1), **options)
+        except RuntimeError:
+            with pytest.raises(ValueError, match=rf"^a window of {window}x1 does not fit into {size}x4 with padding"):
+                ops.max_pool2d(x, (window, 1), **options)
+            continue
+        compare(
+            lambda x, window=window, options=options: ops.max_pool2d(x, (window, 1), **options),
+            ops.max_pool2d_backward,
+            lambda x, window=window, options=options: F.max_pool2d(x, (window, 1), **options),
+            x,
+        )
+
+
+@both_dtypes
+@pytest.mark.parametrize("size", [1, 2, 3, (2, 5), (7, 1), (9, 8), (12, 11)], ids=str)
+def test_adaptive_avg_pool2d(size: Any, dtype: type) -> None:
+    for shape in ((2, 3, 9, 8), (1, 2, 5, 13), (2, 1, 1, 2)):
+        compare(
+            lambda x: ops.adaptive_avg_pool2d(x, size),
+            ops.adaptive_avg_pool2d_backward,
+            lambda x: F.adaptive_avg_pool2d(x, size),
+            draw(*shape, dtype=dtype),
+        )
+
+
 def test_max_pool_of_minus_infinity() -> None:
     x = np.full((1, 1, 2, 2), -np.inf)
     y, cache = ops.max_pool2d(x, 3, stride=1, padding=1)

@@ -145,6 +145,11 @@ def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) 
         stride, pads, _ = windows(_image(in_shape), kernel, config["stride"], config["padding"])
         record |= {"kernel": kernel, "stride": stride, "pads": pads}
     elif layer.kind in _POOLS:
+        if config["ceil_mode"] or not config.get("count_include_pad", True):
+            call = as_call(layer.kind, config)
+            raise LayerError(
+                f"the explorer's page computes pools without ceil_mode, and means that count padding, not {call}", path
+            )
         kernel = pair("window", config["window"], least=1)
         stride = kernel if config["stride"] is None else pair("stride", config["stride"], least=1)
         pads, _ = pool_window(layer.kind, _image(in_shape), kernel, stride, config["padding"])

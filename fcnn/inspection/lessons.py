@@ -75,11 +75,11 @@ _LESSONS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "avg_pool2d": (
         "y = the mean of the window", "∂x = ∂y / how many the window holds",
-        "pool.py", "y = _along(0, np.add, _along(1, np.add,", "share = block(dy) * (1 / (cache.window[0]",
+        "pool.py", "y = _along(0, np.add, _along(1, np.add,", "share = block(dy) * _share(cache",
     ),
     "global_avg_pool2d": (
         "y[c] = the mean of map c", "∂x[c, i, j] = ∂y[c] / how many pixels map c has",
-        "pool.py", "y = block(x).sum(axis=0).sum(axis=1)", "dx[:] = (block(dy) * (1 / (h * w)))",
+        "adaptive.py", "y = block(x).sum(axis=0).sum(axis=1)", "dx[:] = (block(dy) * (1 / (h * w)))",
     ),
     "flatten": (
         "y = all numbers of x in one row: map by map, row by row", "∂x = ∂y, in maps again",

@@ -45,9 +45,11 @@ def _role(layer: Layer) -> Role:
     if layer.rewritten:
         return "other"
     if layer.make is layers.max_pool2d:
-        window, stride, padding = (layer.config[name] for name in ("window", "stride", "padding"))
-        plain = padding in (0, (0, 0)) and (stride is None or pair("stride", stride, least=1) == (2, 2))
-        return "pool" if plain and pair("window", window, least=1) == (2, 2) else "other"
+        config = layer.config
+        window = pair("window", config["window"], least=1)
+        stride = window if config["stride"] is None else pair("stride", config["stride"], least=1)
+        plain = config["padding"] in (0, (0, 0), ((0, 0), (0, 0))) and not config["ceil_mode"]
+        return "pool" if plain and window == stride == (2, 2) else "other"
     return next((role for role, make in _MAKES.items() if layer.make is make), "other")
 
 

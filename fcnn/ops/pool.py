@@ -1,4 +1,4 @@
-"""Max, average and global average pooling.
+"""Max and average pooling over windows of one size; those that divide an image are in `fcnn.ops.adaptive`.
 
 A pool is made of two in one dimension: along the width, then along the height. Each is a running maximum or sum over
 the K views that hold, for every window, its element at one offset. With the batch innermost each view consists of
@@ -7,6 +7,7 @@ long runs, so this is many times faster than an argmax over windows.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import numpy as np
@@ -14,18 +15,23 @@ import numpy as np
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.window import Padding, Pads, crop_block, out_size, pad_block, pads_of
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import Pair, cached, cached_shape, floats, output_gradient, pair, told
+from fcnn.values.checks import Pair, boolean, cached, floats, output_gradient, pair, told
 
 
 @attrs.frozen
 class PoolPlan:
-    """Where the windows lie: the images' shape (N, C, H, W), the window, its steps and padding, and (OH, OW)."""
+    """Where the windows lie: the images' shape (N, C, H, W), the window, its steps and padding, and (OH, OW).
+
+    counts: how many numbers a window's mean is taken of, along the height (OH,) and along the width (OW,); None where
+        all windows count whole.
+    """
 
     in_shape: tuple[int, ...]
     window: tuple[int, int]
     stride: tuple[int, int]
     pads: Pads
     out: tuple[int, int]
+    counts: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @attrs.frozen
@@ -42,7 +48,7 @@ class MaxPoolCache:
 
 
 def max_pool2d(
-    x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0
+    x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0, ceil_mode: bool = False
 ) -> tuple[Array, MaxPoolCache]:
     """The greatest number in each window.
 
@@ -51,15 +57,18 @@ def max_pool2d(
         window: in pixels, an int or (height, width).
         stride: in pixels; the window's size when None.
         padding: in pixels, as in `fcnn.ops.conv2d`; the border never wins.
+        ceil_mode: whether what doesn't tile has a window too, which reaches beyond the padding. As in PyTorch, it
+            begins in the image or in the padding before it.
 
     Returns:
-        y, (N, C, OH, OW) with OH = (H + padding - window) // stride + 1; and the cache for `max_pool2d_backward`.
+        y, (N, C, OH, OW) with OH = (H + padding - window) // stride + 1, the quotient rounded up in `ceil_mode`; and
+        the cache for `max_pool2d_backward`.
 
     >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0]
     array([[[[ 5.,  7.], [13., 15.]]]])
     """
     x = floats("max_pool2d's x", x)
-    plan = _plan("max_pool2d", x.shape, window, stride, padding)
+    plan = _plan("max_pool2d", x.shape, window, stride, padding, ceil_mode)
     padded = keep(pad_block(block(x), plan.pads, -np.inf))
     rows = frozen(_along(1, np.maximum, padded, plan))
     y = frozen(_along(0, np.maximum, rows, plan))
@@ -80,8 +89,19 @@ def max_pool2d_backward(dy: Array, cache: MaxPoolCache) -> Array:
     return frozen(unblock(crop_block(dpadded, plan.pads)))
 
 
-def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, PoolPlan]:
-    """The mean of each window; padded zeros count, as in PyTorch's default. Arguments and shapes as `max_pool2d`.
+def avg_pool2d(
+    x: Array,
+    window: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> tuple[Array, PoolPlan]:
+    """The mean of each window; other arguments and shapes as those of `max_pool2d`.
+
+    Args:
+        count_include_pad: whether padded zeros count; what `ceil_mode` adds beyond the padding never does.
 
     It is infinite where the sum of a window is beyond the dtype's numbers.
 
@@ -89,9 +109,11 @@ def avg_pool2d(x: Array, window: Pair, *, stride: Pair | None = None, padding: P
     array([[[[ 2.5,  4.5], [10.5, 12.5]]]])
     """
     x = floats("avg_pool2d's x", x)
-    plan = _plan("avg_pool2d", x.shape, window, stride, padding)
+    plan = _plan("avg_pool2d", x.shape, window, stride, padding, ceil_mode)
+    if not boolean("count_include_pad", count_include_pad) or ceil_mode:
+        plan = attrs.evolve(plan, counts=_counts(plan, padding, count_include_pad))
     y = _along(0, np.add, _along(1, np.add, pad_block(block(x), plan.pads), plan), plan)
-    y *= 1 / (plan.window[0] * plan.window[1])
+    y *= _share(plan, y.dtype)
     return frozen(unblock(y)), plan
 
 
@@ -99,7 +121,7 @@ def avg_pool2d_backward(dy: Array, cache: PoolPlan) -> Array:
     """The gradient of `avg_pool2d` for any dy, (N, C, OH, OW): each pixel of a window gets an equal share."""
     cached("avg_pool2d", cache, PoolPlan)
     dy = output_gradient("avg_pool2d_backward", dy, (*cache.in_shape[:2], *cache.out))
-    share = block(dy) * (1 / (cache.window[0] * cache.window[1]))
+    share = block(dy) * _share(cache, dy.dtype)
     n, c, h, w = cache.in_shape
     (top, bottom), (left, right) = cache.pads
     drows = np.zeros((h + top + bottom, c, cache.out[1], n), dy.dtype)
@@ -111,51 +133,70 @@ def avg_pool2d_backward(dy: Array, cache: PoolPlan) -> Array:
     return frozen(unblock(crop_block(dpadded, cache.pads)))
 
 
-def global_avg_pool2d(x: Array) -> tuple[Array, tuple[int, ...]]:
-    """The mean over all pixels of each channel: images (N, C, H, W) to features (N, C); the cache is x's shape.
-
-    >>> global_avg_pool2d(np.ones((2, 3, 4, 4)))[0].shape
-    (2, 3)
-    """
-    x = floats("global_avg_pool2d's x", x)
-    if x.ndim != 4:
-        raise ValueError(f"global_avg_pool2d expects images (N, C, H, W), got {x.shape}")
-    if 0 in x.shape[2:]:
-        raise ValueError(f"global_avg_pool2d expects images of at least one pixel, got {x.shape}")
-    # Along the height, then along the width: one sum over all pixels would round as often as there are pixels.
-    y = block(x).sum(axis=0).sum(axis=1)
-    y *= 1 / (x.shape[2] * x.shape[3])
-    return frozen(unblock(y)), x.shape
-
-
-def global_avg_pool2d_backward(dy: Array, cache: tuple[int, ...]) -> Array:
-    """The gradient of `global_avg_pool2d` for any dy, (N, C)."""
-    n, c, h, w = cached_shape("global_avg_pool2d", cache, (4,))
-    dy = output_gradient("global_avg_pool2d_backward", dy, (n, c))
-    dx = np.empty((h, c, w, n), dy.dtype)
-    dx[:] = (block(dy) * (1 / (h * w)))[None, :, None, :]
-    return frozen(unblock(dx))
-
-
-def _plan(name: str, shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Padding) -> PoolPlan:
+def _plan(
+    name: str, shape: tuple[int, ...], window: Pair, stride: Pair | None, padding: Padding, ceil_mode: bool
+) -> PoolPlan:
     if len(shape) != 4:
         raise ValueError(f"{name} expects images (N, C, H, W), got {shape}")
     size = pair("window", window, least=1)
     steps = size if stride is None else pair("stride", stride, least=1)
-    pads, out = pool_window(name, (shape[2], shape[3]), size, steps, padding)
+    pads, out = pool_window(name, (shape[2], shape[3]), size, steps, padding, boolean("ceil_mode", ceil_mode))
     return PoolPlan(shape, size, steps, pads, out)
 
 
 def pool_window(
-    name: str, in_size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: Padding
+    name: str,
+    in_size: tuple[int, int],
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding,
+    ceil_mode: bool = False,
 ) -> tuple[Pads, tuple[int, int]]:
-    """A pool's padding and its output's (OH, OW). Raises ValueError where a window would hold no pixel."""
+    """A pool's padding, with what `ceil_mode` adds to it, and its output's (OH, OW).
+
+    Raises ValueError where a window would hold no pixel.
+    """
     pads = pads_of(in_size, window, stride, padding)
     if max(pads[0]) >= window[0] or max(pads[1]) >= window[1]:
         raise ValueError(
             f"{name}: padding {told(padding)} leaves windows of {window[0]}x{window[1]} that hold no pixel"
         )
+    if ceil_mode:
+        pads = (
+            _to_whole(in_size[0], window[0], stride[0], pads[0]),
+            _to_whole(in_size[1], window[1], stride[1], pads[1]),
+        )
     return pads, out_size(in_size, window, stride, pads)
+
+
+def _to_whole(size: int, window: int, stride: int, pads: tuple[int, int]) -> tuple[int, int]:
+    """The padding with which also the last window is whole, if it begins in the image or in the padding before it."""
+    before, after = pads
+    room = size + before + after - window  # for steps
+    last = -(-room // stride) * stride  # where the last window begins
+    return before, after + (last - room if 0 <= last < size + before else 0)
+
+
+def _counts(plan: PoolPlan, padding: Padding, padded: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many numbers each window holds along the height and along the width: pixels, and if `padded` the padding."""
+    size = plan.in_shape[2], plan.in_shape[3]
+    pads = pads_of(size, plan.window, plan.stride, padding) if padded else ((0, 0), (0, 0))
+
+    def along(axis: int) -> tuple[int, ...]:
+        before, after = pads[axis]
+        begins = [k * plan.stride[axis] - plan.pads[axis][0] for k in range(plan.out[axis])]
+        ends = [min(begin + plan.window[axis], size[axis] + after) for begin in begins]
+        return tuple(end - max(begin, -before) for begin, end in zip(begins, ends, strict=True))
+
+    return along(0), along(1)
+
+
+def _share(plan: PoolPlan, dtype: np.dtype[Any]) -> float | Array:
+    """What a number is multiplied by in the mean of its window, for all or for each (OH, 1, OW, 1)."""
+    if plan.counts is None:
+        return 1 / (plan.window[0] * plan.window[1])
+    height, width = plan.counts
+    return (1 / np.multiply.outer(height, width)).astype(dtype)[:, None, :, None]
 
 
 def _offsets(memory: Array, axis: int, plan: PoolPlan) -> Iterator[Array]:

@@ -7,11 +7,12 @@ from fcnn.network.layers.activation import gelu, leaky_relu, relu, sigmoid, soft
 from fcnn.network.layers.conv import conv2d
 from fcnn.network.layers.linear import dense
 from fcnn.network.layers.norm import batch_norm, normalize
-from fcnn.network.layers.pool import avg_pool2d, global_avg_pool2d, max_pool2d
+from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
 from fcnn.network.layers.shape import flatten, identity
 from fcnn.network.layers.stochastic import dropout
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "avg_pool2d",
     "batch_norm",
     "conv2d",
