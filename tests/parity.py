@@ -10,6 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from fcnn import Key, Layer, Tree, fold_in, ops
+from fcnn.ops.piecewise import clip_bounds
 from fcnn.values.tree import flatten
 
 torch = pytest.importorskip("torch")
@@ -112,6 +113,15 @@ def avg_pool2d(x: Any, window: Any, stride: Any, padding: Any, **options: bool) 
 def is_known_to_pools(window: Any, padding: Any) -> bool:
     """Whether PyTorch's pools take the padding; where they don't, it is put around before, and counts as pixels."""
     return padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True))
+def hardsigmoid(x: Any, alpha: float = 1 / 6, beta: float = 0.5) -> Any:
+    """PyTorch's own has a gradient of 1 / 6 in float32, also for float64."""
+    if (alpha, beta) == (1 / 6, 0.5):
+        return F.hardsigmoid(x) if x.dtype == torch.float32 else F.relu6(x + 3) / 6
+    return F.hardtanh(alpha * x + beta, 0, 1)
+
+
+def softplus(x: Any) -> Any:
+    return F.softplus(x, threshold=50)  # where it becomes x; by default it is wrong by 2e-9 at 20
 
 
 def tensors(*trees: Tree, grad: bool = False) -> dict[str, Any]:
@@ -173,8 +183,18 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             return x
         case "leaky_relu":
             return F.leaky_relu(x, config["slope"])
-        case "softmax":
-            return F.softmax(x, dim=1)
-        case "relu" | "sigmoid" | "tanh" | "gelu":
+        case "gelu":
+            return F.gelu(x, approximate=config["approximate"])
+        case "elu":
+            return F.elu(x, config["alpha"])
+        case "clip":
+            return F.hardtanh(x, *clip_bounds(config["low"], config["high"]))
+        case "hardsigmoid":
+            return hardsigmoid(x, config["alpha"], config["beta"])
+        case "softplus":
+            return softplus(x)
+        case "softmax" | "log_softmax":
+            return getattr(F, layer.kind)(x, dim=1)
+        case "relu" | "sigmoid" | "tanh" | "silu" | "relu6" | "hardswish":
             return getattr(F, layer.kind)(x)
     raise AssertionError(f"PyTorch has no {layer.kind}, or this table lacks it")

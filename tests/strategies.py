@@ -146,6 +146,10 @@ class Grower:
             return self.one_of(fcnn.identity, lambda: fcnn.normalize(0.0, 2.0), lambda: fcnn.dropout(0.5))
         options = [
             fcnn.relu, fcnn.sigmoid, fcnn.tanh, fcnn.gelu, fcnn.softmax, fcnn.identity,
+            fcnn.silu, fcnn.softplus, fcnn.relu6, fcnn.hardsigmoid, fcnn.hardswish, fcnn.log_softmax,
+            lambda: fcnn.gelu("tanh"),
+            lambda: fcnn.elu(draw(st.sampled_from([0.3, 1.0, 2.0]))),
+            lambda: fcnn.clip(draw(st.sampled_from([None, -0.5])), draw(st.sampled_from([0.5, None]))),
             lambda: fcnn.leaky_relu(draw(st.sampled_from([0.01, 0.2, 1.0]))),
             lambda: fcnn.normalize(draw(st.sampled_from([0.5, (0.1,) * shape[0]])), 0.5),
         ]  # fmt: skip

@@ -173,6 +173,10 @@ def test_lessons_quote_the_library():
             "the explorer's page expects a network that gives scores of two classes or more, not outputs of shape (1,)",
         ),
         (
+            fcnn.serial(a=fcnn.flatten(), b=fcnn.gelu("tanh"), c=fcnn.dense(2)), (1, 2, 2), fcnn.LayerError,
+            "b: the explorer's page doesn't know how to compute gelu(approximate='tanh')",
+        ),
+        (
             fcnn.serial(b=fcnn.dense(2)), (4,), ValueError,
             "the explorer's page takes pictures, (1, H, W) or (3, H, W); the network takes (4,)",
         ),

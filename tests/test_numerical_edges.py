@@ -132,6 +132,12 @@ ACTIVATIONS = {  # what -inf and inf give, and the slopes there
     "sigmoid": (0, 1, (0, 0)),
     "tanh": (-1, 1, (0, 0)),
     "gelu": (0, np.inf, (0, 1)),
+    "silu": (0, np.inf, (0, 1)),
+    "softplus": (0, np.inf, (0, 1)),
+    "elu": (-1, np.inf, (0, 1)),
+    "relu6": (0, 6, (0, 0)),
+    "hardsigmoid": (0, 1, (0, 0)),
+    "hardswish": (0, np.inf, (0, 1)),
 }
 
 
@@ -153,9 +159,17 @@ def test_activations_of_infinite_huge_and_no_numbers(name, dtype):
     assert np.isnan(forward(np.array([np.nan, 1], dtype))[0]).tolist() == [True, False]
 
 
-# At 0, from the left and from the right; the value is 0.5 for sigmoid, and else a multiple of the number.
-SLOPES = {"relu": (0, 1), "leaky_relu": (0.01, 1), "sigmoid": (0.25, 0.25), "tanh": (1, 1), "gelu": (0.5, 0.5)}
-VALUES = {"relu": (0, 1), "leaky_relu": (-0.01, 1), "sigmoid": None, "tanh": (-1, 1), "gelu": (-0.5, 0.5)}
+# At 0, from the left and from the right; the value is a constant, or multiples of the number.
+SLOPES = {
+    "relu": (0, 1), "leaky_relu": (0.01, 1), "sigmoid": (0.25, 0.25), "tanh": (1, 1), "gelu": (0.5, 0.5),
+    "silu": (0.5, 0.5), "softplus": (0.5, 0.5), "elu": (1, 1), "relu6": (0, 1), "hardsigmoid": (1 / 6, 1 / 6),
+    "hardswish": (0.5, 0.5),
+}  # fmt: skip
+VALUES = {
+    "relu": (0, 1), "leaky_relu": (-0.01, 1), "sigmoid": 0.5, "tanh": (-1, 1), "gelu": (-0.5, 0.5),
+    "silu": (-0.5, 0.5), "softplus": math.log(2), "elu": (-1, 1), "relu6": (0, 1), "hardsigmoid": 0.5,
+    "hardswish": (-0.5, 0.5),
+}  # fmt: skip
 
 
 @FLOATS
@@ -163,12 +177,40 @@ VALUES = {"relu": (0, 1), "leaky_relu": (-0.01, 1), "sigmoid": None, "tanh": (-1
 def test_activations_of_denormals_are_their_tangent(name, dtype):
     tiny = np.finfo(dtype).smallest_normal / 1024
     y, cache = getattr(ops, name)(np.array([-tiny, tiny], dtype))
-    expected = [0.5, 0.5] if VALUES[name] is None else np.array(VALUES[name]) * float(tiny)
+    value = VALUES[name]
+    expected = np.array(value) * float(tiny) if isinstance(value, tuple) else [dtype(value)] * 2
     step = float(np.finfo(dtype).smallest_subnormal)  # the spacing there, however small the number
     np.testing.assert_allclose(y, expected, rtol=0, atol=step)
     np.testing.assert_allclose(
         getattr(ops, f"{name}_backward")(np.ones(2, dtype), cache), SLOPES[name], rtol=eps(dtype)
     )
+
+
+@FLOATS
+def test_what_has_no_bound_is_not_clipped(dtype):
+    x = np.array([-np.inf, -1, 0, 1, np.inf, np.nan], dtype)
+    np.testing.assert_array_equal(ops.clip(x)[0], x)
+    np.testing.assert_array_equal(ops.clip(x, 0)[0], [0, 0, 0, 1, np.inf, np.nan])
+    np.testing.assert_array_equal(ops.clip(x, None, 0)[0], [-np.inf, -1, 0, 0, 0, np.nan])
+
+
+@FLOATS
+def test_gelu_by_tanh_at_both_ends(dtype):
+    huge, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_normal
+    y, cache = ops.gelu(np.array([-np.inf, -huge, -tiny, tiny, huge, np.inf, np.nan], dtype), "tanh")
+    np.testing.assert_array_equal(y, np.array([0, 0, -tiny / 2, tiny / 2, huge, np.inf, np.nan], dtype))
+    dx = ops.gelu_backward(np.ones(7, dtype), cache)
+    np.testing.assert_allclose(dx, [0, 0, 0.5, 0.5, 1, 1, np.nan], rtol=eps(dtype))
+
+
+@pytest.mark.parametrize(("dtype", "size"), HUGE)
+def test_log_softmax_of_huge_numbers(dtype, size):
+    y, cache = ops.log_softmax(np.array([[size, size / 2, 0], [-size, -size, -size], [0, -np.inf, 0]], dtype))
+    size = float(dtype(size))
+    expected = [[0, -size / 2, -size], [-math.log(3)] * 3, [-math.log(2), -np.inf, -math.log(2)]]
+    np.testing.assert_allclose(y, expected, rtol=2 * eps(dtype))
+    dx = ops.log_softmax_backward(np.array([[3, 1, 2]] * 3, dtype), cache)
+    np.testing.assert_allclose(dx, [[-3, 1, 2], [1, -1, 0], [0, 1, -1]], rtol=0, atol=8 * eps(dtype))
 
 
 @FLOATS
@@ -294,6 +336,11 @@ def test_batch_norm_does_not_hide_a_nan_or_an_infinity():
         ("normalize's mean", lambda number: fcnn.normalize([0.0, number], 1.0)),
         ("batch_norm's eps", lambda number: fcnn.batch_norm(eps=number)),
         ("leaky_relu's slope", lambda number: fcnn.leaky_relu(number)),
+        ("elu's alpha", lambda number: fcnn.elu(number)),
+        ("clip's low", lambda number: fcnn.clip(-number, 2.0)),
+        ("clip's high", lambda number: fcnn.clip(-1.0, number)),
+        ("hardsigmoid's alpha", lambda number: fcnn.hardsigmoid(number)),
+        ("hardsigmoid's beta", lambda number: fcnn.hardsigmoid(beta=number)),
         ("constant's value", lambda number: fcnn.constant(-number if number > 1 else number)),
         ("eps", lambda number: fcnn.adam(0.1, eps=number)),
         ("eps", lambda number: fcnn.adamw(0.1, eps=number)),

@@ -108,6 +108,32 @@ ACTIVATIONS = {  # name: forward, function, derivative
     ),
     "tanh": (ops.tanh, ops.tanh_backward, math.tanh, lambda v: 1 - math.tanh(v) ** 2),
     "gelu": (ops.gelu, ops.gelu_backward, reference_gelu, reference_gelu_slope),
+    "silu": (
+        ops.silu, ops.silu_backward,
+        lambda v: v * reference_sigmoid(v),
+        lambda v: reference_sigmoid(v) * (1 + v * reference_sigmoid(-v)) if abs(v) < 700 else float(v > 0),
+    ),
+    "softplus": (
+        ops.softplus, ops.softplus_backward,
+        lambda v: max(v, 0) + math.log1p(math.exp(-abs(v))), reference_sigmoid,
+    ),
+    "elu": (
+        lambda x: ops.elu(x, 0.25), ops.elu_backward,
+        lambda v: v if v > 0 else math.expm1(v) / 4, lambda v: 1.0 if v > 0 else math.exp(v) / 4,
+    ),
+    "clip": (
+        lambda x: ops.clip(x, -1.5, 2.5), ops.clip_backward,
+        lambda v: min(max(v, -1.5), 2.5), lambda v: float(-1.5 < v < 2.5),
+    ),
+    "relu6": (ops.relu6, ops.relu6_backward, lambda v: min(max(v, 0), 6), lambda v: float(0 < v < 6)),
+    "hardsigmoid": (
+        lambda x: ops.hardsigmoid(x, 0.25, 0.5), ops.hardsigmoid_backward,
+        lambda v: min(max(v / 4 + 0.5, 0), 1), lambda v: float(-2 < v < 2) / 4,
+    ),
+    "hardswish": (
+        ops.hardswish, ops.hardswish_backward,
+        lambda v: v * min(max(v + 3, 0), 6) / 6, lambda v: v / 3 + 0.5 if -3 < v < 3 else float(v > 0),
+    ),
 }  # fmt: skip
 
 
@@ -154,7 +180,10 @@ def test_columns_of_no_images() -> None:
 
 
 def test_images_without_pixels_go_through_what_is_elementwise() -> None:
-    for op in (ops.relu, ops.tanh, ops.sigmoid, ops.gelu, ops.leaky_relu, ops.flatten, ops.softmax):
+    for op in (
+        ops.relu, ops.tanh, ops.sigmoid, ops.gelu, ops.leaky_relu, ops.flatten, ops.softmax, ops.silu, ops.softplus,
+        ops.elu, ops.relu6, ops.hardsigmoid, ops.hardswish, ops.log_softmax,
+    ):  # fmt: skip
         assert op(np.zeros((2, 3, 0, 4)))[0].size == 0
 
 

@@ -62,12 +62,20 @@ def norm(x: tuple[int, ...], label: str, train: bool) -> Op:
     return Op("batch_norm", {"x": x, **channels}, {"train": train}, 3, ("mean", "var"), label)
 
 
-ELEMENTWISE = ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softmax")
+ELEMENTWISE = (
+    "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "softplus", "elu", "relu6", "hardsigmoid", "hardswish",
+    "softmax", "log_softmax",
+)  # fmt: skip
 
 OPS = (
     *(Op(name, {"x": IMAGES}, label="images") for name in ELEMENTWISE),
     *(Op(name, {"x": FEATURES}, label="features") for name in ELEMENTWISE),
     Op("leaky_relu", {"x": FEATURES}, {"slope": 0.5}, label="slope"),
+    Op("gelu", {"x": IMAGES}, {"approximate": "tanh"}, label="by tanh"),
+    Op("elu", {"x": IMAGES}, {"alpha": 0.3}, label="alpha"),
+    Op("hardsigmoid", {"x": IMAGES}, {"alpha": 0.9, "beta": 0.2}, label="alpha"),
+    Op("clip", {"x": IMAGES}, {"low": -0.5, "high": 0.7}),
+    Op("clip", {"x": FEATURES}, {"high": 0.7}, label="above"),
     Op("conv2d", {"x": IMAGES, "w": (4, 2, 3, 2), "b": (4,)}, {"stride": (2, 1), "padding": 1}),
     Op("conv2d", {"x": IMAGES, "w": (4, 2, 3, 3)}, {"padding": "same"}, label="no bias"),
     Op("dense", {"x": FEATURES, "w": (4, 5), "b": (4,)}),

@@ -165,8 +165,21 @@ ACTIVATIONS = {
     "sigmoid": (ops.sigmoid, ops.sigmoid_backward, torch.sigmoid),
     "tanh": (ops.tanh, ops.tanh_backward, torch.tanh),
     "gelu": (ops.gelu, ops.gelu_backward, F.gelu),
+    "gelu tanh": (lambda x: ops.gelu(x, "tanh"), ops.gelu_backward, lambda x: F.gelu(x, approximate="tanh")),
+    "silu": (ops.silu, ops.silu_backward, F.silu),
+    "softplus": (ops.softplus, ops.softplus_backward, parity.softplus),
+    "elu": (ops.elu, ops.elu_backward, F.elu),
+    "elu 0.3": (lambda x: ops.elu(x, 0.3), ops.elu_backward, lambda x: F.elu(x, 0.3)),
+    "clip": (lambda x: ops.clip(x, -0.5, 2), ops.clip_backward, lambda x: F.hardtanh(x, -0.5, 2)),
+    "relu6": (ops.relu6, ops.relu6_backward, F.relu6),
+    "hardsigmoid": (ops.hardsigmoid, ops.hardsigmoid_backward, parity.hardsigmoid),
+    "hardsigmoid 0.2": (
+        lambda x: ops.hardsigmoid(x, 0.2), ops.hardsigmoid_backward, lambda x: parity.hardsigmoid(x, 0.2)
+    ),
+    "hardswish": (ops.hardswish, ops.hardswish_backward, F.hardswish),
     "softmax": (ops.softmax, ops.softmax_backward, lambda x: F.softmax(x, dim=1)),
-}
+    "log_softmax": (ops.log_softmax, ops.log_softmax_backward, lambda x: F.log_softmax(x, dim=1)),
+}  # fmt: skip
 
 
 @both_dtypes
@@ -175,6 +188,13 @@ ACTIVATIONS = {
 def test_activations(shape: tuple[int, ...], name: str, dtype: type) -> None:
     for scale in (0, 1, 3, 30):
         compare(*ACTIVATIONS[name], scale * draw(*shape, dtype=dtype))
+
+
+@both_dtypes
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if "softmax" not in name])
+def test_activations_where_they_are_bent(name: str, dtype: type) -> None:
+    bends = np.array([[-3, -0.5, 0, 2, 3, 6]], dtype)
+    compare(*ACTIVATIONS[name], bends)
 
 
 @both_dtypes

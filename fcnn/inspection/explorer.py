@@ -125,8 +125,9 @@ def _in_order(layer: Layer, path: str) -> Iterator[tuple[str, Layer]]:
 def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) -> dict[str, Any]:
     """What the page needs to know of a layer."""
     lesson = lesson_of(layer.kind)
-    if lesson is None:
-        raise LayerError(f"the explorer's page doesn't know how to compute {layer.kind}", path)
+    if lesson is None or layer.config.get("approximate", "none") != "none":
+        unknown = layer if lesson else layer.kind
+        raise LayerError(f"the explorer's page doesn't know how to compute {unknown}", path)
     record: dict[str, Any] = {
         "path": path,
         "kind": layer.kind,

@@ -51,11 +51,11 @@ _LESSONS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "leaky_relu": (
         "y = x where x > 0, else slope · x", "∂x = ∂y where x > 0, else slope · ∂y",
-        "activation.py", "y = frozen(np.where(x > 0, x, slope * x))", "return frozen(np.where(y > 0, dy,",
+        "activation.py", "y *= slope", "dx = _where_positive_1(y, cache.slope)",
     ),
     "sigmoid": (
         "y = 1 / (1 + exp(−x))", "∂x = ∂y · y · (1 − y)",
-        "activation.py", "y = np.asarray(np.tanh(0.5 *", 'return frozen(output_gradient("sigmoid_backward"',
+        "activation.py", "y = frozen(_sigmoid(", 'return frozen(output_gradient("sigmoid_backward"',
     ),
     "tanh": (
         "y = tanh(x)", "∂x = ∂y · (1 − y²)",
@@ -63,7 +63,7 @@ _LESSONS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "gelu": (
         "y = x · Φ(x),  Φ the normal distribution", "∂x = ∂y · (Φ(x) + x · φ(x)),  φ its density",
-        "activation.py", "return frozen(np.maximum(x, -40) * _normal_cdf(x))", "return frozen(dy * (_normal_cdf(x)",
+        "gaussian.py", "return frozen(np.maximum(x, -40) * distribution)", "return frozen(dy * (_normal_cdf(x)",
     ),
     "softmax": (
         "y = exp(x) / Σ exp(x)  over the channels", "∂x = y · (∂y − Σ ∂y · y)",

@@ -6,17 +6,22 @@ They are pure: nothing passed in is written to, and what they return is read-onl
 """
 
 from fcnn.ops.activation import (
-    erf,
-    gelu,
-    gelu_backward,
+    elu,
+    elu_backward,
     leaky_relu,
     leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
     relu,
     relu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
     softmax,
     softmax_backward,
+    softplus,
+    softplus_backward,
     tanh,
     tanh_backward,
 )
@@ -27,9 +32,28 @@ from fcnn.ops.adaptive import (
     global_avg_pool2d_backward,
 )
 from fcnn.ops.conv import conv2d, conv2d_backward
+from fcnn.ops.gaussian import erf, gelu, gelu_backward
 from fcnn.ops.linear import dense, dense_backward
 from fcnn.ops.norm import batch_norm, batch_norm_backward, normalize, normalize_backward
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from fcnn.ops.piecewise import (
+    clip,
+    clip_backward,
+    hardsigmoid,
+    hardsigmoid_backward,
+    hardswish,
+    hardswish_backward,
+    relu6,
+    relu6_backward,
+)
+from fcnn.ops.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 from fcnn.ops.shape import flatten, flatten_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
 from fcnn.ops.unfold import col2im, im2col
@@ -41,6 +65,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "clip",
+    "clip_backward",
     "col2im",
     "conv2d",
     "conv2d_backward",
@@ -48,6 +74,8 @@ __all__ = [
     "dense_backward",
     "dropout",
     "dropout_backward",
+    "elu",
+    "elu_backward",
     "erf",
     "flatten",
     "flatten_backward",
@@ -55,19 +83,31 @@ __all__ = [
     "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
     "im2col",
     "leaky_relu",
     "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",
     "normalize_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
 ]

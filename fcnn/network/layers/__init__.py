@@ -3,7 +3,22 @@
 Each is thin, and reads in one order: init, apply, backward.
 """
 
-from fcnn.network.layers.activation import gelu, leaky_relu, relu, sigmoid, softmax, tanh
+from fcnn.network.layers.activation import (
+    clip,
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    log_softmax,
+    relu,
+    relu6,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from fcnn.network.layers.conv import conv2d
 from fcnn.network.layers.linear import dense
 from fcnn.network.layers.norm import batch_norm, normalize
@@ -15,18 +30,26 @@ __all__ = [
     "adaptive_avg_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "clip",
     "conv2d",
     "dense",
     "dropout",
+    "elu",
     "flatten",
     "gelu",
     "global_avg_pool2d",
+    "hardsigmoid",
+    "hardswish",
     "identity",
     "leaky_relu",
+    "log_softmax",
     "max_pool2d",
     "normalize",
     "relu",
+    "relu6",
     "sigmoid",
+    "silu",
     "softmax",
+    "softplus",
     "tanh",
 ]

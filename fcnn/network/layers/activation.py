@@ -1,9 +1,11 @@
-"""Activations; the mathematics stands in `fcnn.ops.activation`."""
+"""Activations; the mathematics stands in `fcnn.ops.activation`, `gaussian` and `piecewise`."""
 
 from fcnn import ops
 from fcnn.network.layer import Functions, layer_constructor
 from fcnn.network.layers.common import same_shape, without_weights
-from fcnn.values.checks import single
+from fcnn.ops.gaussian import GELUS
+from fcnn.ops.piecewise import clip_bounds
+from fcnn.values.checks import one_of, single
 
 
 @layer_constructor
@@ -32,12 +34,65 @@ def tanh() -> Functions:
 
 
 @layer_constructor
-def gelu() -> Functions:
-    """x * Phi(x) with the exact normal distribution."""
-    return without_weights(same_shape, ops.gelu, ops.gelu_backward)
+def gelu(approximate: str = "none") -> Functions:
+    """x * Phi(x) with the normal distribution, exact ("none") or by its approximation with a tanh ("tanh")."""
+    one_of("gelu's approximate", approximate, GELUS)
+    return without_weights(same_shape, lambda x: ops.gelu(x, approximate), ops.gelu_backward)
+
+
+@layer_constructor
+def silu() -> Functions:
+    """x * sigmoid(x), also called swish."""
+    return without_weights(same_shape, ops.silu, ops.silu_backward)
+
+
+@layer_constructor
+def softplus() -> Functions:
+    """log(1 + exp(x))."""
+    return without_weights(same_shape, ops.softplus, ops.softplus_backward)
+
+
+@layer_constructor
+def elu(alpha: float = 1.0) -> Functions:
+    """x where x > 0, else alpha * (exp(x) - 1)."""
+    single("elu's alpha", alpha, "[0, inf)")
+    return without_weights(same_shape, lambda x: ops.elu(x, alpha), ops.elu_backward)
+
+
+@layer_constructor
+def clip(low: float | None = None, high: float | None = None) -> Functions:
+    """min(max(x, low), high); None is no bound. The derivative at the bounds themselves is 0."""
+    clip_bounds(low, high, single)
+    return without_weights(same_shape, lambda x: ops.clip(x, low, high), ops.clip_backward)
+
+
+@layer_constructor
+def relu6() -> Functions:
+    """min(max(x, 0), 6)."""
+    return without_weights(same_shape, ops.relu6, ops.relu6_backward)
+
+
+@layer_constructor
+def hardsigmoid(alpha: float = 1 / 6, beta: float = 0.5) -> Functions:
+    """min(max(alpha * x + beta, 0), 1); the defaults are PyTorch's, ONNX's are 0.2 and 0.5."""
+    single("hardsigmoid's alpha", alpha, "(0, inf)")
+    single("hardsigmoid's beta", beta, "(-inf, inf)")
+    return without_weights(same_shape, lambda x: ops.hardsigmoid(x, alpha, beta), ops.hardsigmoid_backward)
+
+
+@layer_constructor
+def hardswish() -> Functions:
+    """x * min(max(x + 3, 0), 6) / 6."""
+    return without_weights(same_shape, ops.hardswish, ops.hardswish_backward)
 
 
 @layer_constructor
 def softmax() -> Functions:
     """exp(x) / sum(exp(x)) over classes or channels. Losses take logits: this is for networks that end in it."""
     return without_weights(same_shape, ops.softmax, ops.softmax_backward)
+
+
+@layer_constructor
+def log_softmax() -> Functions:
+    """log(softmax(x)) over classes or channels."""
+    return without_weights(same_shape, ops.log_softmax, ops.log_softmax_backward)
