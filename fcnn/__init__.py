@@ -6,6 +6,9 @@ Parameters are immutable trees, a layer is three pure functions (`fcnn.network.l
 
 from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
+from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.names import torch_names
+from fcnn.exchange.torch_reading import load_torch
 from fcnn.inspection.explorer import explore
 from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_function, gradcheck_loss
 from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
@@ -213,6 +216,10 @@ __all__ = [
     "load",
     "load_meta",
     "CheckpointError",
+    # Files of other programs.
+    "load_torch",
+    "torch_names",
+    "ExchangeError",
     # Derivatives against central differences.
     "gradcheck",
     "gradcheck_loss",

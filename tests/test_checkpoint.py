@@ -618,6 +618,6 @@ def test_a_disk_that_fails_is_no_damaged_file(path, monkeypatch):
     def fail(self, *size):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("fcnn.values.archives._Bounded.read", fail)
+    monkeypatch.setattr("fcnn.values.archives.Bounded.read", fail)
     with pytest.raises(OSError, match="Input/output error"):
         load(path, like=PARAMS)

@@ -23,6 +23,7 @@ ROOMS = {
     "fcnn.network": {"fcnn.ops", "fcnn.values"},
     "fcnn.data": {"fcnn.ops", "fcnn.values"},
     "fcnn.training": {"fcnn.network", "fcnn.data", "fcnn.ops", "fcnn.values"},
+    "fcnn.exchange": {"fcnn.training", "fcnn.network", "fcnn.data", "fcnn.ops", "fcnn.values"},
     "fcnn.inspection": {"fcnn.training", "fcnn.network", "fcnn.data", "fcnn.ops", "fcnn.values"},
 }
 LIBRARY = {"fcnn", *ROOMS}

@@ -1,4 +1,4 @@
-"""Archives of arrays, `.npz`, read within bounds.
+"""Archives, `.npz` and others that are zip files, read within bounds.
 
 Nothing is ever unpickled, and no more memory is taken than the caller allows for each array, whatever the file claims.
 """
@@ -31,10 +31,11 @@ class DamagedFileError(ValueError):
 
 @attrs.frozen
 class Archive:
-    """The arrays of an opened `.npz`, none of which is read before it is asked for."""
+    """The arrays of an opened `.npz`, or the members of another zip; none is read before it is asked for."""
 
     _zip: "zipfile.ZipFile"
     _members: "dict[str, zipfile.ZipInfo]"
+    _kind: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,6 +51,23 @@ class Archive:
     def largest(self) -> int:
         """How many bytes the greatest array takes."""
         return max((info.file_size for info in self._members.values()), default=0)
+
+    @property
+    def compressed(self) -> str | None:
+        """The name of a member that is compressed, and so may claim more bytes than the file has; None without one."""
+        return next((name for name, info in self._members.items() if info.compress_type), None)
+
+    def size_of(self, name: str) -> int:
+        """How many bytes a member takes."""
+        return self._members[name].file_size
+
+    def content(self, name: str) -> bytes:
+        """All bytes of a member."""
+        with self._member(name) as file:
+            data: bytes = file.read()
+        if len(data) != self.size_of(name):
+            raise DamagedFileError(f"{printable(name)} in it is cut short")
+        return data
 
     def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
         """An array's shape and dtype by its header, which alone is read; None where that is damaged."""
@@ -96,21 +114,25 @@ class Archive:
 
     @contextlib.contextmanager
     def _member(self, name: str) -> Iterator[Any]:
-        with _damage_told(f"{printable(name)} in it"), self._zip.open(self._members[name]) as file:
+        with _damage_told(self._kind, f"{printable(name)} in it"), self._zip.open(self._members[name]) as file:
             yield file
 
 
 @contextlib.contextmanager
-def opened_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
-    """The arrays of an `.npz` file. Raises DamagedFileError, also when they are read, where it isn't a whole one."""
+def opened_archive(path: str | os.PathLike[str], kind: str = ".npz") -> Iterator[Archive]:
+    """The arrays of an `.npz` file, or the members of a zip of another kind.
+
+    Raises DamagedFileError, also when they are read, where it isn't a whole one.
+    """
     import zipfile
 
     with opened(path) as raw:
-        file = _Bounded(raw)  # type: ignore[arg-type]  # anything that reads into a buffer will do
-        with _damage_told("its directory"):
+        file = Bounded(raw)  # type: ignore[arg-type]  # anything that reads into a buffer will do
+        file.most = _DIRECTORY_LIMIT
+        with _damage_told(kind, "its directory"):
             archive = zipfile.ZipFile(file)
+        file.most = None
         with archive:
-            file.most = None
             members: dict[str, zipfile.ZipInfo] = {}
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
@@ -118,18 +140,22 @@ def opened_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
                     raise DamagedFileError(f"{printable(name)} is in the file twice")
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     # Others take as much memory as they like, whatever is asked for.
-                    way = f"in the way {info.compress_type}, which .npz files are not"
+                    way = f"in the way {info.compress_type}, which {kind} files are not"
                     raise DamagedFileError(f"{printable(name)} is compressed {way}")
                 members[name] = info
-            yield Archive(archive, members)
+            yield Archive(archive, members, kind)
 
 
-class _Bounded(io.BufferedReader):
-    """A file of which at most so much is read at a time: `zipfile` reads a directory at once, of any size."""
+class Bounded(io.BufferedReader):
+    """A file that takes no memory for bytes that it doesn't have, however many are asked for.
 
-    most: int | None = _DIRECTORY_LIMIT
+    Where there is a `most`, to ask for more is an error: `zipfile` reads a directory at once, of any size.
+    """
+
+    most: int | None = None
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all, of those that there are."""
         if size is None or size < 0:
             return super().read()
         if self.most is not None and size > self.most:
@@ -139,7 +165,7 @@ class _Bounded(io.BufferedReader):
 
 
 @contextlib.contextmanager
-def _damage_told(what: str) -> Iterator[None]:
+def _damage_told(kind: str, what: str) -> Iterator[None]:
     """Say in a sentence what `zipfile` raises for damaged files, which is almost anything."""
     try:
         yield
@@ -152,7 +178,7 @@ def _damage_told(what: str) -> Iterator[None]:
                 told = "its place is outside of the file"
             elif isinstance(fault, OSError) and fault.errno is not None:
                 raise fault from None
-        raise DamagedFileError(f"not a whole .npz file ({what}: {told})") from error
+        raise DamagedFileError(f"not a whole {kind} file ({what}: {told})") from error
 
 
 def _shown(value: object) -> str:
