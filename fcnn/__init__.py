@@ -9,6 +9,7 @@ from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.names import torch_names
 from fcnn.exchange.torch_reading import load_torch
+from fcnn.exchange.torch_writing import save_torch
 from fcnn.inspection.explorer import explore
 from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_function, gradcheck_loss
 from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
@@ -218,6 +219,7 @@ __all__ = [
     "CheckpointError",
     # Files of other programs.
     "load_torch",
+    "save_torch",
     "torch_names",
     "ExchangeError",
     # Derivatives against central differences.

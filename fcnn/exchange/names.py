@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
 
+import numpy as np
+
 from fcnn.network.layer import Init
 from fcnn.network.model import Model
-from fcnn.values.arrays import Array
+from fcnn.values.arrays import NUMBERS, Array
 from fcnn.values.checks import mapping, told
 from fcnn.values.tree import Tree, leaves
 
@@ -33,7 +35,11 @@ def torch_names(value: Like) -> dict[str, str]:
     >>> torch_names(freeze({"fc": {"w": np.ones((2, 3)), "b": np.ones(2)}}))
     {'fc/w': 'fc.weight', 'fc/b': 'fc.bias'}
     """
-    return {path: torch_name(path) for path in values_of(value)}
+    names = {path: torch_name(path) for path in values_of(value)}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:  # of a layer of one's own
+        raise ValueError(f"two values of a layer would be called {twice[0]}; give names=… for all")
+    return names
 
 
 def torch_name(path: str) -> str:
@@ -71,7 +77,7 @@ def names_by_path(names: Mapping[str, str] | None, like: Like) -> dict[str, str]
     for path, name in found.items():
         if not isinstance(path, str) or not isinstance(name, str):
             raise TypeError(f"{expected}, got {told(path)}: {told(name)} in it")
-    paths = torch_names(like)
+    paths = values_of(like)
     for wrong, what in ((paths.keys() - found, "lacks"), (found.keys() - paths, "has, and the network lacks,")):
         if wrong:
             raise ValueError(f"names {what} {', '.join(sorted(wrong)[:10])}")
@@ -79,3 +85,18 @@ def names_by_path(names: Mapping[str, str] | None, like: Like) -> dict[str, str]
     if twice:
         raise ValueError(f"names has {told(twice[0])} for several paths")
     return {path: found[path] for path in paths}
+
+
+def named_values(value: Like | dict[str, Array], names: Mapping[str, str] | None) -> dict[str, Array]:
+    """What is to be written, by the names that it gets: those of `names`, or else PyTorch's; those of a plain dict."""
+    if isinstance(value, dict):
+        expected = "value is a Model, an Init, a tree of parameters, or a dict of arrays by name"
+        for name, leaf in value.items():
+            if not isinstance(name, str) or not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in NUMBERS:
+                raise TypeError(f"{expected}, got {told(name)}: {told(leaf)} in it")
+        if names is not None:
+            raise ValueError("names are of the paths of a network; a dict has its own")
+        return dict(value)
+    found = values_of(value)
+    called = names_by_path(names, value)
+    return {called[path]: leaf for path, leaf in found.items()}
