@@ -35,7 +35,6 @@ from fcnn.ops.conv import conv2d, conv2d_backward
 from fcnn.ops.gaussian import erf, gelu, gelu_backward
 from fcnn.ops.linear import dense, dense_backward
 from fcnn.ops.norm import batch_norm, batch_norm_backward, normalize, normalize_backward
-from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fcnn.ops.piecewise import (
     clip,
     clip_backward,
@@ -46,14 +45,7 @@ from fcnn.ops.piecewise import (
     relu6,
     relu6_backward,
 )
-from fcnn.ops.pool import (
-    avg_pool2d,
-    avg_pool2d_backward,
-    global_avg_pool2d,
-    global_avg_pool2d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
+from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fcnn.ops.shape import flatten, flatten_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
 from fcnn.ops.unfold import col2im, im2col
