@@ -161,6 +161,22 @@ CASES = (
         stateful=True,
         norms_features=True,
     ),
+    Case("branch multiply", branch(merge="multiply", a=dense(3), b=tanh(), c=dense(1)), (3,)),
+    Case("branch multiply one", branch(sigmoid(), merge="multiply"), (2, 3, 2)),
+    Case(
+        "branch multiply gate",
+        branch(
+            merge="multiply",
+            x=identity(),
+            gate=serial(adaptive_avg_pool2d(1), conv2d(2, 1), relu(), conv2d(4, 1), sigmoid()),
+        ),
+        (4, 3, 5),
+    ),
+    Case(
+        "branch multiply rows and columns",
+        branch(adaptive_avg_pool2d((1, 4)), adaptive_avg_pool2d((3, 1)), conv2d(1, 3), merge="multiply"),
+        (2, 5, 6),
+    ),
     Case("fused relu", fuse(serial(conv2d(3, 3), relu())), (2, 5, 4)),
     Case("fused pool", fuse(serial(conv2d(5, 2, stride=(1, 2), padding="same"), relu(), max_pool2d(2))), (3, 6, 8)),
     Case("fused pool alone", fuse(serial(conv2d(4, 3, bias=False), max_pool2d(2), flatten(), dense(2))), (2, 6, 6)),

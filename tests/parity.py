@@ -155,6 +155,8 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             return child("body", x) + child("shortcut", x)
         case "branch":
             parts = [child(name, x) for name in layer.children]
+            if config["merge"] == "multiply":
+                return math.prod(parts[1:], start=parts[0])
             return torch.cat(parts, dim=1) if config["merge"] == "concat" else sum(parts[1:], parts[0])
         case "conv2d":
             return conv2d(x, value("w"), value("b"), config["stride"], config["padding"])

@@ -131,8 +131,8 @@ class Grower:
     def pool(self) -> Any:
         return fcnn.avg_pool2d if self.linear else self.draw(st.sampled_from([fcnn.max_pool2d, fcnn.avg_pool2d]))
 
-    def edged(self, kernel: tuple[int, int], window: dict[str, Any]) -> Layer:
-        """A pool with its edges treated otherwise, which PyTorch does for padding of half a window at most."""
+    def pooling(self, kernel: tuple[int, int], window: dict[str, Any]) -> Layer:
+        """A pool, with any treatment of its edges where PyTorch has one: for padding of half a window at most."""
         pool, plain = self.pool(), window["padding"]
         if plain == "same" or any(2 * p > k for p, k in zip(np.broadcast_to(plain, 2), kernel, strict=True)):
             return pool(kernel, **window)
@@ -187,8 +187,7 @@ class Grower:
         kernel = window.pop("kernel")
         return self.one_of(
             lambda: fcnn.conv2d(self.draw(small), kernel, **window, bias=not self.linear),
-            lambda: self.pool()(kernel, **window),
-            lambda: self.edged(kernel, window),
+            lambda: self.pooling(kernel, window),
             lambda: fcnn.adaptive_avg_pool2d(self.draw(pairs)),
             fcnn.global_avg_pool2d,
             fcnn.flatten,
@@ -223,7 +222,18 @@ class Grower:
             ]
             return fcnn.branch(*parts, merge="concat", whole=self.keeping(shape, depth - 1))
 
-        return self.one_of(serial, residual, total, beside)
+        def product() -> Layer:
+            return fcnn.branch(*(self.keeping(shape, depth - 1) for _ in range(self.draw(small))), merge="multiply")
+
+        def gated() -> Layer:
+            squeezed = fcnn.adaptive_avg_pool2d((self.draw(st.sampled_from([1, shape[1]])), 1))
+            gate = fcnn.serial(squeezed, self.into((shape[0], 1, 1), self.draw(st.sampled_from([1, shape[0]]))))
+            return fcnn.branch(merge="multiply", x=self.keeping(shape, depth - 1), gate=gate)
+
+        several = [serial, residual, total, beside]
+        if not self.linear:
+            several += [product, gated] if len(shape) == 3 else [product]
+        return self.one_of(*several)
 
 
 IN_SHAPES = st.one_of(

@@ -107,6 +107,16 @@ WRONG_SHAPES = [
         (4,),
         "branch expects children of the same shape, got a (2,), b (3,)",
     ),
+    (
+        branch(merge="multiply", a=conv2d(2, 1), b=conv2d(2, 1, stride=2)),
+        (1, 3, 3),
+        "branch expects children of the same shape, but for lengths of 1, got a (2, 3, 3), b (2, 2, 2)",
+    ),
+    (
+        branch(merge="multiply", a=identity(), b=flatten()),  # which NumPy would broadcast
+        (1, 1, 4),
+        "branch expects children of the same shape, but for lengths of 1, got a (1, 1, 4), b (4,)",
+    ),
     (branch(merge="concat", a=flatten(), b=identity()), (1, 2, 2), "branch expects children of the same shape after"),
     (
         residual(serial(c=conv2d(1, 9))),
@@ -300,3 +310,12 @@ def test_a_layer_used_twice_is_two_layers() -> None:
         assert len(weights) == 2
         assert not np.array_equal(*weights)
         assert fcnn.gradcheck(net, (4,), train=True).ok
+
+
+def test_a_product_has_its_gradient_where_factors_are_0() -> None:
+    """Without dividing: each factor's gradient is dy times the others, of which one or more may be 0."""
+    x = np.array([[0.0, 2.0, 0.0, 3.0]])
+    net = branch(merge="multiply", a=identity(), b=identity(), c=identity())
+    out = net.apply(EMPTY, EMPTY, x, train=True)
+    np.testing.assert_array_equal(out.y, x**3)
+    np.testing.assert_array_equal(net.backward(EMPTY, out.cache, np.ones_like(x)).dx, 3 * x**2)

@@ -17,6 +17,7 @@ KEY = fcnn.key(0)
 NET = fcnn.serial(fc=fcnn.dense(2), act=fcnn.relu())
 RES = fcnn.residual(fcnn.tanh())
 WIDE = fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
+GATED = fcnn.branch(merge="multiply", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
 DROP = fcnn.dropout(0.5)
 MADE = NET.init(KEY, (3,))
 PARAMS = MADE.params
@@ -631,7 +632,7 @@ MISUSES = [
            TypeError, "residual's shortcut is a layer, such as fcnn.serial(…) or fcnn.relu(), got 'identity'"),
     Misuse("branch of nothing", lambda: fcnn.branch(merge="concat"), ValueError, "branch expects at least one layer"),
     Misuse("branch with another merge", lambda: fcnn.branch(fcnn.relu(), merge="mean"),
-           ValueError, 'branch\'s merge is "sum" or "concat", got \'mean\''),
+           ValueError, 'branch\'s merge is "sum", "concat" or "multiply", got \'mean\''),
     Misuse("branch with a slash in a name", lambda: fcnn.branch(merge="sum", **{"a/b": fcnn.relu()}),
            TreeError, "a/b: the name 'a/b' does not match [a-z][a-z0-9_]*; use small letters, digits and "
                       "underscores, a letter first"),
@@ -742,6 +743,8 @@ MISUSES = [
                        "batches (or shards), and drop_last=True in fcnn.batches where the last one is smaller"),
     Misuse("apply of a sum of several widths", lambda: WIDE.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
            LayerError, "branch expects children of the same shape, got a (2, 3, 4, 4), b (2, 3)"),
+    Misuse("apply of a product of maps and features", lambda: GATED.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
+           LayerError, "branch expects children of the same shape, but for lengths of 1, got a (2, 3, 4, 4), b (2, 3)"),
     Misuse("apply of a layer of one's own that gives nothing",
            lambda: fcnn.serial(mine=mine()).apply(EMPTY, EMPTY, Z(2, 3), train=False),
            LayerError, "mine: what apply gives is Out(y, state, cache), got None"),

@@ -63,3 +63,20 @@ def test_what_a_layer_keeps_of_its_input_never_changes() -> None:
     for kept, then in seen:
         assert not kept.flags.writeable
         np.testing.assert_array_equal(kept, then)
+
+
+@pytest.mark.parametrize("merge", ["sum", "concat", "multiply"])
+def test_children_are_merged_as_the_network_merges_them(merge: str) -> None:
+    gate = fcnn.serial(pool=fcnn.adaptive_avg_pool2d(1 if merge == "multiply" else 4), conv=fcnn.conv2d(4, 1))
+    network = fcnn.branch(merge=merge, maps=fcnn.serial(fcnn.conv2d(4, 3), fcnn.relu()), gate=gate)
+    made = network.init(KEY, (2, 6, 6))
+    params = fcnn.tree.astype(made.params, np.float64)
+    predict = fcnn.predictor(network, params)
+    for x in (X, 2 * X):
+        np.testing.assert_allclose(predict(x), network.apply(params, made.state, x, train=False).y, rtol=0, atol=1e-14)
+
+
+def test_a_product_that_numpy_would_broadcast_is_refused_as_the_network_does() -> None:
+    network = fcnn.branch(merge="multiply", a=fcnn.identity(), b=fcnn.flatten())
+    with pytest.raises(LayerError, match=r"but for lengths of 1, got a \(2, 2, 1, 1\), b \(2, 2\)$"):
+        fcnn.predictor(network, fcnn.freeze({}))(np.ones((2, 2, 1, 1)))

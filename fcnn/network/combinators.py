@@ -5,10 +5,9 @@ inserting a layer changes nothing in the others. Children without parameters or 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
-import numpy as np
 
 from fcnn.network.layer import (
     Functions,
@@ -24,8 +23,9 @@ from fcnn.network.layer import (
     expect_values,
 )
 from fcnn.network.layers.shape import identity
+from fcnn.network.merging import Merge, added, merged, merged_shape, parted
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen, zeros_like
+from fcnn.values.arrays import Array, keep, zeros_like
 from fcnn.values.checks import boolean, floats, instance, lengths, one_of, output_gradient, told
 from fcnn.values.configuration import one_by_one
 from fcnn.values.keys import Key, expect_key, fold_in
@@ -146,44 +146,59 @@ def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
     return Layer("residual", {}, children, residual, *_parallel("residual", children, "sum"))
 
 
-def branch(*layers: Layer, merge: Literal["sum", "concat"], **named: Layer) -> Layer:
-    """Several layers on one input, their outputs added or put side by side along the channels (or features).
+def branch(*layers: Layer, merge: Merge, **named: Layer) -> Layer:
+    """Several layers on one input, their outputs merged into one.
 
-    >>> from fcnn import conv2d, key
+    Args:
+        layers, named: the layers, named as in `serial`.
+        merge: "sum" adds the outputs, which are of one shape; "concat" puts them side by side along the channels (or
+            features); "multiply" multiplies them, and a length of 1 meets any other, as in NumPy: so a gate (C, 1, 1)
+            scales the channels of maps (C, H, W) (J. Hu et al., CVPR 2018, arXiv 1709.01507, equation 4).
+
+    >>> from fcnn import adaptive_avg_pool2d, conv2d, identity, key, relu, sigmoid
     >>> branch(merge="concat", a=conv2d(2, 1), b=conv2d(3, 3, padding=1)).init(key(0), (4, 5, 5)).out_shape
     (5, 5, 5)
+    >>> gate = serial(adaptive_avg_pool2d(1), conv2d(2, 1), relu(), conv2d(4, 1), sigmoid())
+    >>> branch(merge="multiply", x=identity(), gate=gate).init(key(0), (4, 5, 5)).out_shape
+    (4, 5, 5)
     """
-    one_of("branch's merge", merge, ("sum", "concat"))
+    one_of("branch's merge", merge, ("sum", "concat", "multiply"))
     children = _named("branch", layers, named)
     return Layer("branch", {"merge": merge}, children, branch, *_parallel("branch", children, merge))
 
 
 @attrs.frozen
 class MergedCache:
-    """What the backward pass of parallel layers needs: their caches, the output's shape, and each one's channels."""
+    """What the backward pass of parallel layers needs: their caches, and the output's shape.
+
+    widths: of "concat", the channels of each.
+    factors: of "multiply", the output of each.
+    """
 
     caches: Mapping[str, Any]
     shape: Shape
     widths: Sequence[int]
+    factors: Sequence[Array]
 
 
-def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "concat"]) -> Functions:
+def _parallel(kind: str, children: Mapping[str, Layer], merge: Merge) -> Functions:
     def init(key: Key, in_shape: Shape) -> Init:
         expect_key("key", key)
         shape = lengths("in_shape", in_shape)
         made = {name: _init(name, child, key, shape) for name, child in children.items()}
-        return _joined(made, _merged(kind, merge, {name: one.out_shape for name, one in made.items()}, 0))
+        return _joined(made, merged_shape(kind, merge, {name: one.out_shape for name, one in made.items()}, 0))
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         expect_call(params, state, train, key)
         _only(params, children)
         outs = {name: _apply(name, child, params, state, x, train, key) for name, child in children.items()}
         ys = {name: out.y for name, out in outs.items()}
-        shape = _merged(kind, merge, {name: y.shape for name, y in ys.items()}, 1)
-        y = added([*ys.values()]) if merge == "sum" else frozen(np.concatenate([*ys.values()], axis=1))
-        widths = [] if merge == "sum" else [one.shape[1] for one in ys.values()]
+        shape = merged_shape(kind, merge, {name: y.shape for name, y in ys.items()}, 1)
+        widths = [one.shape[1] for one in ys.values()] if merge == "concat" else []
+        factors = [keep(one) for one in ys.values()] if merge == "multiply" else []
         states = _states({name: out.state for name, out in outs.items()})
-        return Out(y, states, MergedCache({name: out.cache for name, out in outs.items()}, shape, widths))
+        caches = {name: out.cache for name, out in outs.items()}
+        return Out(merged(merge, [*ys.values()]), states, MergedCache(caches, shape, widths, factors))
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         need_dx = boolean("need_dx", need_dx)
@@ -192,7 +207,7 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
             raise _no_cache(kind, cache)
         caches = _caches(kind, cache.caches, children)
         dy = output_gradient(f"{kind}'s backward", dy, cache.shape)
-        parts = [dy] * len(children) if merge == "sum" else np.split(dy, np.cumsum(cache.widths)[:-1], axis=1)
+        parts = parted(merge, dy, cache.widths, cache.factors, len(children))
         grads, dxs = {}, []
         for (name, child), part in zip(children.items(), parts, strict=True):
             if need_dx or _learns(child, params.get(name)):
@@ -201,28 +216,6 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Literal["sum", "c
         return Grads(added([dx for dx in dxs if dx is not None]) if need_dx else None, _gradients(params, grads))
 
     return Functions(init, apply, backward)
-
-
-def _merged(kind: str, merge: Literal["sum", "concat"], shapes: Mapping[str, Shape], axis: int) -> Shape:
-    """The output's shape from those of the children, whose channels, or features, are on `axis`.
-
-    Raises LayerError where they don't go together.
-    """
-    first = next(iter(shapes.values()))
-    if merge == "sum":
-        expected, fit = "the same shape", all(shape == first for shape in shapes.values())
-    else:
-        expected = "the same shape after the first axis" if axis == 0 else "the same shape but for the channels"
-        fit = len(first) > axis and all(
-            len(shape) == len(first) and (shape[:axis], shape[axis + 1 :]) == (first[:axis], first[axis + 1 :])
-            for shape in shapes.values()
-        )
-    if not fit:
-        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise LayerError(f"{kind} expects children of {expected}, got {got}")
-    if merge == "sum":
-        return first
-    return (*first[:axis], sum(shape[axis] for shape in shapes.values()), *first[axis + 1 :])
 
 
 def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
@@ -311,11 +304,3 @@ def _learns(layer: Layer, params: Tree | None) -> bool:
 def _gradients(params: Tree, grads: Mapping[str, Tree]) -> Tree:
     """A tree like the parameters; zeros where no gradient was computed, as nothing there learns."""
     return freeze({name: grads.get(name) or tree.map(zeros_like, params[name]) for name in params})
-
-
-def added(arrays: list[Array]) -> Array:
-    """The sum of arrays of one shape."""
-    total = np.array(arrays[0], dtype=np.result_type(*arrays), order="K")
-    for array in arrays[1:]:
-        total += array
-    return frozen(total)

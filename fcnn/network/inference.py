@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from fcnn.network import layers
-from fcnn.network.combinators import added, branch, residual, serial
+from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.groups import Role, are_norms, are_trees, geometry, groups, own_weights
 from fcnn.network.layer import Layer, expect_layer, expect_values
+from fcnn.network.merging import Merge, merged, merged_shape
 from fcnn.network.rewriting import without_caches
 from fcnn.ops import planned
 from fcnn.ops.conv import forward, kernel_for, pad_for, with_border
@@ -83,12 +84,11 @@ def _prepared(layer: Layer, params: Tree, state: Tree) -> Fast:
         return lambda x: plain.apply(params, state, keep(x), train=False).y
     if layer.make is serial:
         return _chained([*_runs(layer.children, params, state)])
-    children = [
-        _prepared(child, params.get(name, EMPTY), state.get(name, EMPTY)) for name, child in layer.children.items()
-    ]
-    if layer.config.get("merge") == "concat":
-        return lambda x: np.concatenate([child(x) for child in children], axis=1)
-    return lambda x: _sum([child(x) for child in children])
+    children = {
+        name: _prepared(child, params.get(name, EMPTY), state.get(name, EMPTY))
+        for name, child in layer.children.items()
+    }
+    return _parallel(layer.kind, layer.config.get("merge", "sum"), children)
 
 
 def _flat(x: Array) -> Array:
@@ -108,10 +108,13 @@ def _chained(steps: list[Fast]) -> Fast:
     return run
 
 
-def _sum(parts: list[Array]) -> Array:
-    if len({part.shape for part in parts}) > 1:
-        raise ValueError("children of different shapes")  # which NumPy might broadcast
-    return added(parts)
+def _parallel(kind: str, merge: Merge, children: Mapping[str, Fast]) -> Fast:
+    def run(x: Array) -> Array:
+        ys = {name: child(x) for name, child in children.items()}
+        merged_shape(kind, merge, {name: y.shape for name, y in ys.items()}, 1)  # others NumPy might broadcast
+        return merged(merge, [*ys.values()])
+
+    return run
 
 
 def _runs(children: Mapping[str, Layer], params: Tree, state: Tree) -> Iterator[Fast]:
