@@ -55,7 +55,14 @@ from fcnn.training import losses, metrics, optim, parallel, schedules
 from fcnn.training.checkpoint import CheckpointError, load, load_meta, load_model, save, save_model
 from fcnn.training.epochs import DivergedError
 from fcnn.training.fit import Fitted, InterruptedFit, fit
-from fcnn.training.losses import mean_squared_error, softmax_cross_entropy
+from fcnn.training.loss import WeightedLoss
+from fcnn.training.losses import (
+    binary_cross_entropy,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    softmax_cross_entropy,
+)
 from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
 from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, sgd
 from fcnn.training.prediction import Predictions, predict, predict_pictures
@@ -157,7 +164,11 @@ __all__ = [
     "data",
     # Losses.
     "softmax_cross_entropy",
+    "binary_cross_entropy",
     "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "WeightedLoss",
     "losses",
     # Optimizers.
     "Transform",

@@ -374,6 +374,39 @@ def test_one_output_has_no_accuracy():
     assert fcnn.evaluate(fcnn.dense(1), found.model.params, found.model.state, (X, y), loss=loss).predictions is None
 
 
+def test_one_output_learns_a_yes_or_no():
+    y = (X[:, 0] > 0).astype(int)
+    found = run(fcnn.dense(1), (X, y), loss=fcnn.binary_cross_entropy(), optimizer=fcnn.adam(0.1), epochs=20)
+    logits = fcnn.evaluate(fcnn.dense(1), found.model.params, found.model.state, (X, y), loss=lambda o, t: (0, o))
+    assert np.mean((logits.outputs[:, 0] > 0) == y) > 0.95
+    assert logits.accuracy is None
+
+
+@pytest.mark.parametrize("shard_size", [0, 16])
+def test_of_a_weighted_mean_an_epoch_and_a_split_are_the_mean_over_all_that_counts(shard_size):
+    """With a rate of 0 each batch sees the same network, so an epoch says what an evaluation does."""
+    y = np.where(X[:, 1] > 1, 255, (X[:, 0] > 0).astype(int))
+    loss = fcnn.softmax_cross_entropy(class_weights=[1, 9], ignored=255)
+    found = run(
+        fcnn.dense(2), (X, y), loss=loss, optimizer=fcnn.sgd(0.0), epochs=1, validation=(X, y), shard_size=shard_size
+    )
+    item, known = found.history[0], y != 255
+    outputs = X.astype(np.float32) @ found.state.params["w"].T + found.state.params["b"]
+    # float32 sums over 200 rows, rounded by 6e-8 each time
+    assert item["train_loss"] == pytest.approx(loss(outputs, y)[0], rel=1e-5)
+    assert item["validation_loss"] == pytest.approx(loss(outputs, y)[0], rel=1e-5)
+    assert item["train_accuracy"] == item["validation_accuracy"] == np.mean(outputs.argmax(axis=1)[known] == y[known])
+
+
+def test_labels_all_of_which_are_ignored_end_no_run():
+    loss = fcnn.softmax_cross_entropy(ignored=255)
+    data = (X, np.full(200, 255))
+    found = run(fcnn.dense(2), data, loss=loss, epochs=1, validation=50)
+    assert found.history[0]["train_loss"] == found.history[0]["validation_loss"] == 0.0
+    assert found.history[0]["train_accuracy"] is found.history[0]["validation_accuracy"] is None
+    assert found.state.params == run(fcnn.dense(2), data, loss=loss, epochs=0, validation=50).state.params
+
+
 def test_no_epochs_give_the_start():
     found = run(epochs=0)
     assert (found.history, found.state.step) == ((), 0)

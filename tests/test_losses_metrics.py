@@ -6,7 +6,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from fcnn import accuracy, classification_report, confusion_matrix, mean_squared_error, softmax_cross_entropy
+from fcnn import (
+    accuracy,
+    binary_cross_entropy,
+    classification_report,
+    confusion_matrix,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    softmax_cross_entropy,
+)
 
 LOG2, LOG3 = math.log(2), math.log(3)
 
@@ -60,6 +69,60 @@ def test_mean_squared_error_by_hand(shape):
     value, d_outputs = mean_squared_error()(outputs, targets)
     assert value == 29 / 4
     np.testing.assert_array_equal(d_outputs, np.array([0.0, 1.0, 1.5, -2.0]).reshape(shape))
+
+
+def test_weighted_cross_entropy_by_hand():
+    """log 2 of class 0 counts once, log 4 of class 1 three times."""
+    logits, labels = np.array([[0.0, 0.0], [LOG3, 0.0]]), np.array([0, 1])
+    value, d_logits = softmax_cross_entropy(class_weights=[1, 3])(logits, labels)
+    assert value == pytest.approx((LOG2 + 3 * 2 * LOG2) / 4, rel=1e-15, abs=0)  # a few roundings
+    np.testing.assert_allclose(d_logits, [[-0.125, 0.125], [9 / 16, -9 / 16]], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(("ignored", "dtype"), [(-1, np.int64), (-100, np.int32), (255, np.uint8), (1, np.uint64)])
+def test_ignored_labels_count_for_nothing(ignored, dtype):
+    logits = np.array([[0.0, LOG3], [7.0, -2.0], [0.0, 0.0]])
+    labels = np.array([0, ignored, 0]).astype(dtype)
+    loss = softmax_cross_entropy(ignored=ignored)
+    value, d_logits = loss(logits, labels)
+    expected, d_expected = softmax_cross_entropy()(logits[[0, 2]], np.array([0, 0]))
+    assert value == expected
+    assert d_logits.tolist() == [d_expected[0].tolist(), [0.0, 0.0], d_expected[1].tolist()]
+    assert loss.weights(labels).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weights": [1, 2]}], ids=str)
+def test_where_all_labels_are_ignored_nothing_is_learnt(options):
+    value, d_logits = softmax_cross_entropy(**options, ignored=-1)(np.ones((3, 2), np.float32), np.full(3, -1))
+    assert (value, d_logits.tolist(), d_logits.dtype) == (0.0, [[0.0, 0.0]] * 3, np.float32)
+
+
+def test_binary_cross_entropy_by_hand():
+    """sigmoid(log 3) is 3/4: the costs are -log of 3/4 and of 1/4, and half of each."""
+    logits, targets = np.array([[LOG3, LOG3], [LOG3, -LOG3]]), np.array([[1, 0], [0.5, 1]])
+    value, d_logits = binary_cross_entropy()(logits, targets)
+    sure, unsure = math.log(4 / 3), math.log(4)
+    assert value == pytest.approx((sure + unsure + (sure + unsure) / 2 + unsure) / 4, rel=1e-15, abs=0)
+    np.testing.assert_allclose(d_logits, np.array([[-1, 3], [1, -3]]) / 16, rtol=0, atol=1e-16)
+    value, d_logits = binary_cross_entropy([2, 5])(logits, targets)
+    assert value == pytest.approx((2 * sure + unsure + sure + unsure / 2 + 5 * unsure) / 4, rel=1e-15, abs=0)
+    np.testing.assert_allclose(d_logits, np.array([[-2, 3], [0.5, -15]]) / 16, rtol=0, atol=1e-15)
+
+
+def test_binary_cross_entropy_of_one_output_takes_labels_in_a_row():
+    logits, labels = np.array([[0.3], [-2.0], [1.0]]), np.array([1, 0, 0])
+    in_a_row, in_a_column = (binary_cross_entropy(2)(logits, y) for y in (labels, labels[:, None]))
+    assert in_a_row[0] == in_a_column[0]
+    assert in_a_row[1].tolist() == in_a_column[1].tolist()
+    assert in_a_row[1].shape == (3, 1)
+
+
+def test_absolute_and_huber_errors_by_hand():
+    outputs, targets = np.array([1.0, -4.0, 2.0, 0.5]), np.array([0, 0, 2, 0])
+    value, d_outputs = mean_absolute_error()(outputs, targets)
+    assert (value, d_outputs.tolist()) == (5.5 / 4, [0.25, -0.25, 0.0, 0.25])
+    value, d_outputs = huber()(outputs, targets)
+    assert (value, d_outputs.tolist()) == ((0.5 + 3.5 + 0 + 0.125) / 4, [0.25, -0.25, 0.0, 0.125])
 
 
 #           label: 0  0  0  0  1  1  2  2  2  2

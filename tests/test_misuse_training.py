@@ -21,7 +21,7 @@ ONE_HOT = np.eye(3, dtype=int)[Y]
 KEY = fcnn.key(0)
 NET = fcnn.serial(conv=fcnn.conv2d(2, 3, padding=1), act=fcnn.relu(), flat=fcnn.flatten(), fc=fcnn.dense(3))
 ADAM, MOMENTUM = fcnn.adam(1e-3), fcnn.sgd(0.1, momentum=0.9)
-LOSS, SQUARES = fcnn.softmax_cross_entropy(), fcnn.mean_squared_error()
+LOSS, SQUARES, BINARY = fcnn.softmax_cross_entropy(), fcnn.mean_squared_error(), fcnn.binary_cross_entropy()
 START = fcnn.init_state(NET, ADAM, KEY, IN)
 PARAMS, STATE = START.params, START.layer_state
 MADE = NET.init(KEY, IN)
@@ -96,6 +96,10 @@ def step_at(rate, step=0):
     start = fcnn.init_state(NET, fcnn.sgd(0.1), KEY, IN)
     state = fcnn.TrainState(start.params, STATE, start.opt_state, step, KEY)
     return fcnn.train_step(NET, LOSS, optimizer)(state, BATCH)
+
+
+def weighted(weights):
+    return fcnn.WeightedLoss(LOSS, weights)
 
 
 def of_loss(loss):
@@ -194,6 +198,59 @@ LOSSES = [
            f"mean_squared_error's outputs is {FLOATS}, got int64 (2,); .astype(np.float32) makes one of it"),
     Misuse("squares of an empty batch", lambda: SQUARES(np.zeros((0, 2)), np.zeros((0, 2))), ValueError,
            "mean_squared_error got an empty batch"),
+    Misuse("class weights as an array", lambda: fcnn.softmax_cross_entropy(class_weights=np.ones(3)), TypeError,
+           "class_weights is a list of numbers, got float64 (3,); .tolist() makes one of it"),
+    Misuse("class weights by name", lambda: fcnn.softmax_cross_entropy(class_weights={"a": 1}), TypeError,
+           "class_weights is a list of numbers, got {'a': 1}"),
+    Misuse("one class weight", lambda: fcnn.softmax_cross_entropy(class_weights=2.0), TypeError,
+           "class_weights is a list of numbers, got 2.0"),
+    Misuse("no class weights", lambda: fcnn.softmax_cross_entropy(class_weights=[]), ValueError,
+           "class_weights is a list of numbers, got none"),
+    Misuse("a class weight of 0", lambda: fcnn.softmax_cross_entropy(class_weights=[1, 0]), ValueError,
+           "a class weight is a number in (0, inf), got 0"),
+    Misuse("a class weight as text", lambda: fcnn.softmax_cross_entropy(class_weights=[1, "2"]), TypeError,
+           "a class weight is a number in (0, inf), got '2'"),
+    Misuse("weights of other classes", lambda: fcnn.softmax_cross_entropy(class_weights=[1, 2])(LOGITS, Y), ValueError,
+           "softmax_cross_entropy has 2 class_weights, got logits (6, 3)"),
+    Misuse("an ignored label that is no integer", lambda: fcnn.softmax_cross_entropy(ignored=0.5), TypeError,
+           "ignored is an integer of at least -9223372036854775808, got 0.5"),
+    Misuse("several ignored labels", lambda: fcnn.softmax_cross_entropy(ignored=[0, 1]), TypeError,
+           "ignored is an integer of at least -9223372036854775808, got [0, 1]"),
+    Misuse("labels that are neither classes nor ignored",
+           lambda: fcnn.softmax_cross_entropy(ignored=-1)(LOGITS, Y - 2), ValueError,
+           "softmax_cross_entropy expects labels 0 to 2, or -1, which is ignored, for logits (6, 3), got -2 to 0"),
+    Misuse("targets beyond 1", lambda: BINARY(np.zeros(2), np.array([0, 2])), ValueError,
+           "binary_cross_entropy expects targets from 0 to 1, got 0 to 2"),
+    Misuse("targets of -1 and 1", lambda: BINARY(np.zeros(2), np.array([-1, 1])), ValueError,
+           "binary_cross_entropy expects targets from 0 to 1, got -1 to 1"),
+    Misuse("targets that are no numbers", lambda: BINARY(np.zeros(2), np.array([0, np.nan])), ValueError,
+           "binary_cross_entropy expects targets from 0 to 1, got nan to nan"),
+    Misuse("classes for two outputs", lambda: BINARY(np.zeros((6, 2)), Y), ValueError,
+           "binary_cross_entropy expects targets of shape (6, 2), got (6,)"),
+    Misuse("a column of labels for a row of outputs", lambda: BINARY(np.zeros(6), np.zeros((6, 1))), ValueError,
+           "binary_cross_entropy expects targets of shape (6,), got (6, 1); targets.reshape(-1) has it"),
+    Misuse("a pos_weight below 0", lambda: fcnn.binary_cross_entropy(-1), ValueError,
+           "a pos_weight is a number in (0, inf), got -1"),
+    Misuse("a pos_weight as text", lambda: fcnn.binary_cross_entropy("3"), TypeError,
+           "a pos_weight is a number in (0, inf), got '3'"),
+    Misuse("pos_weights as an array", lambda: fcnn.binary_cross_entropy(np.ones(2)), TypeError,
+           "pos_weight is a list of numbers, got float64 (2,); .tolist() makes one of it"),
+    Misuse("pos_weights of other labels",
+           lambda: fcnn.binary_cross_entropy([1, 2])(np.zeros((6, 3)), np.zeros((6, 3))), ValueError,
+           "binary_cross_entropy has 2 pos_weights, got logits (6, 3)"),
+    Misuse("binary cross-entropy of an empty batch", lambda: BINARY(np.zeros((0, 2)), np.zeros((0, 2))), ValueError,
+           "binary_cross_entropy got an empty batch"),
+    Misuse("distances to another shape", lambda: fcnn.mean_absolute_error()(np.zeros((6, 1)), np.zeros(6)), ValueError,
+           "mean_absolute_error expects targets of shape (6, 1), got (6,); targets.reshape(-1, 1) has it"),
+    Misuse("a delta of 0", lambda: fcnn.huber(0), ValueError, "delta is a number in (0, inf), got 0"),
+    Misuse("a loss whose weights are of the batch", lambda: of_loss(weighted(lambda y: 1.0)), ValueError,
+           "a loss's weights are finite numbers (N,) of at least 0, one for each of 6 targets, a WeightedLoss gave "
+           "float64 ()"),
+    Misuse("a loss with a weight below 0", lambda: of_loss(weighted(lambda y: y - 1.0)), ValueError,
+           "a loss's weights are finite numbers (N,) of at least 0, one for each of 6 targets, a WeightedLoss gave "
+           "float64 (6,)"),
+    Misuse("a loss with weights that are text", lambda: of_loss(weighted(lambda y: "1")), TypeError,
+           "a loss's weights are numbers (N,), got '1'"),
     Misuse("a loss that gives a number only", lambda: of_loss(lambda outputs, targets: 0.5), TypeError,
            "a loss gives a pair (value, d_outputs), the function <lambda> gave 0.5"),
     Misuse("a loss that gives nothing", lambda: of_loss(lambda outputs, targets: None), TypeError,

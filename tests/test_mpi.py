@@ -18,7 +18,19 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
-from test_parallel import EVERYTHING, IMAGE, KEY, LOSS, NORMED, PLAIN, batch, made
+from test_parallel import (
+    EVERYTHING,
+    IMAGE,
+    KEY,
+    LOSS,
+    NORMED,
+    PLAIN,
+    WEIGHTED,
+    assert_same_mean,
+    batch,
+    made,
+    weighted_batch,
+)
 
 import fcnn
 from fcnn import parallel, tree
@@ -101,6 +113,12 @@ def job_gradients(comm):
             np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
             for path, leaf in tree.flatten(expected.grads).items():
                 np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
+            assert all(other == found for other in comm.allgather(found))
+    for name, loss in WEIGHTED.items():
+        whole, rows = fcnn.gradient(PLAIN, loss), weighted_batch(name)
+        for gradient in (whole, parallel.sharded(whole, 4)):
+            found = parallel.over_ranks(gradient, comm)(params, state, KEY, rows)
+            assert_same_mean(found, whole(params, state, KEY, rows), 1e-12)  # as above
             assert all(other == found for other in comm.allgather(found))
     params, state = made(NORMED)
     gradient = fcnn.gradient(NORMED, LOSS)

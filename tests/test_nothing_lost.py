@@ -594,6 +594,17 @@ def test_a_damaged_interrupted_checkpoint_names_the_way_on_which_works(tmp_path,
     assert going_on(tmp_path).state == whole[0][-1]
 
 
+def test_an_interrupted_checkpoint_from_before_losses_had_weights_goes_on(tmp_path, whole):
+    started(tmp_path)
+    path = tmp_path / INTERRUPTED
+    meta = fcnn.load_meta(path)
+    assert (meta["seen"].pop("weight"), meta["seen"].pop("counted")) == (meta["seen"]["images"],) * 2
+    fcnn.save(path, fcnn.load(path, like=whole[0][0]), meta=meta)
+    found = going_on(tmp_path)
+    assert found.state == whole[0][-1]
+    assert timeless(found.history) == whole[1]
+
+
 def test_a_damaged_older_checkpoint_is_in_nobodys_way(tmp_path, whole):
     run(tmp_path, epochs=2)
     (tmp_path / "epoch-01.npz").write_bytes(b"")
@@ -623,6 +634,7 @@ def test_a_history_whose_validation_was_edited_away_gets_a_sentence(tmp_path):
 
 EPOCH = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": None, "validation_accuracy": None}
 EPOCH |= {"seconds": 1.0, "images_per_second": 1.0}
+SEEN = {"loss": 0, "correct": 0, "images": 1, "seconds": 0}
 CHANGES = [
     ({"history": 5}, "its history is not as a run writes it"),
     ({"history": [5]}, "its history is not as a run writes it"),
@@ -638,6 +650,9 @@ CHANGES = [
     ({"seen": {}}, "its history is not as a run writes it"),
     ({"seen": None}, "its history is not as a run writes it"),
     ({"seen": {"loss": 0, "correct": 0, "images": -1, "seconds": 0}}, "its history is not as a run writes it"),
+    ({"seen": SEEN | {"weight": -1}}, "its history is not as a run writes it"),
+    ({"seen": SEEN | {"counted": None}}, "its history is not as a run writes it"),
+    ({"seen": SEEN | {"more": 1}}, "its history is not as a run writes it"),
     ({"fit": 5}, "is a run with other settings"),
     ({"fit": {}}, "is a run with other settings"),
     ({"network": 5}, "is a run with other settings"),

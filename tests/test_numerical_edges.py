@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 import fcnn
-from fcnn import freeze, mean_squared_error, ops, optim, softmax_cross_entropy
+from fcnn import (
+    binary_cross_entropy,
+    freeze,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    ops,
+    optim,
+    softmax_cross_entropy,
+)
 from fcnn.network.initializers import Fan
 from fcnn.ops import winograd
 from fcnn.values.tree import EMPTY, flatten
@@ -122,6 +131,51 @@ def test_squares_beyond_all_floats_are_infinite_and_their_gradient_right():
     assert value == math.inf
     np.testing.assert_array_equal(d_outputs, [1e200, 1.0])
     assert math.isnan(mean_squared_error()(np.float32([np.nan, 1]), np.zeros(2, np.float32))[0])
+
+
+@pytest.mark.parametrize(("dtype", "size"), HUGE)
+def test_binary_cross_entropy_of_huge_logits_is_their_distance_from_what_is_right(dtype, size):
+    size = float(dtype(size))
+    logits = np.array([size, -size, size, -size], dtype)
+    value, d_logits = binary_cross_entropy()(logits, np.array([1, 0, 0, 1]))
+    assert value == pytest.approx(size / 2, rel=4 * eps(dtype), abs=0)  # two are right, two are off by size
+    np.testing.assert_array_equal(d_logits, [0, 0, 0.25, -0.25])
+
+
+@FLOATS
+@pytest.mark.parametrize("logit", [20.0, 80.0])
+def test_binary_cross_entropy_of_a_sure_and_right_logit_keeps_its_digits(dtype, logit):
+    """-log(sigmoid(x)) is about exp(-x), far below the spacing of numbers at x."""
+    for sign, target in ((1, 1), (-1, 0)):
+        value, d_logits = binary_cross_entropy()(np.array([sign * logit], dtype), np.array([target]))
+        assert value == pytest.approx(math.exp(-logit), rel=1e-8 + 2 * eps(dtype), abs=0)  # but for its square
+        assert d_logits[0] == pytest.approx(-sign * math.exp(-logit), rel=1e-8 + 2 * eps(dtype), abs=0)
+
+
+def test_a_nan_among_numbers_is_seen_in_the_loss():
+    for loss in (binary_cross_entropy(), mean_absolute_error(), huber()):
+        value, d_outputs = loss(np.array([np.nan, 0.5]), np.array([1.0, 1.0]))
+        assert math.isnan(value)
+        assert np.isnan(d_outputs).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("loss", [mean_absolute_error(), huber()], ids=str)
+def test_distances_that_are_no_float32_have_a_mean_all_the_same(loss):
+    outputs, targets = np.array([3e38, -3e38, 0.0], np.float32), np.array([-3e38, 3e38, 0.0], np.float32)
+    value, d_outputs = loss(outputs, targets)
+    assert value == pytest.approx(4 * float(np.float32(3e38)) / 3, rel=1e-15, abs=0)
+    np.testing.assert_array_equal(d_outputs, np.array([1, -1, 0], np.float32) / np.float32(3))
+
+
+@FLOATS
+@pytest.mark.parametrize("smallest", [1e-30, 1e30])
+def test_class_weights_of_any_size_count_by_their_ratios(dtype, smallest):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((6, 3)).astype(dtype), np.array([0, 1, 2, 2, 1, 0])
+    expected, d_expected = softmax_cross_entropy(0.1, [1, 2, 4])(logits, labels)
+    value, d_logits = softmax_cross_entropy(0.1, [smallest, 2 * smallest, 4 * smallest])(logits, labels)
+    assert value == pytest.approx(expected, rel=4 * eps(dtype), abs=0)
+    np.testing.assert_allclose(d_logits, d_expected, rtol=0, atol=eps(dtype))
 
 
 # Activations

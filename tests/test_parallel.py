@@ -58,6 +58,91 @@ def test_sharded_is_the_gradient_of_the_whole_batch(shard_size):
         np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
 
 
+def known_only(outputs, targets):
+    """The mean of squares of the first output, over targets that are known: a loss as a user may write it."""
+    known = ~np.isnan(targets)
+    difference = np.where(known, outputs[:, 0] - targets, 0)
+    d_outputs = np.zeros_like(outputs)
+    d_outputs[:, 0] = 2 * difference / max(known.sum(), 1)
+    return (difference**2).sum() / max(known.sum(), 1), d_outputs
+
+
+WEIGHTED = {
+    "class weights": fcnn.softmax_cross_entropy(class_weights=[1, 7, 0.3]),
+    "ignored": fcnn.softmax_cross_entropy(ignored=-1),
+    "both, smoothed": fcnn.softmax_cross_entropy(0.2, [1, 7, 0.3], ignored=-1),
+    "of one's own": fcnn.WeightedLoss(known_only, lambda targets: ~np.isnan(targets)),
+}
+
+
+def weighted_batch(name, n=22, dtype=np.float64):
+    """A batch whose first rows count for nothing, so that whole shards do, where the loss can say so."""
+    x, y = batch(n, dtype)
+    if name == "class weights":
+        return x, y
+    y = np.where(np.arange(n) < min(6, n - 1), -1, y)
+    return x, np.where(y < 0, np.nan, y) if name == "of one's own" else y
+
+
+def assert_same_mean(found, expected, exact):
+    assert found.loss == pytest.approx(expected.loss, rel=exact, abs=0)
+    assert (found.correct, found.size, found.layer_state) == (expected.correct, expected.size, expected.layer_state)
+    assert (found.weight, found.counted) == (pytest.approx(expected.weight, rel=exact), expected.counted)
+    for path, leaf in tree.flatten(expected.grads).items():
+        np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=exact, err_msg=path)
+
+
+@pytest.mark.parametrize("shard_size", [1, 5, 11, 22, 64])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_shards_of_a_weighted_mean_are_that_of_the_whole_batch(name, shard_size):
+    params, state = made(PLAIN)
+    whole = fcnn.gradient(PLAIN, WEIGHTED[name])
+    found = parallel.sharded(whole, shard_size)(params, state, KEY, weighted_batch(name))
+    # float64, numbers around 1: the same sums over 22 rows in another order, rounded by 1.1e-16 each time
+    assert_same_mean(found, whole(params, state, KEY, weighted_batch(name)), 1e-12)
+
+
+@pytest.mark.parametrize("several", [parallel.threads, pytest.param(parallel.processes, marks=forks)])
+def test_the_bits_of_a_weighted_mean_do_not_depend_on_what_maps(several):
+    params, state = made(EVERYTHING, np.float32)
+    gradient = fcnn.gradient(EVERYTHING, WEIGHTED["both, smoothed"])
+    rows = weighted_batch("both, smoothed", dtype=np.float32)
+    serial = parallel.sharded(gradient, 5)(params, state, KEY, rows)
+    with several(2) as map_fn:
+        assert parallel.sharded(gradient, 5, map_fn)(params, state, KEY, rows) == serial
+    assert {leaf.dtype for leaf in tree.flatten(serial.grads).values()} == {np.dtype(np.float32)}
+
+
+def test_a_batch_of_which_nothing_counts_changes_no_parameter():
+    optimizer = fcnn.sgd(0.1)
+    start = fcnn.init_state(PLAIN, optimizer, fcnn.key(0), IMAGE)
+    gradient = fcnn.gradient(PLAIN, WEIGHTED["ignored"])
+    x, _ = batch(11, np.float32)
+    for found in (gradient, parallel.sharded(gradient, 4)):
+        state, record = fcnn.train_step(PLAIN, LOSS, optimizer, found)(start, (x, np.full(11, -1)))
+        assert record == fcnn.Record(0, 0.0, 0, 11, 0.0, 0)
+        assert state.params == start.params
+
+
+def test_shards_of_a_loss_that_tells_no_weights_count_by_their_rows():
+    """Such as one of a user's own; whatever else it has is its own affair."""
+
+    class Halved:
+        weights = 0.5
+
+        def __call__(self, outputs, targets):
+            value, d_outputs = LOSS(outputs, targets)
+            return self.weights * value, self.weights * d_outputs
+
+    params, state = made(PLAIN)
+    found, expected = (
+        parallel.sharded(fcnn.gradient(PLAIN, loss), 8)(params, state, KEY, batch()) for loss in (Halved(), LOSS)
+    )
+    assert found.loss == expected.loss / 2
+    assert found.grads == tree.map(lambda leaf: leaf / 2, expected.grads)
+    assert (found.weight, found.counted) == (None, None)
+
+
 def test_of_a_regression_nothing_is_counted_right():
     model = fcnn.serial(fcnn.flatten(), fcnn.dense(2))
     x, _ = batch()
@@ -253,11 +338,30 @@ def test_over_ranks_is_the_gradient_of_the_whole_batch_on_every_rank(ranks, size
     # numbers around 1: the same sums over 22 rows in another order, rounded by 1.1e-16 or 6e-8 each time
     exact = 1e-12 if dtype is np.float64 else 1e-6
     assert found[0].loss == pytest.approx(expected.loss, rel=exact, abs=0)
-    assert found[0][2:] == (state, expected.correct, size)
+    assert found[0][2:] == (state, expected.correct, size, None, None)
     for path, leaf in tree.flatten(expected.grads).items():
         mine = tree.flatten(found[0].grads)[path]
         np.testing.assert_allclose(mine, leaf, rtol=0, atol=exact, err_msg=path)
         assert (mine.dtype, mine.shape, mine.flags.writeable) == (leaf.dtype, leaf.shape, False)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [22, 5])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_over_ranks_a_weighted_mean_is_that_of_the_whole_batch(name, size, ranks, dtype):
+    """Of shards too; some ranks have no row that counts, and some no row."""
+    params, state = made(PLAIN, dtype)
+    whole = fcnn.gradient(PLAIN, WEIGHTED[name])
+    rows = weighted_batch(name, size, dtype)
+    expected = whole(params, state, KEY, rows)
+    exact = 1e-12 if dtype is np.float64 else 3e-6  # as above; gradients are up to 7
+    for gradient in (whole, parallel.sharded(whole, 2)):
+        found = on_ranks(
+            ranks, lambda comm, gradient=gradient: parallel.over_ranks(gradient, comm)(params, state, KEY, rows)
+        )
+        assert all(one == found[0] for one in found)
+        assert_same_mean(found[0], expected, exact)
 
 
 def test_one_allreduce_a_call_each_rank_with_its_rows_and_its_key():

@@ -13,7 +13,7 @@ from constructors import constructors
 from memory import FLOATS, ORDERS, OTHER_DTYPES, assert_close, assert_handed_out, bits, read_only
 
 import fcnn
-from fcnn.training.losses import Loss
+from fcnn.training.loss import Loss, weights_of
 
 every_float = pytest.mark.parametrize("dtype", FLOATS)
 
@@ -33,10 +33,28 @@ def labels(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 4, 5)
 
 
+def some_ignored(rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation([0, 1, 2, 3, 3, 3, 0, 1, 2])
+
+
 LOSSES = (
     LossRow(fcnn.softmax_cross_entropy(), (5, 4), labels, ("uint8", "int32", ">i8")),
     LossRow(fcnn.softmax_cross_entropy(0.2), (5, 4), labels, ("uint8", "int32", ">i8")),
     LossRow(fcnn.softmax_cross_entropy(0.1), (5, 1), lambda rng: np.zeros(5, int), ("uint8", ">u2")),
+    LossRow(fcnn.softmax_cross_entropy(class_weights=[1, 0.5, 3, 20]), (5, 4), labels, ("uint8", "int32", ">i8")),
+    LossRow(fcnn.softmax_cross_entropy(ignored=3), (9, 4), some_ignored, ("uint8", "int32", ">i8")),
+    LossRow(
+        fcnn.softmax_cross_entropy(0.2, (1, 0.5, 3), ignored=255),
+        (9, 3),
+        lambda rng: np.where(some_ignored(rng) == 3, 255, some_ignored(rng) % 3),
+        ("uint8", "int32", ">i8"),
+    ),
+    LossRow(fcnn.binary_cross_entropy(), (5,), lambda rng: rng.integers(0, 2, 5), ("bool", "uint8", "f4", ">f8")),
+    LossRow(fcnn.binary_cross_entropy(3), (5, 1), lambda rng: rng.integers(0, 2, (5, 1)), ("bool", "int32", ">f4")),
+    LossRow(fcnn.binary_cross_entropy([0.5, 3]), (5, 2), lambda rng: rng.random((5, 2)), (">f8",)),
+    LossRow(fcnn.mean_absolute_error(), (5, 2), lambda rng: rng.integers(-3, 4, (5, 2)), ("int16", "f4", ">f8")),
+    LossRow(fcnn.huber(), (5, 2), lambda rng: rng.integers(-3, 4, (5, 2)), ("int16", "f4", ">f8")),
+    LossRow(fcnn.huber(0.1), (5,), lambda rng: rng.standard_normal(5), (">f8",)),
     LossRow(fcnn.mean_squared_error(), (5,), lambda rng: rng.integers(-3, 4, 5), ("int16", "f4", ">f8")),
     LossRow(fcnn.mean_squared_error(), (5, 1), lambda rng: rng.integers(-3, 4, (5, 1)), ("int16", "f4", ">f8")),
     LossRow(fcnn.mean_squared_error(), (5, 2, 3, 2), lambda rng: rng.standard_normal((5, 2, 3, 2)), (">f8",)),
@@ -73,15 +91,18 @@ def test_a_loss_gives_a_number_and_a_gradient_like_the_outputs(row: LossRow, dty
 
 @every_float
 @every_loss
-def test_a_loss_is_the_mean_over_the_batch(row: LossRow, dtype: type) -> None:
+def test_a_loss_is_the_mean_over_the_batch_as_it_weighs_its_rows(row: LossRow, dtype: type) -> None:
     outputs, targets = loss_inputs(row, dtype)
     value, d_outputs = row.loss(outputs, targets)
     each = [row.loss(outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
-    # each loss and the whole one round as often as there are rows, 8 at most
-    assert math.fsum(one for one, _ in each) / len(each) == pytest.approx(
-        value, rel=float(8 * np.finfo(dtype).eps), abs=0
+    weights = weights_of(row.loss, targets, len(outputs))
+    shares = np.full(len(outputs), 1 / len(outputs)) if weights is None else weights / weights.sum()
+    # each loss and the whole one round as often as there are rows, 9 at most
+    assert math.fsum(share * one for share, (one, _) in zip(shares, each, strict=True)) == pytest.approx(
+        value, rel=float(9 * np.finfo(dtype).eps), abs=0
     )
-    assert_close(np.concatenate([d for _, d in each]) / len(each), d_outputs)
+    apart = np.concatenate([d * dtype(share) for share, (_, d) in zip(shares, each, strict=True)])
+    assert_close(apart, d_outputs)
 
 
 @every_loss

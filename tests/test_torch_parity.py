@@ -253,9 +253,38 @@ def test_batch_norm_over_several_steps(shape: tuple[int, ...], decay: float, eps
 def test_losses(smoothing: float, shape: tuple[int, int], scale: float, dtype: type) -> None:
     logits = scale * draw(*shape, dtype=dtype)
     labels = np.random.default_rng(0).integers(0, shape[1], shape[0])
+    weights = np.random.default_rng(1).uniform(0.1, 9, shape[1])
+    some_ignored = labels.copy()
+    some_ignored[1::3] = -1
+    numbers = draw(*shape, dtype=dtype, seed=1)
+    shares = np.random.default_rng(2).random(shape).astype(dtype)
+
+    def cross_entropy(**options: Any) -> Any:
+        return lambda o, t: F.cross_entropy(o, t, label_smoothing=smoothing, **options)
+
     for loss, targets, reference in (
-        (fcnn.softmax_cross_entropy(smoothing), labels, lambda o, t: F.cross_entropy(o, t, label_smoothing=smoothing)),
-        (fcnn.mean_squared_error(), draw(*shape, dtype=dtype, seed=1), F.mse_loss),
+        (fcnn.softmax_cross_entropy(smoothing), labels, cross_entropy()),
+        (
+            fcnn.softmax_cross_entropy(smoothing, weights.tolist()),
+            labels,
+            cross_entropy(weight=tensor(weights.astype(dtype))),
+        ),
+        (fcnn.softmax_cross_entropy(smoothing, ignored=-1), some_ignored, cross_entropy(ignore_index=-1)),
+        (
+            fcnn.softmax_cross_entropy(smoothing, weights.tolist(), ignored=-1),
+            some_ignored,
+            cross_entropy(weight=tensor(weights.astype(dtype)), ignore_index=-1),
+        ),
+        (fcnn.binary_cross_entropy(), shares, F.binary_cross_entropy_with_logits),
+        (
+            fcnn.binary_cross_entropy(weights.tolist()),
+            shares.round(),
+            lambda o, t: F.binary_cross_entropy_with_logits(o, t, pos_weight=tensor(weights.astype(dtype))),
+        ),
+        (fcnn.mean_squared_error(), numbers, F.mse_loss),
+        (fcnn.mean_absolute_error(), numbers, F.l1_loss),
+        (fcnn.huber(), numbers, F.huber_loss),
+        (fcnn.huber(0.3), numbers, lambda o, t: F.huber_loss(o, t, delta=0.3)),
     ):
         value, d_outputs = loss(logits, targets)
         outputs = tensor(logits, grad=True)

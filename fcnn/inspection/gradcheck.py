@@ -21,7 +21,7 @@ import numpy as np
 
 from fcnn.network.layer import Layer, Shape, expect_layer
 from fcnn.training.arguments import measured
-from fcnn.training.losses import Loss, expect_loss, loss_of
+from fcnn.training.loss import Loss, expect_loss, loss_of
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import array, boolean, integer, lengths, number, told
 from fcnn.values.checks import function as expect_function

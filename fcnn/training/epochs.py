@@ -10,7 +10,7 @@ import attrs
 
 from fcnn.data.batching import batches, steps_per_epoch
 from fcnn.data.types import BatchTransform, Split
-from fcnn.training.step import Evaluation, Record, Step, TrainState, scan
+from fcnn.training.step import Evaluation, Record, Step, TrainState, scan, weighed
 from fcnn.values import html
 from fcnn.values.keys import Key
 
@@ -43,26 +43,36 @@ class DivergedError(ArithmeticError):
 class EpochTotals:
     """What the steps of an epoch add up to so far."""
 
-    loss: float = 0.0  # summed over the inputs
+    loss: float = 0.0  # summed over the inputs, each as often as it weighs
     correct: int | None = 0  # predictions, each made before its input was learnt from; None where there are none
     images: int = 0
     seconds: float = 0.0
+    weight: float = 0.0  # of the inputs in the loss
+    counted: int = 0  # inputs of which `correct` are right
 
     def after(self, record: Record, seconds: float) -> "EpochTotals":
         """With one more step, which ended `seconds` after the epoch began."""
         correct = None if record.correct is None or self.correct is None else self.correct + record.correct
-        return EpochTotals(self.loss + record.loss * record.size, correct, self.images + record.size, seconds)
+        weight, counted = weighed(record)
+        return EpochTotals(
+            self.loss + record.loss * weight,
+            correct,
+            self.images + record.size,
+            seconds,
+            self.weight + weight,
+            self.counted + counted,
+        )
 
     @property
     def accuracy(self) -> float | None:
         """The share of right predictions."""
-        return None if self.correct is None or not self.images else self.correct / self.images
+        return None if self.correct is None or not self.counted else self.correct / self.counted
 
     def item(self, epoch: int, validation: Evaluation | None) -> dict[str, Any]:
         """The item of a finished epoch in the history, with what was found on the validation split after it."""
         found = {
             "epoch": epoch,
-            "train_loss": self.loss / self.images,
+            "train_loss": self.loss / self.weight if self.weight else 0.0,
             "train_accuracy": self.accuracy,
             "validation_loss": None if validation is None else validation.loss,
             "validation_accuracy": None if validation is None else validation.accuracy,

@@ -24,7 +24,8 @@ from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
 from fcnn.training.checkpoint import CheckpointError, differences, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table
-from fcnn.training.losses import Loss, expect_loss, softmax_cross_entropy
+from fcnn.training.loss import Loss, expect_loss
+from fcnn.training.losses import softmax_cross_entropy
 from fcnn.training.optim import adam
 from fcnn.training.progress import display
 from fcnn.training.runs import Progress, RunError, RunFolder

@@ -1,29 +1,42 @@
 """Losses: `loss(outputs, targets) -> (value, d_outputs)`, the value a Python float, the mean over the batch.
 
-A loss is any such function. Those made here also print as the call that made them.
+A loss is any such function. Those made here also print as the call that made them. What a loss is, and what it may tell
+of itself besides, is in `fcnn.training.loss`.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from fcnn.training.arguments import measured
+from fcnn.training.loss import Loss, WeightedLoss
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import array, floats, function, number, told
+from fcnn.values.checks import array, floats, integer, number, single, told
 from fcnn.values.configuration import prints_as_call
 
-Loss: TypeAlias = Callable[[Array, Any], tuple[float, Array]]
+_Each = Callable[[Array, Array], tuple[Array, Array]]  # (outputs, targets) -> a loss for each number, and its slope
 
 
 @prints_as_call
-def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
+def softmax_cross_entropy(
+    label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, ignored: int | None = None
+) -> Loss:
     """Cross-entropy of softmax(logits) against integer labels, the mean over the batch.
 
-        value     = -mean over n of  sum over k of  q[n, k] * log softmax(logits[n])[k]
-        d_logits  = (softmax(logits) - q) / N
+        value     = -sum over n, k of  q[n, k] * log softmax(logits[n])[k]  /  W
+        d_logits  = (Q[n] * softmax(logits) - q) / W        with Q[n] = sum over k of q[n, k]
 
-    with q = (1 - s) * onehot(label) + s / K for label smoothing s (C. Szegedy et al., CVPR 2016, section 7).
+    with q = v[k] * ((1 - s) * onehot(label) + s / K) for label smoothing s (C. Szegedy et al., CVPR 2016, section 7)
+    and a weight v[k] for each class, and W = sum over n of v[label[n]]. Without weights v is 1, Q is 1 and W is N. All
+    is as in PyTorch's `CrossEntropyLoss(weight, ignore_index=…, label_smoothing=…)`.
+
+    Args:
+        label_smoothing: s, 0 to less than 1.
+        class_weights: v, a number above 0 for each class, such as one over how often it occurs; only their ratios
+            matter. None: all alike.
+        ignored: a label that counts for nothing, neither in the mean nor in an accuracy: -1, say, or 255 in a `Split`,
+            whose labels are from 0 on. Where all labels are it, value and gradient are 0, so that a batch of which
+            nothing is known trains nothing (PyTorch gives NaN).
 
     The loss takes logits (N, K) and labels (N,), integers in 0 … K - 1, and raises ValueError for others. It is right
     for any finite logits; a value is infinite only where a float64 can't hold the sum over the batch.
@@ -31,33 +44,122 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     >>> value, d_logits = softmax_cross_entropy()(np.zeros((1, 2)), np.array([0]))
     >>> round(value, 6), d_logits
     (0.693147, array([[-0.5,  0.5]]))
+    >>> softmax_cross_entropy(class_weights=[1, 3], ignored=-1)(np.zeros((3, 2)), np.array([0, 1, -1]))[1]
+    array([[-0.125,  0.125],
+           [ 0.375, -0.375],
+           [ 0.   ,  0.   ]])
     """
     number("label_smoothing", label_smoothing, "[0, 1)")
+    if ignored is not None:
+        ignored = integer("ignored", ignored, least=-(1 << 63), most=(1 << 63) - 1)
+    weights = None if class_weights is None else _numbers("class_weights", "a class weight", class_weights)
+    if weights is not None:
+        weights = weights / weights.max()  # so that no product with them overflows
 
-    def loss(logits: Array, labels: Array) -> tuple[float, Array]:
-        logits = floats("softmax_cross_entropy's logits", logits)
-        labels = _check_labels(logits, array("softmax_cross_entropy's labels", labels, "integers (N,)"))
+    def mean(logits: Array, labels: Array) -> tuple[float, Array]:
+        """The loss of labels all of which count."""
         n, classes = logits.shape
+        rows = np.arange(n)
         with np.errstate(over="ignore"):  # a difference beyond all numbers is one of probability 0
             shifted = logits - logits.max(axis=1, keepdims=True)
         d_logits = np.exp(shifted)
         total = d_logits.sum(axis=1, keepdims=True)
-        rows = np.arange(n)
         log_total = np.log(total)[:, 0]
         d_logits /= total
-        d_logits[rows, labels] -= 1 - label_smoothing
+        whole: float = n
+        right: Any = 1 - label_smoothing  # what a label's own class has of q,
+        others: Any = label_smoothing / classes  # and what every class has
+        if weights is not None:
+            whole = float(weights[labels].sum())
+            right = right * weights[labels].astype(logits.dtype)
+            others = others * weights.astype(logits.dtype)
+            q = right + others.sum()
+            d_logits *= q[:, None]
+            log_total *= q
+        d_logits[rows, labels] -= right
         if label_smoothing:
-            d_logits -= label_smoothing / classes
-        d_logits *= 1 / n
+            d_logits -= others
+        d_logits *= 1 / whole
         with np.errstate(over="ignore"):
-            value = np.add.reduce(log_total - (1 - label_smoothing) * shifted[rows, labels]) / n
-            if label_smoothing:
-                value -= label_smoothing / classes * shifted.sum(axis=1).mean()
+            value = np.add.reduce(log_total - right * shifted[rows, labels]) / whole
+            if label_smoothing and weights is None:
+                value -= others * shifted.sum(axis=1).mean()
+            elif label_smoothing:
+                value -= (others * shifted).sum() / whole
         if not np.isfinite(value) and logits.dtype == np.float32:
-            value = loss(logits.astype(np.float64), labels)[0]
-        return float(value), frozen(d_logits)
+            value = mean(logits.astype(np.float64), labels)[0]
+        return float(value), d_logits
 
-    return loss
+    def loss(logits: Array, labels: Array) -> tuple[float, Array]:
+        logits = floats("softmax_cross_entropy's logits", logits)
+        labels = array("softmax_cross_entropy's labels", labels, "integers (N,)")
+        _check_labels(logits, labels, ignored)
+        if weights is not None and len(weights) != logits.shape[1]:
+            raise ValueError(f"softmax_cross_entropy has {len(weights)} class_weights, got logits {logits.shape}")
+        if ignored is None or (counts := labels != ignored).all():
+            value, d_logits = mean(logits, labels)
+        else:
+            value, d_logits = 0.0, np.zeros_like(logits)
+            if counts.any():
+                value, d_logits[counts] = mean(logits[counts], labels[counts])
+        return value, frozen(d_logits)
+
+    def weights_of_rows(labels: Array) -> Array:
+        labels = np.asarray(labels)
+        counts = np.full(labels.shape, True) if ignored is None else np.asarray(labels != ignored)
+        found = counts.astype(np.float64)
+        if weights is not None:
+            found[counts] = weights[labels[counts]]
+        return found
+
+    return loss if weights is None and ignored is None else WeightedLoss(loss, weights_of_rows)
+
+
+@prints_as_call
+def binary_cross_entropy(pos_weight: float | Sequence[float] | None = None) -> Loss:
+    """Cross-entropy of sigmoid(logits) against targets from 0 to 1, the mean over all numbers of
+
+        -(w t log sigmoid(x) + (1 - t) log(1 - sigmoid(x)))        with the slope  (1 - t) sigmoid(x) - w t sigmoid(-x)
+
+    for a logit x and its target t: 1 where the label is right, 0 where it is not, or how likely it is. Right for any
+    finite logit, as no exponential of more than 0 is taken; as PyTorch's `BCEWithLogitsLoss`.
+
+    Args:
+        pos_weight: w, what a target of 1 counts more than one of 0, such as how many times rarer it is; one number, or
+            one for each of D labels. The mean is over numbers all the same, not over the sum of weights.
+
+    The loss takes logits and targets of one shape, such as (N, D) for D labels that an input may have at once; and of
+    one output, (N, 1), also labels (N,). Others raise ValueError, and so do targets beyond 0 to 1.
+
+    >>> value, d_logits = binary_cross_entropy()(np.array([[0.0], [0.0]]), np.array([0, 1]))
+    >>> round(value, 6), d_logits.tolist()
+    (0.693147, [[0.25], [-0.25]])
+    """
+    if pos_weight is None:
+        weights = None
+    else:
+        several = pos_weight if isinstance(pos_weight, (tuple, list, np.ndarray)) else [pos_weight]
+        weights = _numbers("pos_weight", "a pos_weight", several)
+
+    def each(logits: Array, targets: Array) -> tuple[Array, Array]:
+        if targets.min() < 0 or not targets.max() <= 1:
+            raise ValueError(
+                f"binary_cross_entropy expects targets from 0 to 1, got {targets.min():g} to {targets.max():g}"
+            )
+        ones, zeros = targets, 1 - targets
+        if weights is not None:
+            if len(weights) > 1 and logits.shape[1:] != weights.shape:
+                raise ValueError(f"binary_cross_entropy has {len(weights)} pos_weights, got logits {logits.shape}")
+            ones = targets * weights.astype(logits.dtype)
+        small = np.exp(-np.abs(logits))
+        rest = np.log1p(small)
+        values = ones * (np.maximum(-logits, 0) + rest) + zeros * (np.maximum(logits, 0) + rest)
+        likely, unlikely = 1 / (1 + small), small / (1 + small)
+        is_positive = logits > 0
+        slopes = zeros * np.where(is_positive, likely, unlikely) - ones * np.where(is_positive, unlikely, likely)
+        return values, slopes
+
+    return _mean_over_numbers("binary_cross_entropy", each, of_one_output=True)
 
 
 @prints_as_call
@@ -71,55 +173,101 @@ def mean_squared_error() -> Loss:
     (5.0, array([[1., 3.]]))
     """
 
+    def each(outputs: Array, targets: Array) -> tuple[Array, Array]:
+        difference = outputs - targets
+        return difference * difference, 2 * difference
+
+    return _mean_over_numbers("mean_squared_error", each)
+
+
+@prints_as_call
+def mean_absolute_error() -> Loss:
+    """The mean over all numbers of |outputs - targets|; d_outputs = sign(outputs - targets) / outputs.size, 0 at 0.
+
+    Outputs and targets have one shape, any; others raise ValueError. One target that is far off counts no more than its
+    distance, where in `mean_squared_error` it is squared.
+
+    >>> mean_absolute_error()(np.array([[1.0, -3.0]]), np.array([[0.0, 0.0]]))
+    (2.0, array([[ 0.5, -0.5]]))
+    """
+
+    def each(outputs: Array, targets: Array) -> tuple[Array, Array]:
+        difference = outputs - targets
+        return np.abs(difference), np.sign(difference)
+
+    return _mean_over_numbers("mean_absolute_error", each)
+
+
+@prints_as_call
+def huber(delta: float = 1.0) -> Loss:
+    """Squares near 0 and distances beyond (P. Huber, Annals of Mathematical Statistics 35, 1964), the mean over all
+    numbers d = outputs - targets of
+
+        d² / 2  where |d| <= delta,  else  delta (|d| - delta / 2)        with the slope d, held to -delta … delta
+
+    as PyTorch's `HuberLoss`. Outputs and targets have one shape, any; others raise ValueError.
+
+    >>> huber(2.0)(np.array([1.0, -4.0]), np.array([0.0, 0.0]))
+    (3.25, array([ 0.5, -1. ]))
+    """
+    delta = single("delta", delta, "(0, inf)")
+
+    def each(outputs: Array, targets: Array) -> tuple[Array, Array]:
+        difference = outputs - targets
+        slopes = np.clip(difference, -delta, delta)
+        return slopes * (difference - slopes / 2), slopes
+
+    return _mean_over_numbers("huber", each)
+
+
+def _mean_over_numbers(name: str, each: _Each, *, of_one_output: bool = False) -> Loss:
+    """The loss that is the mean of what each number costs; of float32 finite where a float64 is.
+
+    of_one_output: whether targets (N,) are also taken for outputs (N, 1).
+    """
+
     def loss(outputs: Array, targets: Array) -> tuple[float, Array]:
-        outputs = floats("mean_squared_error's outputs", outputs)
-        targets = array("mean_squared_error's targets", targets, "real numbers of the outputs' shape")
+        outputs = floats(f"{name}'s outputs", outputs)
+        targets = array(f"{name}'s targets", targets, "real numbers of the outputs' shape")
         if np.iscomplexobj(targets):
-            raise TypeError(f"mean_squared_error's targets are real numbers, got {told(targets)}")
+            raise TypeError(f"{name}'s targets are real numbers, got {told(targets)}")
         if not outputs.size:
-            raise ValueError("mean_squared_error got an empty batch")
-        if outputs.shape != targets.shape:
-            is_meant = np.squeeze(outputs).shape == np.squeeze(targets).shape
-            shape = ", ".join(map(str, (-1, *outputs.shape[1:])))  # right of all targets, not of this batch only
-            advice = f"; targets.reshape({shape}) has it" if is_meant else ""
-            raise ValueError(
-                f"mean_squared_error expects targets of shape {outputs.shape}, got {targets.shape}{advice}"
-            )
+            raise ValueError(f"{name} got an empty batch")
+        if of_one_output and outputs.shape == (*targets.shape, 1) and targets.ndim == 1:
+            targets = targets[:, None]
+        _check_shapes(name, outputs, targets)
         with np.errstate(over="ignore"):
-            difference = outputs - targets.astype(outputs.dtype, copy=False)
-            value = float((difference * difference).mean())
+            values, slopes = each(outputs, targets.astype(outputs.dtype, copy=False))
+            value = float(values.mean())
             if not np.isfinite(value) and outputs.dtype == np.float32:
                 value, wide = loss(outputs.astype(np.float64), targets)
                 return value, frozen(wide.astype(np.float32))
-        difference *= 2 / outputs.size
-        return value, frozen(difference)
+        slopes *= 1 / outputs.size
+        return value, frozen(slopes)
 
     return loss
 
 
-def expect_loss(name: str, value: object) -> Loss:
-    """`value`, if it can be a loss."""
-    return function(name, value, "a function (outputs, targets), such as fcnn.softmax_cross_entropy() gives")
+def _check_shapes(name: str, outputs: Array, targets: Array) -> None:
+    if outputs.shape != targets.shape:
+        is_meant = np.squeeze(outputs).shape == np.squeeze(targets).shape
+        shape = ", ".join(map(str, (-1, *outputs.shape[1:])))  # right of all targets, not of this batch only
+        advice = f"; targets.reshape({shape}) has it" if is_meant else ""
+        raise ValueError(f"{name} expects targets of shape {outputs.shape}, got {targets.shape}{advice}")
 
 
-def loss_of(loss: Loss, outputs: Array, targets: Any) -> tuple[float, Array]:
-    """What a loss says, in the outputs' dtype; anybody's function can be one, so it is looked at.
-
-    Raises TypeError or ValueError unless it is a number and a gradient of the outputs' shape.
-    """
-    found = loss(outputs, targets)
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise TypeError(f"a loss gives a pair (value, d_outputs), {told(loss)} gave {told(found)}")
-    value, d_outputs = found
-    value, d_outputs = measured("a loss's value is", value), floats("a loss's d_outputs", d_outputs)
-    if d_outputs.shape != outputs.shape:
-        raise ValueError(
-            f"a loss's d_outputs has the outputs' shape {outputs.shape}, {told(loss)} gave {d_outputs.shape}"
-        )
-    return value, d_outputs.astype(outputs.dtype, copy=False)
+def _numbers(name: str, one: str, values: object) -> Array:
+    """Numbers above 0 that are given as a list; `one` is what one of them is called."""
+    if not isinstance(values, (tuple, list)):
+        is_meant = isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf"
+        advice = "; .tolist() makes one of it" if is_meant else ""
+        raise TypeError(f"{name} is a list of numbers, got {told(values)}{advice}")
+    if not values:
+        raise ValueError(f"{name} is a list of numbers, got none")
+    return np.array([single(one, value, "(0, inf)") for value in values])
 
 
-def _check_labels(logits: Array, labels: Array) -> Array:
+def _check_labels(logits: Array, labels: Array, ignored: int | None) -> None:
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
             "softmax_cross_entropy expects logits (N, K) and integer labels (N,), "
@@ -127,12 +275,13 @@ def _check_labels(logits: Array, labels: Array) -> Array:
         )
     if not labels.size:
         raise ValueError("softmax_cross_entropy got an empty batch")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+    known = labels if ignored is None else labels[labels != ignored]
+    if known.size and (known.min() < 0 or known.max() >= logits.shape[1]):
+        but = "" if ignored is None else f", or {ignored}, which is ignored,"
         raise ValueError(
-            f"softmax_cross_entropy expects labels 0 to {logits.shape[1] - 1} for logits {logits.shape}, "
-            f"got {labels.min()} to {labels.max()}"
+            f"softmax_cross_entropy expects labels 0 to {logits.shape[1] - 1}{but} for logits {logits.shape}, "
+            f"got {known.min()} to {known.max()}"
         )
-    return labels
 
 
 def _how_to_make_labels(logits: Array, labels: Array) -> str:

@@ -29,7 +29,7 @@ import numpy as np
 from fcnn.network.layer import expect_values
 from fcnn.training.arguments import expect_map_fn, inputs_and_targets, mapped
 from fcnn.training.mapping import MapFn, expect_mapping
-from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of
+from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradient_of, weighed
 from fcnn.training.workers import WorkerError, processes
 from fcnn.values.arrays import NUMBERS, Array, frozen, zeros_like
 from fcnn.values.checks import integer, number, told
@@ -37,6 +37,7 @@ from fcnn.values.cores import alone, at_most, one_blas_thread
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
 from fcnn.values.tree import map as tree_map
+from fcnn.values.tree import size as tree_size
 
 __all__ = [
     "MapFn",
@@ -95,8 +96,9 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
     """The same gradient, computed a shard at a time.
 
     Args:
-        gradient_fn: the gradient of one batch, as `fcnn.gradient` makes it. Its loss must be a *mean* over the batch;
-            of one that is weighted and divided by the sum of its weights, shards would count by their sizes.
+        gradient_fn: the gradient of one batch, as `fcnn.gradient` makes it. Its loss must be a *mean* over the batch.
+            Shards count by the sum of their rows' weights if the loss tells them (`fcnn.training.loss`), as those of
+            `fcnn.losses` do, and else by their sizes.
         shard_size: images a shard; the last may be smaller.
         map_fn: how the shards are mapped, such as the one that `processes` or `threads` gives.
 
@@ -111,16 +113,12 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
         # One function for all steps: `processes` forks new workers for another.
         number, *others, total = arguments
         found = gradient_of(gradient_fn, *others)
-        weight = found.size / total
-        if weight == 1:
+        if found.size == total:
             return number, found
-
-        def weighted(leaf: Array) -> Array:
-            return frozen(leaf * weight)
-
         # Here, where shards run side by side, so that nothing is left but to add.
-        grads, state = (map_elementwise(weighted, each) for each in (found.grads, found.layer_state))
-        return number, Gradient(found.loss * weight, grads, state, found.correct, found.size)
+        share = weighed(found)[0] / total
+        grads, state = _scaled(found.grads, share), _scaled(found.layer_state, found.size / total)
+        return number, found._replace(loss=found.loss * share, grads=grads, layer_state=state)
 
     def compute(params: Tree, state: Tree, key: Key, batch: Any) -> Gradient:
         x, targets = _rows_of("sharded", params, state, key, batch)
@@ -128,16 +126,35 @@ def sharded(gradient_fn: GradientFn, shard_size: int, map_fn: MapFn = map) -> Gr
         shards = [slice(first, first + shard_size) for first in range(0, total, shard_size)]
         parts = [(i, params, state, fold_in(key, i), (x[rows], targets[rows]), total) for i, rows in enumerate(shards)]
         found = mapped(map_fn, of_shard, parts, Gradient)
+        if len(found) == 1:
+            return found[0]
         counts = [one.correct for one in found if one.correct is not None]
-        return Gradient(
+        weights, counted = zip(*map(weighed, found), strict=True)
+        return _of_mean(
             sum(one.loss for one in found),
             map_elementwise(_sum, *(one.grads for one in found)),
             map_elementwise(_sum, *(one.layer_state for one in found)),
             sum(counts) if counts else None,
             total,
+            sum(weights),
+            sum(counted),
         )
 
     return compute
+
+
+def _of_mean(
+    loss: float, grads: Tree, state: Tree, correct: int | None, total: int, weight: float, counted: int
+) -> Gradient:
+    """The gradient of a mean, of sums in which each row's weight was divided by how many rows there are."""
+    if weight == counted == total:
+        return Gradient(loss, grads, state, correct, total)
+    factor = total / weight if weight else 0.0
+    return Gradient(loss * factor, _scaled(grads, factor), state, correct, total, weight, counted)
+
+
+def _scaled(values: Tree, factor: float) -> Tree:
+    return map_elementwise(lambda leaf: frozen(leaf * factor), values)
 
 
 def _sum(*leaves: Array) -> Array:
@@ -152,12 +169,13 @@ def _sum(*leaves: Array) -> Array:
 def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> GradientFn:
     """The same gradient, computed by all ranks of an MPI communicator together, each from its share of the batch.
 
-        result = sum over ranks r of  N_r / N * gradient_fn(params, state, fold_in(key, r), rows of rank r)
+        result = sum over ranks r of  W_r / W * gradient_fn(params, state, fold_in(key, r), rows of rank r)
 
     Every rank calls it with the same arguments, the whole batch of N rows included (`fcnn.batches` is pure, so each
     rank makes it for itself), and gets the same result. Rank r of R takes the rows from N r // R to N (r + 1) // R,
-    which may be none. One Allreduce a call, on one flat buffer of the parameters' dtype: gradients, state, loss,
-    correct and size; so the loss is rounded to that dtype.
+    which may be none. W_r is the sum of its rows' weights as for `sharded`, and N_r where the loss tells none; the
+    layers' state counts by N_r. One Allreduce a call, on one flat buffer of the parameters' dtype: state, gradients,
+    loss, weight and counts; so loss and weight are rounded to that dtype.
 
     The bits depend on the number of ranks (and, with more than two, on the order in which the MPI library adds) and
     on what `gradient_fn` depends on, such as the shard size in `over_ranks(sharded(gradient_fn, 64, map_fn), comm)`.
@@ -195,27 +213,30 @@ def over_ranks(gradient_fn: GradientFn, comm: Any, *, timeout: float = 60.0) -> 
         x, targets = _rows_of("over_ranks", params, state, key, batch)
         total, rank = len(x), comm.rank
         rows = slice(total * rank // comm.size, total * (rank + 1) // comm.size)
-        share = rows.stop - rows.start
-        like = freeze({"grads": params, "state": state})
-        if share:
+        size = rows.stop - rows.start
+        like = freeze({"state": state, "grads": params})
+        if size:
             found = gradient_of(gradient_fn, params, state, fold_in(key, rank), (x[rows], targets[rows]))
-            values = freeze({"grads": found.grads, "state": found.layer_state})
-            values = tree_map(lambda _, leaf: leaf, like, values)  # in the one order that all ranks have
-            numbers = [found.loss, math.nan if found.correct is None else found.correct, share]  # NaN stays NaN
         else:
-            values, numbers = tree_map(zeros_like, like), [0.0, 0, 0]
+            found = Gradient(0.0, tree_map(zeros_like, params), tree_map(zeros_like, state), 0, 0)
+        values = freeze({"state": found.layer_state, "grads": found.grads})
+        values = tree_map(lambda _, leaf: leaf, like, values)  # in the one order that all ranks have
+        weight, counted = weighed(found)
+        numbers = [found.loss, math.nan if found.correct is None else found.correct, size, weight, counted]
         dtype = next((leaf.dtype for _, leaf in leaves(like)), x.dtype)
         sent = np.concatenate([*flatten(values).values(), numbers], axis=None, dtype=dtype)
-        sent[:-2] *= share / total
+        of_state = tree_size(state)
+        sent[:of_state] *= size / total
+        sent[of_state:-4] *= weight / total
         received = sum_over_ranks(sent, comm, timeout=timeout)
-        means, (loss, correct, size) = unravel(received[:-3], like), received[-3:]
+        sums, (loss, correct, size, weight, counted) = unravel(received[:-5], like), received[-5:].tolist()
         if size != total:
             raise ValueError(
                 f"over_ranks expects the same batch on every rank: the ranks' shares have {size:g} rows together, "
                 f"the batch of rank {rank} has {total}"
             )
-        counted = None if np.isnan(correct) else int(correct)
-        return Gradient(float(loss), means["grads"], means["state"], counted, total)
+        right = None if math.isnan(correct) else int(correct)  # a NaN stays one in a sum
+        return _of_mean(loss, sums["grads"], sums["state"], right, total, weight, int(counted))
 
     return compute
 

@@ -26,6 +26,7 @@ from fcnn.values.locks import is_at, lock
 
 INTERRUPTED = "interrupted.npz"
 _LOCK = ".lock"
+_LATER = {"weight", "counted"}  # of an epoch's totals, which files from before don't have: each input counted alike
 T = TypeVar("T")
 _TEMPORARY: int = getattr(os, "O_TEMPORARY", 0)  # Windows removes such a file when its process ends, however it ends
 _HELD: set[int] = set()  # the handles of the locks that this process has
@@ -155,7 +156,8 @@ def progress_of(path: Path, meta: Mapping[str, Any], like: TrainState) -> Progre
         meta_of(path)
         return load(path, like=like)
 
-    return Progress(_with_way_on(path, read), tuple(meta["history"]), EpochTotals(**meta["seen"]))
+    seen = dict.fromkeys(_LATER, meta["seen"]["images"]) | meta["seen"]
+    return Progress(_with_way_on(path, read), tuple(meta["history"]), EpochTotals(**seen))
 
 
 def _with_way_on(path: Path, read: Callable[[Path], T]) -> T:
@@ -195,10 +197,11 @@ def _follow(history: Sequence[Item]) -> bool:
 
 
 def _are_totals(seen: Any) -> bool:
-    if not isinstance(seen, dict) or seen.keys() != {field.name for field in attrs.fields(EpochTotals)}:
+    names = {field.name for field in attrs.fields(EpochTotals)}
+    if not isinstance(seen, dict) or not names - _LATER <= seen.keys() <= names:
         return False
     values = [value for name, value in seen.items() if name != "correct" or value is not None]
-    return all(map(_is_number, values)) and min(seen["images"], seen["seconds"]) >= 0
+    return all(map(_is_number, values)) and min(seen[name] for name in seen.keys() - {"loss", "correct"}) >= 0
 
 
 def _is_number(value: object) -> bool:

@@ -24,7 +24,8 @@ from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_va
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
 from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped, measured
-from fcnn.training.losses import Loss, expect_loss, loss_of, softmax_cross_entropy
+from fcnn.training.loss import Loss, expect_loss, loss_of, weights_of
+from fcnn.training.losses import softmax_cross_entropy
 from fcnn.training.optim import apply_updates
 from fcnn.training.transform import Transform, expect_transform, updated
 from fcnn.values.arrays import Array, frozen
@@ -56,25 +57,33 @@ class TrainState:
 
 
 class Record(NamedTuple):
-    """What a step saw: its number, the batch's loss before the update, how many of its `size` labels were right.
+    """What a step saw: its number, the batch's loss before the update, how many of its labels were right.
 
-    `correct` is None where targets aren't integer labels.
+    `correct` is None where targets aren't integer labels. `weight` and `counted` are as in `Gradient`.
     """
 
     step: int
     loss: float
     correct: int | None
     size: int
+    weight: float | None = None
+    counted: int | None = None
 
 
 class Gradient(NamedTuple):
-    """The loss and the gradient of the parameters for one batch, and the layers' state after it."""
+    """The loss and the gradient of the parameters for one batch of `size` rows, and the layers' state after it.
+
+    `weight` is the sum of the rows' weights in the loss's mean, and `counted` says of how many rows `correct` are
+    right. None, as where every row counts alike, stands for `size`.
+    """
 
     loss: float
     grads: Tree
     layer_state: Tree
     correct: int | None
     size: int
+    weight: float | None = None
+    counted: int | None = None
 
 
 GradientFn: TypeAlias = Callable[[Tree, Tree, Key, Any], Gradient]
@@ -132,7 +141,10 @@ def gradient(model: Layer, loss: Loss, *, fuse: bool = True) -> GradientFn:
             out = network.apply(params, state, x, train=True, key=key)
             value, dy = loss_of(loss, out.y, targets)
             grads = network.backward(params, out.cache, dy, need_dx=False).params
-        return Gradient(value, grads, out.state, _correct(out.y, targets), len(x))
+        weights = weights_of(loss, targets, len(x))
+        weight = None if weights is None else float(weights.sum())
+        counted = None if weights is None else int(np.count_nonzero(weights))
+        return Gradient(value, grads, out.state, _correct(out.y, targets, weights), len(x), weight, counted)
 
     return compute
 
@@ -172,10 +184,16 @@ def train_step(
         _check_gradient(found.grads, x.dtype)
         updates, opt_state = updated(optimizer, found.grads, state.opt_state, state.params, state.step)
         params = _with_held(apply_updates(state.params, updates), state.params, held)
-        record = Record(state.step, float(found.loss), found.correct, found.size)
+        record = Record(state.step, float(found.loss), found.correct, found.size, found.weight, found.counted)
         return TrainState(params, found.layer_state, opt_state, state.step + 1, state.key), record
 
     return step
+
+
+def weighed(found: Gradient | Record) -> tuple[float, int]:
+    """By what the mean of a loss was divided, and of how many rows `correct` are right."""
+    weight = found.size if found.weight is None else found.weight
+    return weight, found.size if found.counted is None else found.counted
 
 
 def expect_gradient_fn(name: str, value: object) -> GradientFn:
@@ -223,8 +241,9 @@ def fold(step: Step, start: TrainState, stream: Iterable[Any]) -> tuple[TrainSta
 class Evaluation:
     """What a network makes of a split.
 
-    loss: the mean.
-    accuracy: the share of right classes, 0 to 1; None where outputs are not scores of several classes.
+    loss: the mean, as the loss weighs the targets of the whole split.
+    accuracy: the share of right classes among those that count in the loss, 0 to 1; None where outputs are not scores
+        of several classes, or no target counts.
     predictions: the classes, int64 (N,); None likewise.
     outputs: the network's, (N, …).
     metrics: what each function given as a metric found, by its name.
@@ -302,7 +321,9 @@ def evaluate(
     if not _are_scores(outputs, split.y):
         return Evaluation(value, None, None, outputs, found)
     predictions = frozen(outputs.argmax(axis=1).astype(np.int64, copy=False))
-    return Evaluation(value, float(np.mean(predictions == split.y)), predictions, outputs, found)
+    weights = weights_of(measure, split.y, len(split))
+    right = (predictions == split.y)[slice(None) if weights is None else weights > 0]
+    return Evaluation(value, float(np.mean(right)) if right.size else None, predictions, outputs, found)
 
 
 def _over_cores(count: int, function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
@@ -319,11 +340,13 @@ def _are_scores(outputs: Array, targets: Array) -> bool:
     return np.issubdtype(targets.dtype, np.integer) and targets.ndim == 1 and outputs.ndim == 2 and outputs.shape[1] > 1
 
 
-def _correct(outputs: Array, targets: Any) -> int | None:
+def _correct(outputs: Array, targets: Any, weights: Array | None) -> int | None:
+    """How many rows are right of those that count."""
     targets = np.asarray(targets)
     if not _are_scores(outputs, targets):
         return None
-    return int(np.count_nonzero(outputs.argmax(axis=1) == targets))
+    right = outputs.argmax(axis=1) == targets
+    return int(np.count_nonzero(right if weights is None else right & (weights > 0)))
 
 
 def _with_held(params: Tree, before: Tree, held: Sequence[str]) -> Tree:

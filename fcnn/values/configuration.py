@@ -139,6 +139,11 @@ class _Printed:
     def __deepcopy__(self, memo: object) -> "_Printed":
         return self
 
+    def __getattr__(self, name: str) -> Any:  # what the function has besides, such as a loss's weights
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
     def __call__(self, *args: Any) -> Any:
         return self.function(*args)
 
