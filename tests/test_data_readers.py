@@ -132,12 +132,12 @@ def pixels(raw):
         (read_cifar_pickle, files.cifar_pickle(X, Y, shape=(2**31 - 1, 3072)), "as 2147483647 x 3072"),
         (read_cifar_pickle, files.cifar_pickle(X, Y, shape=(12, 1536)), "expected rows of 3072 pixels"),
         (read_cifar_pickle, files.cifar_pickle(X, Y, dtype=b"O8"), "numpy dtype called with"),
-        (read_cifar_pickle, b"\x80\x02}(N" + b"\x85" * 99_000 + b"Nu.", "a key that is no text"),
-        (read_cifar_pickle, b"\x80\x02N" + b"\x85" * 3_000_000 + b".", "a pickle of at most 100,000 opcodes, got more"),
+        (read_cifar_pickle, b"\x80\x02}(N" + b"\x85" * 99_000 + b"Nu.", "a key that is neither text nor number"),
+        (read_cifar_pickle, b"\x80\x02N" + b"\x85" * 3_000_000 + b".", "a pickle of more than 100,000 opcodes"),
         (read_cifar_pickle, b"\x80\x02N" + b"\x85" * 90_000 + b"\x85R.", "does not evaluate"),
-        (read_cifar_pickle, b"\x80\x02" + b"}" * 3_000_000 + b".", "a pickle of at most 100,000 opcodes, got more"),
-        (read_cifar_pickle, b"\x80\x02]q\x00" + b"h\x00" * 9 + b".", "the opcode BINGET"),
-        (read_cifar_pickle, b"\x80\x02c" + b"x" * 9000 + b"\ny\n.", "one that calls 'x{100}'"),
+        (read_cifar_pickle, b"\x80\x02" + b"}" * 3_000_000 + b".", "a pickle of more than 100,000 opcodes"),
+        (read_cifar_pickle, b"\x80\x02]q\x00" + b"h\x00" * 9 + b".", "a pickle that does not evaluate"),
+        (read_cifar_pickle, b"\x80\x02c" + b"x" * 9000 + b"\ny\n.", "one that calls x{80}…x{17}.y"),
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else getattr(value, "__name__", str(value)),
 )
@@ -182,7 +182,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_is_called(protocol, tmp_path)
 
 def test_a_pickle_that_names_another_function_is_refused_by_name():
     data = files.cifar_pickle(X, Y, reconstruct=b"cposix\nsystem\n")
-    with pytest.raises(DataError, match="one that calls 'posix system'"):
+    with pytest.raises(DataError, match=r"one that calls posix\.system;"):
         read_cifar_pickle(data, "evil")
 
 

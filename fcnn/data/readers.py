@@ -16,6 +16,7 @@ import numpy as np
 from fcnn.data.png import PngError, checked
 from fcnn.data.types import DataError
 from fcnn.values.arrays import NDArray, frozen
+from fcnn.values.pickles import Built, ForeignError, Named, PickleError, read_pickle
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -71,18 +72,23 @@ def read_cifar_binary(data: bytes, name: str) -> tuple[Images, Labels]:
 def read_cifar_pickle(data: bytes, name: str) -> tuple[Images, Labels]:
     """A `data_batch_N` of CIFAR-10's Python form: a pickled dict with `data` (N, 3072) and `labels`, a list of N.
 
-    Images are uint8 (N, 3, 32, 32), a view of the file's pixels, labels int64 (N,). Nothing is unpickled: the opcodes
-    that those files hold are read as data by `_read_pickle`, and all others are refused.
+    Images are uint8 (N, 3, 32, 32), labels int64 (N,). Nothing is unpickled: the pickle is read as data
+    (`fcnn.values.pickles`), and one that names anything but NumPy's arrays is refused.
     """
-    content = _read_pickle(data, name)
+    try:
+        content = read_pickle(data, _KNOWN, most=_MOST_OPCODES)
+    except ForeignError as error:
+        _refuse(name, "a pickle of numbers, strings and numpy arrays", f"one that calls {error.name}")
+    except PickleError as error:
+        _refuse(name, "a pickle as CIFAR-10's files are", str(error))
     if not isinstance(content, dict) or not {"data", "labels"} <= content.keys():
         _refuse(name, "a pickled dict with `data` and `labels`", f"a pickled {type(content).__name__}")
     array, labels = content["data"], content["labels"]
     # What numpy's ndarray.__reduce__ writes: (version, shape, dtype, is Fortran-ordered, bytes).
-    state = array.state if isinstance(array, _Built) and array.origin == "numpy ndarray" else None
+    state = array.state if isinstance(array, Built) and array.origin == "numpy ndarray" else None
     match state:
-        case (1, (int(rows), int(columns)), _Built("u1"), False, bytes(pixels)):
-            pass
+        case (1, (int(rows), int(columns)), Built("u1"), False, str(text)) if (found := _bytes(text)) is not None:
+            pixels = found
         case _:
             _refuse(name, "a C-ordered uint8 array of two axes under `data`", "something else")
     if columns != _CIFAR_PIXELS or len(pixels) != rows * columns:
@@ -167,109 +173,32 @@ def _classes(values: NDArray[Any] | list[Any], name: str) -> Labels:
     return _labels(array)
 
 
-class _Built:
-    """A global that a pickle names, or the object that it would build by calling it: inert data, never called."""
-
-    __match_args__ = ("origin",)
-
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-        self.state: object = None
-
-
-_PICKLED_GLOBALS = {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
-
-
-def _read_pickle(data: bytes, name: str) -> object:
-    """Evaluate a pickle that holds nothing but the 23 opcodes and three globals of CIFAR-10's files.
-
-    `pickle.Unpickler` with a strict `find_class` would still call what it admits, and sizes its memo by a number in
-    the file. `pickletools` only tokenises, and what numpy would be called with is kept as plain values in `_Built`.
-    Strings of Python 2 are text here, but for the pixels, which are bytes.
-    """
-    import pickletools
-
-    stack: list[Any] = []
-    marks: list[int] = []
-
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    def last(count: int) -> list[Any]:
-        if len(stack) < count:
-            raise IndexError("the stack is too short")
-        items = stack[-count:]
-        del stack[-count:]
-        return items
-
+def _bytes(text: str) -> bytes | None:
+    """A string of Python 2, which was bytes; None for a text that can't have been one."""
     try:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if number >= _MOST_OPCODES:
-                _refuse(name, f"a pickle of at most {_MOST_OPCODES:,} opcodes", "more")
-            match opcode.name:
-                case "PROTO" | "BINPUT" | "LONG_BINPUT":
-                    pass  # the files memoise every object and recall none
-                case "BININT1" | "BININT2" | "BININT" | "SHORT_BINSTRING":
-                    stack.append(argument)
-                case "BINSTRING":
-                    stack.append(str(argument).encode("latin-1"))
-                case "NONE":
-                    stack.append(None)
-                case "NEWFALSE":
-                    stack.append(False)
-                case "EMPTY_DICT":
-                    stack.append({})
-                case "EMPTY_LIST":
-                    stack.append([])
-                case "MARK":
-                    marks.append(len(stack))
-                case "APPENDS":
-                    items = since_mark()
-                    stack[-1].extend(items)
-                case "SETITEMS":
-                    items = since_mark()
-                    if not all(isinstance(key, (str, bytes)) for key in items[::2]):  # tuples nest without end
-                        raise ValueError("a key that is no text")
-                    stack[-1].update(zip(items[::2], items[1::2], strict=True))
-                case "TUPLE":
-                    stack.append(tuple(since_mark()))
-                case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                    stack.append(tuple(last(int(opcode.name[-1]))))
-                case "GLOBAL":
-                    if argument not in _PICKLED_GLOBALS:
-                        _refuse(
-                            name,
-                            "a pickle of numbers, strings and numpy arrays",
-                            f"one that calls {str(argument)[:100]!r}",
-                        )
-                    stack.append(_Built(argument))
-                case "REDUCE":
-                    stack.append(_reduced(*last(2)))
-                case "BUILD":
-                    built, state = last(2)
-                    built.state = state
-                    stack.append(built)
-                case "STOP":
-                    (content,) = stack
-                    return content
-                case other:
-                    _refuse(name, "the pickle opcodes of CIFAR-10's files", f"the opcode {other}")
-    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error) as error:
-        _refuse(name, "a pickle as CIFAR-10's files are", f"one that does not evaluate ({str(error)[:200]})")
-    raise AssertionError("pickletools.genops ends with STOP or an error")
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
 
 
-def _reduced(function: _Built, arguments: tuple[Any, ...]) -> _Built:
-    """The inert stand-in for `function(*arguments)`, of the two calls that the files hold."""
-    match function.origin, arguments:
-        case "numpy.core.multiarray _reconstruct", (_Built("numpy ndarray"), (0,), "b"):
-            return _Built("numpy ndarray")
-        case "numpy dtype", ("u1", 0, 1):
-            return _Built("u1")
-    raise ValueError(f"{function.origin} called with other arguments than in those files")
+def _reconstruct(*arguments: Any) -> Built:
+    if len(arguments) != 3 or not _is_class(arguments[0], "numpy ndarray") or arguments[1:] != ((0,), "b"):
+        raise ValueError("numpy's _reconstruct called with other arguments than in those files")
+    return Built("numpy ndarray", ())
+
+
+def _dtype(*arguments: Any) -> Built:
+    if arguments != ("u1", 0, 1):
+        raise ValueError("numpy dtype called with other arguments than in those files")
+    return Built("u1", ())
+
+
+def _is_class(value: object, name: str) -> bool:
+    return isinstance(value, Named) and value.name == name
+
+
+# What such a pickle names, and what is called instead: nothing of NumPy is.
+_KNOWN = {"numpy.core.multiarray _reconstruct": _reconstruct, "numpy ndarray": None, "numpy dtype": _dtype}
 
 
 def _refuse(name: str, expected: str, came: str) -> NoReturn:
