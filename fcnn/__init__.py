@@ -8,6 +8,7 @@ from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.names import torch_names
+from fcnn.exchange.safetensors import load_safetensors, save_safetensors
 from fcnn.exchange.torch_reading import load_torch
 from fcnn.exchange.torch_writing import save_torch
 from fcnn.inspection.explorer import explore
@@ -231,6 +232,8 @@ __all__ = [
     # Files of other programs.
     "load_torch",
     "save_torch",
+    "load_safetensors",
+    "save_safetensors",
     "torch_names",
     "ExchangeError",
     # Derivatives against central differences.

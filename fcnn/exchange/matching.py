@@ -59,7 +59,6 @@ def filled(
     path: Path, arrays: Mapping[str, Array], like: T, names: Mapping[str, str] | None, *, ordered: bool = True
 ) -> T:
     """A value like `like` with a file's arrays; `names` as in `load_torch`; raises ExchangeError."""
-    values_of(like, "like")
     if names is None:
         found = _matched(arrays, like, ordered)
     else:

@@ -100,3 +100,11 @@ def named_values(value: Like | dict[str, Array], names: Mapping[str, str] | None
     found = values_of(value)
     called = names_by_path(names, value)
     return {called[path]: leaf for path, leaf in found.items()}
+
+
+def expect_template(like: object, names: object) -> None:
+    """Raise for what no file's values can be put into, and for names without that whose paths they are for."""
+    if like is not None:
+        values_of(like, "like")  # type: ignore[arg-type]
+    elif names is not None:
+        raise ValueError("names are of the paths of like=…, which is missing")

@@ -15,7 +15,7 @@ import numpy as np
 
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.matching import filled
-from fcnn.exchange.names import T
+from fcnn.exchange.names import T, expect_template
 from fcnn.values.archives import Archive, Bounded, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, instance
@@ -93,8 +93,7 @@ def load_torch(
     path = file_path("path", path)
     if part is not None:
         instance("part", part, str, 'text, such as "state_dict"')
-    if like is None and names is not None:
-        raise ValueError("names are of the paths of like=…, which is missing")
+    expect_template(like, names)
     arrays = _read(path, part)
     return arrays if like is None else filled(path, arrays, like, names)
 
@@ -303,8 +302,7 @@ def _read_legacy(path: Path, part: str | None) -> dict[str, Array]:
         found = _storage(identity)
         return seen.setdefault(found.key, found) if found.begin == 0 else found
 
-    with opened(path) as raw:
-        file = Bounded(raw)  # type: ignore[arg-type]  # as in `opened_archive`
+    with opened(path) as raw, Bounded(raw) as file:  # type: ignore[arg-type]  # as in `opened_archive`
         size = path.stat().st_size
         if read_pickle(file, {}) != _MAGIC:
             raise DamagedFileError("no PyTorch file: a pickle, but not one of torch.save")

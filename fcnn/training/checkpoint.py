@@ -30,7 +30,7 @@ from fcnn.values.checks import file_path, told
 from fcnn.values.files import replacing
 from fcnn.values.keys import Key
 from fcnn.values.keys import key as make_key
-from fcnn.values.text import printable
+from fcnn.values.text import json_values, printable
 from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
 FORMAT_VERSION = 1
@@ -83,7 +83,7 @@ def _meta_text(meta: Mapping[str, Any] | None) -> Array:
     text = np.array(words)
     if text.nbytes > _META_LIMIT:
         raise ValueError(f"meta is at most {_META_LIMIT:,} bytes, got {text.nbytes:,}; write it to a file of its own")
-    if _values_in(words) > _META_VALUES:
+    if json_values(words) > _META_VALUES:
         raise ValueError(f"meta is of at most {_META_VALUES:,} values, got more; write it to a file of its own")
     return text
 
@@ -322,7 +322,7 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
     if "meta" not in archive.names:
         raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
     meta, text = None, archive.text("meta", _META_LIMIT)
-    if text is not None and _values_in(text) > _META_VALUES:
+    if text is not None and json_values(text) > _META_VALUES:
         raise CheckpointError(f"{os.fspath(path)}: its `meta` is of more than {_META_VALUES:,} values")
     with contextlib.suppress(ValueError, RecursionError):
         meta = json.loads(text or "")
@@ -334,8 +334,3 @@ def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]
             "use the fcnn that wrote it"
         )
     return meta
-
-
-def _values_in(text: str) -> int:
-    """How many values there are at most in a JSON text, before any is made."""
-    return sum(text.count(mark) for mark in ",[{")
