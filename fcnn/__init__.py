@@ -27,6 +27,7 @@ from fcnn.network.layers import (
     batch_norm,
     clip,
     conv2d,
+    conv_transpose2d,
     dense,
     dropout,
     elu,
@@ -93,6 +94,7 @@ __all__ = [
     "tree",
     # Layers that compute with weights.
     "conv2d",
+    "conv_transpose2d",
     "dense",
     "batch_norm",
     # Layers without weights.

@@ -16,11 +16,18 @@ Array = np.ndarray
 TABLE = {name.strip("_"): row for name, row in vars(processor).items() if isinstance(row, Tuning)}
 
 
-def geometry(x: Array, w: Array, stride: tuple[int, int] = (1, 1), pads: Pads = ((0, 0), (0, 0))) -> Geometry:
-    """That of images (N, C, H, W) and filters (F, C, KH, KW)."""
+def geometry(
+    x: Array,
+    w: Array,
+    stride: tuple[int, int] = (1, 1),
+    pads: Pads = ((0, 0), (0, 0)),
+    dilation: tuple[int, int] = (1, 1),
+) -> Geometry:
+    """That of images (N, C, H, W) and filters (F, C / groups, KH, KW)."""
     size = [n + sum(pad) for n, pad in zip(x.shape[2:], pads, strict=True)]
-    oh, ow = ((p - k) // s + 1 for p, k, s in zip(size, w.shape[2:], stride, strict=True))
-    return Geometry(block(x).shape, len(w), (w.shape[2], w.shape[3]), stride, pads, (oh, ow))
+    oh, ow = ((p - (k - 1) * d - 1) // s + 1 for p, k, s, d in zip(size, w.shape[2:], stride, dilation, strict=True))
+    groups = x.shape[1] // w.shape[1]
+    return Geometry(block(x).shape, len(w), (w.shape[2], w.shape[3]), stride, pads, (oh, ow), dilation, groups)
 
 
 def whole(g: Geometry) -> list[Part]:
@@ -61,10 +68,17 @@ def direct(x: Array, w: Array, dy: Array, g: Geometry) -> tuple[Array, Array, Ar
     x, w, dy = (array.astype(np.float64) for array in (x, w, dy))
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     y, dw, dpadded = np.zeros(dy.shape), np.zeros(w.shape), np.zeros(padded.shape)
-    for i, j in itertools.product(*map(range, g.kernel)):
-        (oh, ow), (sh, sw) = g.out, g.stride
-        window = (..., slice(i, i + (oh - 1) * sh + 1, sh), slice(j, j + (ow - 1) * sw + 1, sw))
-        y += np.einsum("nchw,fc->nfhw", padded[window], w[:, :, i, j], optimize=True)
-        dw[:, :, i, j] = np.einsum("nchw,nfhw->fc", padded[window], dy, optimize=True)
-        dpadded[window] += np.einsum("nfhw,fc->nchw", dy, w[:, :, i, j], optimize=True)
+    (oh, ow), (sh, sw), (down, across) = g.out, g.stride, g.dilation
+    for k, (i, j) in itertools.product(range(g.groups), itertools.product(*map(range, g.kernel))):
+        c, f = (slice(k * size // g.groups, (k + 1) * size // g.groups) for size in (x.shape[1], len(w)))
+        row, column = i * down, j * across
+        window = (
+            slice(None),
+            c,
+            slice(row, row + (oh - 1) * sh + 1, sh),
+            slice(column, column + (ow - 1) * sw + 1, sw),
+        )
+        y[:, f] += np.einsum("nchw,fc->nfhw", padded[window], w[f, :, i, j], optimize=True)
+        dw[f, :, i, j] = np.einsum("nchw,nfhw->fc", padded[window], dy[:, f], optimize=True)
+        dpadded[window] += np.einsum("nfhw,fc->nchw", dy[:, f], w[f, :, i, j], optimize=True)
     return y, dpadded[:, :, top : top + x.shape[2], left : left + x.shape[3]], dw

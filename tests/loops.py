@@ -50,28 +50,82 @@ def positions(shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int
     return (shape[2] - kernel[0]) // stride[0] + 1, (shape[3] - kernel[1]) // stride[1] + 1
 
 
-def conv2d(x: Array, w: Array, b: Array, stride: tuple[int, int], padding: Any) -> Array:
-    """y[n, f, i, j] = b[f] + sum over c, k, l of  w[f, c, k, l] * x_padded[n, c, i * sh + k, j * sw + l]."""
-    (kh, kw), (sh, sw) = w.shape[2:], stride
-    p = padded(x, pads_of(x.shape[2:], (kh, kw), stride, padding))
-    y = np.zeros((len(x), len(w), *positions(p.shape, (kh, kw), stride)))
+def taps(
+    w: Array, f: int, i: int, j: int, stride: tuple[int, int], dilation: tuple[int, int], groups: int
+) -> tuple[slice, slice, slice]:
+    """The channels, rows and columns of x_padded that filter f sees at (i, j): its group's, and every d-th pixel.
+
+    Channel g * C / groups + c, row i * sh + k * dh, column j * sw + l * dw, for all c, k, l; and g the filter's group.
+    """
+    channels, kh, kw = w.shape[1:]
+    first, (top, left) = f // (len(w) // groups) * channels, (i * stride[0], j * stride[1])
+    rows = slice(top, top + (kh - 1) * dilation[0] + 1, dilation[0])
+    return slice(first, first + channels), rows, slice(left, left + (kw - 1) * dilation[1] + 1, dilation[1])
+
+
+def extent(kernel: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int]:
+    """How many rows and columns lie from a window's first tap to its last one."""
+    return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: tuple[int, int],
+    padding: Any,
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """y[n, f, i, j] = b[f] + sum over c, k, l of  w[f, c, k, l] * x_padded[n, taps(f, i, j)[c, k, l]]."""
+    window = extent(w.shape[2:], dilation)
+    p = padded(x, pads_of(x.shape[2:], window, stride, padding))
+    y = np.zeros((len(x), len(w), *positions(p.shape, window, stride)))
     for n, f, i, j in np.ndindex(y.shape):
-        y[n, f, i, j] = b[f] + np.sum(w[f] * p[n, :, i * sh : i * sh + kh, j * sw : j * sw + kw])
+        y[n, f, i, j] = b[f] + np.sum(w[f] * p[n, *taps(w, f, i, j, stride, dilation, groups)])
     return y
 
 
-def conv2d_backward(dy: Array, x: Array, w: Array, stride: tuple[int, int], padding: Any) -> tuple[Array, Array, Array]:
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    stride: tuple[int, int],
+    padding: Any,
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> tuple[Array, Array, Array]:
     """dx, dw, db: each product w * x of `conv2d` hands dy[n, f, i, j] times one factor to the other, and b gets dy."""
-    (kh, kw), (sh, sw) = w.shape[2:], stride
-    pads = pads_of(x.shape[2:], (kh, kw), stride, padding)
+    pads = pads_of(x.shape[2:], extent(w.shape[2:], dilation), stride, padding)
     p = padded(x, pads)
     dp, dw, db = np.zeros(p.shape), np.zeros(w.shape), np.zeros(len(w))
     for n, f, i, j in np.ndindex(dy.shape):
-        rows, columns = slice(i * sh, i * sh + kh), slice(j * sw, j * sw + kw)
-        dp[n, :, rows, columns] += w[f] * dy[n, f, i, j]
-        dw[f] += p[n, :, rows, columns] * dy[n, f, i, j]
+        seen = taps(w, f, i, j, stride, dilation, groups)
+        dp[n, *seen] += w[f] * dy[n, f, i, j]
+        dw[f] += p[n, *seen] * dy[n, f, i, j]
         db[f] += dy[n, f, i, j]
     return inner(dp, pads), dw, db
+
+
+def conv_transpose2d(
+    x: Array,
+    w: Array,
+    b: Array,
+    stride: tuple[int, int],
+    pads: Pads,
+    more: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Array:
+    """y_padded[n, taps(c, i, j)[f, k, l]] += w[c, f, k, l] * x[n, c, i, j]; y is b and the inside of y_padded."""
+    size = [
+        (length - 1) * step + window + extra
+        for length, step, window, extra in zip(x.shape[2:], stride, extent(w.shape[2:], dilation), more, strict=True)
+    ]
+    p = np.zeros((len(x), w.shape[1] * groups, *size))
+    for n, c, i, j in np.ndindex(x.shape):
+        p[n, *taps(w, c, i, j, stride, dilation, groups)] += w[c] * x[n, c, i, j]
+    return b[:, None, None] + inner(p, pads)
 
 
 def im2col(x: Array, kernel: tuple[int, int], stride: tuple[int, int], padding: Any) -> Array:

@@ -76,8 +76,13 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 def around(x: Any, kernel: Any, stride: Any, padding: Any, value: float) -> Any:
-    """x with the padding around it; PyTorch's own functions know "same" at stride 1 and in convolutions only."""
-    if padding == "same":
+    """x with the padding around it; PyTorch's own functions know "same" at stride 1 and in convolutions only.
+
+    And each side's padding they don't know at all.
+    """
+    if is_per_side(padding):
+        (top, bottom), (left, right) = padding
+    elif padding == "same":
         totals = [
             max((math.ceil(n / s) - 1) * s + k - n, 0)
             for n, k, s in zip(x.shape[2:], pair(kernel), pair(stride), strict=True)
@@ -88,12 +93,23 @@ def around(x: Any, kernel: Any, stride: Any, padding: Any, value: float) -> Any:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
-def conv2d(x: Any, w: Any, b: Any, stride: Any, padding: Any) -> Any:
-    if pair(stride) == (1, 1) or padding != "same":
+def is_per_side(padding: Any) -> bool:
+    return isinstance(padding, tuple) and isinstance(padding[0], tuple)
+
+
+def conv2d(x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any = 1, groups: int = 1) -> Any:
+    options = {"stride": stride, "dilation": dilation, "groups": groups}
+    if not is_per_side(padding) and (pair(stride) == (1, 1) or padding != "same"):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths")  # it makes a copy
-            return F.conv2d(x, w, b, stride=stride, padding=padding)
-    return F.conv2d(around(x, w.shape[2:], stride, padding, 0), w, b, stride=stride)
+            return F.conv2d(x, w, b, padding=padding, **options)
+    window = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], pair(dilation), strict=True)]
+    return F.conv2d(around(x, tuple(window), stride, padding, 0), w, b, **options)
+
+
+def conv_transpose2d(x: Any, w: Any, b: Any, config: Mapping[str, Any]) -> Any:
+    names = ("stride", "padding", "output_padding", "dilation", "groups")
+    return F.conv_transpose2d(x, w, b, **{name: config[name] for name in names})
 
 
 def max_pool2d(x: Any, window: Any, stride: Any, padding: Any, **options: bool) -> Any:
@@ -159,7 +175,10 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
                 return math.prod(parts[1:], start=parts[0])
             return torch.cat(parts, dim=1) if config["merge"] == "concat" else sum(parts[1:], parts[0])
         case "conv2d":
-            return conv2d(x, value("w"), value("b"), config["stride"], config["padding"])
+            names = ("stride", "padding", "dilation", "groups")
+            return conv2d(x, value("w"), value("b"), *(config[name] for name in names))
+        case "conv_transpose2d":
+            return conv_transpose2d(x, value("w"), value("b"), config)
         case "dense":
             return F.linear(x, value("w"), value("b"))
         case "batch_norm":

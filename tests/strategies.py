@@ -71,6 +71,24 @@ def windows(draw: st.DrawFn, shape: tuple[int, ...], pool: bool = False) -> dict
     return {"kernel": kernel, "stride": stride, "padding": draw(st.one_of(either))}
 
 
+@st.composite
+def grouped(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
+    """A window that fits images (N, C, H, W), with dilation, groups, and padding on each side; and how many filters."""
+    groups = draw(st.sampled_from([g for g in range(1, shape[1] + 1) if shape[1] % g == 0]))
+    dilation, stride = draw(pairs), draw(pairs)
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    pads = []
+    for size, k, apart in zip(shape[2:], kernel, dilation, strict=True):
+        before = draw(st.integers(0, 3))
+        pads.append((before, max(draw(st.integers(0, 3)), (k - 1) * apart + 1 - size - before)))
+    padding = draw(st.sampled_from([tuple(pads), "same"]))
+    filters = groups * draw(st.sampled_from([1, 2, 3, 5]))
+    return {
+        "kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+        "filters": filters,
+    }  # fmt: skip
+
+
 # Trees.
 
 NAMES = st.one_of(
@@ -167,7 +185,10 @@ class Grower:
         if len(shape) == 1:
             return fcnn.dense(channels, bias=bias, weights=weights, biases=fcnn.constant(0.1))
         kernel = self.draw(pairs)
-        return fcnn.conv2d(channels, kernel, padding="same", bias=bias, weights=weights)
+        groups = self.draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == shape[0] % g == 0]))
+        return fcnn.conv2d(
+            channels, kernel, padding="same", dilation=self.draw(small), groups=groups, bias=bias, weights=weights
+        )
 
     def keeping(self, shape: tuple[int, ...], depth: int) -> Layer:
         """A network that keeps the shape."""
@@ -189,6 +210,9 @@ class Grower:
             lambda: fcnn.conv2d(self.draw(small), kernel, **window, bias=not self.linear),
             lambda: self.pooling(kernel, window),
             lambda: fcnn.adaptive_avg_pool2d(self.draw(pairs)),
+            lambda: fcnn.conv_transpose2d(
+                self.draw(small), self.draw(pairs), stride=self.draw(small), bias=not self.linear
+            ),
             fcnn.global_avg_pool2d,
             fcnn.flatten,
         )

@@ -97,8 +97,9 @@ def loops(layer: Layer, in_shape: tuple[int, ...]) -> int:
     made = layer.init(KEY, in_shape)
     if "w" not in made.params:
         return 0
-    outputs = int(np.prod(made.out_shape))
-    return sum(1 for _ in range(outputs) for _ in range(made.params["w"][0].size))
+    # What an output is the sum of, or what an input of a transposed convolution is added to.
+    numbers = int(np.prod(in_shape if layer.kind == "conv_transpose2d" else made.out_shape))
+    return sum(1 for _ in range(numbers) for _ in range(made.params["w"][0].size))
 
 
 def test_multiply_adds_are_those_of_the_products():

@@ -48,7 +48,7 @@ def every_layer():
         bn1=fcnn.batch_norm(eps=1e-3),
         act1=fcnn.leaky_relu(0.1),
         pool1=fcnn.max_pool2d(3, stride=2, padding=1),
-        block=fcnn.serial(conv=fcnn.conv2d(5, 3, padding=(2, 1)), act=fcnn.gelu(), same=fcnn.identity()),
+        block=fcnn.serial(conv=fcnn.conv2d(5, 3, padding=((2, 1), (0, 2))), act=fcnn.gelu(), same=fcnn.identity()),
         share=fcnn.softmax(),
         pool2=fcnn.avg_pool2d((2, 1), stride=1, padding=(1, 0)),
         conv2=fcnn.conv2d(8, 1),
@@ -175,6 +175,14 @@ def test_lessons_quote_the_library():
         (
             fcnn.serial(a=fcnn.flatten(), b=fcnn.gelu("tanh"), c=fcnn.dense(2)), (1, 2, 2), fcnn.LayerError,
             "b: the explorer's page doesn't know how to compute gelu(approximate='tanh')",
+        ),
+        (
+            fcnn.serial(b=fcnn.conv2d(2, 1, groups=2), c=fcnn.flatten(), d=fcnn.dense(2)), (2, 2, 2), fcnn.LayerError,
+            "b: the explorer's page computes conv2d without groups and dilation only",
+        ),
+        (
+            fcnn.serial(b=fcnn.conv2d(2, 1, dilation=2), c=fcnn.flatten(), d=fcnn.dense(2)), (1, 2, 2), fcnn.LayerError,
+            "b: the explorer's page computes conv2d without groups and dilation only",
         ),
         (
             fcnn.serial(b=fcnn.dense(2)), (4,), ValueError,

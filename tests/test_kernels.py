@@ -15,10 +15,11 @@ import pytest
 from by_parts import TABLE, by, direct, geometry
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import FLOATS, arrays, examples, in_any_order, small, windows
+from strategies import FLOATS, arrays, examples, grouped, in_any_order, small, windows
 
 import fcnn
 from fcnn import ops
+from fcnn.ops import grouped as in_groups
 from fcnn.ops import lowered, winograd
 from fcnn.ops.conv import kernel_for
 from fcnn.ops.layout import block
@@ -64,6 +65,58 @@ def test_conv2d_and_its_gradients_are_the_loops(data: Any, shape: Any, filters: 
     dy = draw(arrays(y.shape, dtype, True))
     for found, expected in zip(ops.conv2d_backward(dy, cache), loops.conv2d_backward(dy, x, w, **options), strict=True):
         same(found, expected, dtype)
+
+
+GROUPS = st.tuples(st.integers(0, 3), st.sampled_from([1, 2, 3, 4, 6]), st.integers(1, 6), st.integers(1, 6))
+
+
+@given(st.data(), GROUPS, FLOATS)
+@examples(150)
+def test_conv2d_of_groups_and_dilation_and_its_gradients_are_the_loops(data: Any, shape: Any, dtype: Any) -> None:
+    draw = data.draw
+    options = draw(grouped(shape))
+    kernel, filters = options.pop("kernel"), options.pop("filters")
+    x, b = draw(arrays(shape, dtype, True)), draw(arrays((filters,), dtype, True))
+    w = draw(arrays((filters, shape[1] // options["groups"], *kernel), dtype, True))
+    y, cache = ops.conv2d(x, w, b, **options)
+    same(y, loops.conv2d(x, w, b, **options), dtype)
+    dy = draw(arrays(y.shape, dtype, True))
+    for found, expected in zip(ops.conv2d_backward(dy, cache), loops.conv2d_backward(dy, x, w, **options), strict=True):
+        same(found, expected, dtype)
+
+
+@given(st.data(), GROUPS, FLOATS)
+@examples(100)
+def test_conv_transpose2d_is_the_loops_and_adjoint_to_conv2d(data: Any, shape: Any, dtype: Any) -> None:
+    draw = data.draw
+    options = draw(grouped(shape))
+    kernel, filters, groups = options.pop("kernel"), options.pop("filters"), options["groups"]
+    more = tuple(
+        draw(st.integers(0, max(pair) - 1)) for pair in zip(options["stride"], options["dilation"], strict=True)
+    )
+    x, b = draw(arrays(shape, dtype, True)), draw(arrays((filters,), dtype, True))
+    w = draw(arrays((shape[1], filters // groups, *kernel), dtype, True))
+    size = zip(shape[2:], options["stride"], loops.extent(kernel, options["dilation"]), more, strict=True)
+    whole = [(length - 1) * step + window + extra for length, step, window, extra in size]
+    pads = tuple(draw(st.tuples(*[st.integers(0, (length - 1) // 2)] * 2)) for length in whole)
+    options["padding"] = pads
+    y, cache = ops.conv_transpose2d(x, w, b, output_padding=more, **options)
+    expected = loops.conv_transpose2d(x, w, b, options["stride"], pads, more, options["dilation"], groups)
+    same(y, expected, dtype)
+    dy = draw(arrays(y.shape, dtype, True))
+    dx, dw, db = ops.conv_transpose2d_backward(dy, cache)
+    without_b = inner_product(y - b[:, None, None], dy)
+    assert inner_product(x, dx) == inner_product(w, dw) == without_b
+    assert inner_product(b, db) == inner_product(y, dy) - without_b
+    back = loops.conv2d(dy, w, np.zeros(len(w)), **options)[:, :, : shape[2], : shape[3]]
+    same(dx, back, dtype)
+    same(dw, loops.conv2d_backward(np.pad(x, fit(x, dy, w, options)), dy, w, **options)[1], dtype)
+
+
+def fit(x: Array, dy: Array, w: Array, options: Any) -> Any:
+    """How many zeros x lacks below and on the right to be what `conv2d` makes of dy."""
+    whole = loops.conv2d(dy[:1], w, np.zeros(len(w)), **options).shape[2:]
+    return ((0, 0), (0, 0), *((0, most - size) for most, size in zip(whole, x.shape[2:], strict=True)))
 
 
 @given(st.data(), IMAGES, FILTERS)
@@ -158,10 +211,10 @@ def test_im2col_and_col2im_are_the_loops_and_adjoint(data: Any, shape: Any, dtyp
     np.testing.assert_array_equal((slopes @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(w.shape), dw)
 
 
-# Both kernels of convolution.
+# All kernels of convolution.
 
 PADS = st.tuples(st.tuples(st.integers(0, 4), st.integers(0, 4)), st.tuples(st.integers(0, 4), st.integers(0, 4)))
-KERNELS = {"lowered": lowered, "winograd": winograd}
+KERNELS = {"lowered": lowered, "winograd": winograd, "grouped": in_groups}
 # Rows of the tuning table as no processor has them: every branch of the kernels is taken by images of a few pixels.
 ROWS = st.builds(
     Tuning,
@@ -210,14 +263,18 @@ def test_what_wide_layers_are_compared_with_is_the_loops(data: Any, shape: Any, 
 def test_a_kernel_is_the_definition_on_any_parts_with_any_tuning(
     kernel: str, data: Any, shape: Any, row: Tuning, filters: int, pads: Pads, split: bool, dtype: Any
 ) -> None:
-    """Any batch and padding, of lowered any window and stride; parts as `parts_of` may cut them, and others."""
+    """Any batch and padding, and what else each takes; parts as `parts_of` may cut them, and others."""
     draw = data.draw
-    window, stride = (3, 3), (1, 1)
-    if kernel == "lowered":
+    window, stride, dilation, groups = (3, 3), (1, 1), (1, 1), 1
+    if kernel != "winograd":
         window, stride = draw(st.tuples(st.integers(1, 5), st.integers(1, 5))), draw(st.tuples(small, small))
-    assume(all(n + sum(pad) >= k for n, pad, k in zip(shape[2:], pads, window, strict=True)))
-    x, w = draw(arrays(shape, dtype, True)), draw(arrays((filters, shape[1], *window), dtype, True))
-    g = geometry(x, w, stride, pads)
+    if kernel == "grouped":
+        dilation, groups = draw(st.tuples(small, small)), draw(small)
+        shape, filters = (shape[0], shape[1] * groups, *shape[2:]), filters * groups
+    extent = loops.extent(window, dilation)
+    assume(all(n + sum(pad) >= k for n, pad, k in zip(shape[2:], pads, extent, strict=True)))
+    x, w = draw(arrays(shape, dtype, True)), draw(arrays((filters, shape[1] // groups, *window), dtype, True))
+    g = geometry(x, w, stride, pads, dilation)
     split = split and g.out[1] % 2 == 0  # which only a pool asks for, and only of whole windows
     dy = draw(arrays((shape[0], filters, *g.out), dtype, True))
     parts = [Part(r, c) for r in draw(cuts(g.out[0], 4)) for c in draw(cuts(g.out[1], 2))]

@@ -78,6 +78,10 @@ OPS = (
     Op("clip", {"x": FEATURES}, {"high": 0.7}, label="above"),
     Op("conv2d", {"x": IMAGES, "w": (4, 2, 3, 2), "b": (4,)}, {"stride": (2, 1), "padding": 1}),
     Op("conv2d", {"x": IMAGES, "w": (4, 2, 3, 3)}, {"padding": "same"}, label="no bias"),
+    Op("conv2d", {"x": IMAGES, "w": (4, 1, 3, 3), "b": (4,)}, {"padding": 1, "groups": 2}, label="depthwise"),
+    Op("conv2d", {"x": IMAGES, "w": (4, 2, 2, 2), "b": (4,)}, {"dilation": (2, 1), "stride": 2}, label="dilation"),
+    Op("conv_transpose2d", {"x": IMAGES, "w": (2, 4, 3, 2), "b": (4,)}, {"stride": (2, 1), "padding": 1}),
+    Op("conv_transpose2d", {"x": IMAGES, "w": (2, 3, 2, 2)}, {"groups": 2, "dilation": 2}, label="groups"),
     Op("dense", {"x": FEATURES, "w": (4, 5), "b": (4,)}),
     Op("dense", {"x": FEATURES, "w": (4, 5)}, label="no bias"),
     norm(IMAGES, "images train", True),
@@ -293,7 +297,7 @@ def test_images_one_by_one_give_the_same(op: Op) -> None:
             assert_close(sum(found[number] for _, found in parts), whole)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.name in ("conv2d", "dense")], ids=str)
+@pytest.mark.parametrize("op", [op for op in OPS if op.name in ("conv2d", "conv_transpose2d", "dense")], ids=str)
 def test_what_is_not_needed_is_none_and_changes_nothing_else(op: Op) -> None:
     y, *_, cache = op.forward(arguments_of(op, np.float64))
     dy = dy_of(y)

@@ -43,6 +43,66 @@ def test_conv2d(kernel: Any, stride: Any, padding: Any, dtype: type) -> None:
 
 
 @both_dtypes
+@pytest.mark.parametrize("groups", [1, 2, 4], ids="groups {}".format)
+@pytest.mark.parametrize("multiplier", [1, 2], ids="multiplier {}".format)
+@pytest.mark.parametrize("dilation", [1, 2, (1, 3)], ids="dilation {}".format)
+@pytest.mark.parametrize("padding", [0, (2, 1), ((0, 2), (1, 3)), "same"], ids="padding {}".format)
+@pytest.mark.parametrize("stride", STRIDES, ids="stride {}".format)
+def test_conv2d_of_groups_and_dilation(
+    stride: Any, padding: Any, dilation: Any, multiplier: int, groups: int, dtype: type
+) -> None:
+    """With 4 channels, 4 groups are depthwise; with one group, many filters, and few."""
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    filters = 4 * multiplier if groups > 1 else 1 + 5 * (multiplier - 1)
+    arrays = draw(2, 4, 9, 8, dtype=dtype), draw(filters, 4 // groups, 3, 2, dtype=dtype), draw(filters, dtype=dtype)
+    compare(
+        lambda x, w, b: ops.conv2d(x, w, b, **options),
+        ops.conv2d_backward,
+        lambda x, w, b: parity.conv2d(x, w, b, **options),
+        *arrays,
+    )
+
+
+@both_dtypes
+@pytest.mark.parametrize("groups", [1, 2, 4], ids="groups {}".format)
+@pytest.mark.parametrize("dilation", [1, 2, (1, 3)], ids="dilation {}".format)
+@pytest.mark.parametrize(("stride", "more"), [(1, 0), (2, 1), ((2, 3), (0, 2)), (3, 0)], ids=str)
+@pytest.mark.parametrize("padding", [0, (2, 1)], ids="padding {}".format)
+def test_conv_transpose2d(padding: Any, stride: Any, more: Any, dilation: Any, groups: int, dtype: type) -> None:
+    options = {
+        "stride": stride, "padding": padding, "output_padding": more, "dilation": dilation, "groups": groups
+    }  # fmt: skip
+    arrays = draw(2, 4, 5, 6, dtype=dtype), draw(4, 8 // groups, 3, 4, dtype=dtype), draw(8, dtype=dtype)
+    compare(
+        lambda x, w, b: ops.conv_transpose2d(x, w, b, **options),
+        ops.conv_transpose2d_backward,
+        lambda x, w, b: F.conv_transpose2d(x, w, b, **options),
+        *arrays,
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "module"),
+    [
+        (fcnn.conv2d(8, 3, groups=2), torch.nn.Conv2d(4, 8, 3, groups=2)),
+        (fcnn.conv_transpose2d(6, 3, groups=2), torch.nn.ConvTranspose2d(4, 6, 3, groups=2)),
+    ],
+    ids=["conv2d", "conv_transpose2d"],
+)
+def test_fans_of_groups(layer: fcnn.Layer, module: Any) -> None:
+    """Xavier's uniform bound is sqrt(6 / (fan_in + fan_out)) of PyTorch's fans; and the shapes are PyTorch's."""
+    make = layer.make(**{**layer.config, "weights": fcnn.xavier("uniform"), "biases": fcnn.kaiming_uniform()})
+    params = make.init(fcnn.key(0), (4, 9, 9)).params
+    assert {name: leaf.shape for name, leaf in params.items()} == {
+        "w": tuple(module.weight.shape), "b": tuple(module.bias.shape)
+    }  # fmt: skip
+    fan_in, fan_out = torch.nn.init._calculate_fan_in_and_fan_out(module.weight)
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    assert 0.95 * bound < np.abs(params["w"]).max() <= bound
+    assert np.abs(params["b"]).max() <= 1 / math.sqrt(fan_in)
+
+
+@both_dtypes
 def test_a_wide_conv2d(dtype: type) -> None:
     """Winograd's kernel. Its weight gradient sums 8,192 products, of which float32 loses 1e-5 of the greatest."""
     arrays = draw(32, 64, 16, 16, dtype=dtype), draw(64, 64, 3, 3, dtype=dtype), draw(64, dtype=dtype)

@@ -142,6 +142,8 @@ def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) 
     }
     config = layer.config
     if layer.kind == "conv2d":
+        if config["groups"] > 1 or pair("dilation", config["dilation"], least=1) != (1, 1):
+            raise LayerError("the explorer's page computes conv2d without groups and dilation only", path)
         kernel = pair("kernel", config["kernel"], least=1)
         stride, pads, _ = windows(_image(in_shape), kernel, config["stride"], config["padding"])
         record |= {"kernel": kernel, "stride": stride, "pads": pads}

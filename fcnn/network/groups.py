@@ -70,12 +70,15 @@ def own_weights(own: Tree, bias: bool) -> tuple[Array, Array | None] | None:
 
 def geometry(x: Any, w: Array, config: Mapping[str, Any]) -> Geometry | None:
     """Where a convolution's windows lie in x; None where x doesn't go with the weights."""
-    if type(x) is not np.ndarray or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size or not w.size:
+    parts = config["groups"]
+    if type(x) is not np.ndarray or x.ndim != 4 or w.ndim != 4 or not x.size or not w.size:
+        return None
+    if x.shape[1] != w.shape[1] * parts or len(w) % parts:
         return None
     if x.dtype.type not in FLOATS or x.dtype != w.dtype:
         return None
     try:
-        return Geometry.of(x.shape, w.shape, config["stride"], config["padding"])
+        return Geometry.of(x.shape, w.shape, config["stride"], config["padding"], config["dilation"], parts)
     except ValueError:
         return None
 

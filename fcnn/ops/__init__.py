@@ -48,6 +48,7 @@ from fcnn.ops.piecewise import (
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fcnn.ops.shape import flatten, flatten_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
+from fcnn.ops.transposed import conv_transpose2d, conv_transpose2d_backward
 from fcnn.ops.unfold import col2im, im2col
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "dense",
     "dense_backward",
     "dropout",

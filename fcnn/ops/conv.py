@@ -1,7 +1,8 @@
 """2-D convolution (cross-correlation): the layer's mathematics, and which kernel does it.
 
 A kernel is a module with the functions of `Kernel`, on parts of blocks (`fcnn.ops.layout`, `fcnn.ops.parts`):
-`fcnn.ops.lowered` takes every shape, `fcnn.ops.winograd` is faster for wide 3x3 layers.
+`fcnn.ops.lowered` takes every shape, `fcnn.ops.winograd` is faster for wide 3x3 layers, and `fcnn.ops.grouped` is for
+groups and dilation.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import attrs
 import numpy as np
 
-from fcnn.ops import lowered, winograd
+from fcnn.ops import grouped, lowered, winograd
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, total, work
 from fcnn.ops.passes import Hits, by_channel, pool_part, rectify
@@ -18,7 +19,7 @@ from fcnn.ops.processor import Product
 from fcnn.ops.window import Geometry, Padding, pad_block
 from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen, keep
-from fcnn.values.checks import Pair, boolean, cached, floats, output_gradient
+from fcnn.values.checks import Pair, boolean, cached, floats, integer, output_gradient
 
 
 @attrs.frozen
@@ -32,21 +33,36 @@ class ConvCache:
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None = None, *, stride: Pair = 1, padding: Padding = 0
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
 ) -> tuple[Array, ConvCache]:
     """Cross-correlate images with filters.
 
-        y[n, f, i, j] = b[f] + sum over c, k, l of  w[f, c, k, l] * x_padded[n, c, i * stride + k, j * stride + l]
+        y[n, f, i, j] = b[f] + sum over c, k, l of
+                        w[f, c, k, l] * x_padded[n, c, i * stride + k * dilation, j * stride + l * dilation]
+
+    With groups, the first F / groups filters see the first C / groups channels, and so on; with as many groups as
+    channels, each filter sees one ("depthwise").
 
     Args:
         x: images, (N, C, H, W).
-        w: filters, (F, C, KH, KW).
+        w: filters, (F, C / groups, KH, KW).
         b: biases, (F,), or None.
         stride: step of the window in pixels, an int or (vertical, horizontal).
-        padding: zeros on each side in pixels, an int, (vertical, horizontal), or "same" for ceil(H / stride) rows.
+        padding: zeros on each side in pixels, an int, (vertical, horizontal), ((top, bottom), (left, right)), or "same"
+            for ceil(H / stride) rows.
+        dilation: how far apart in the image a filter's numbers stand, in pixels, an int or (vertical, horizontal).
+        groups: a divisor of C and F.
 
     Returns:
-        y, (N, F, OH, OW) with OH = (H + padding - KH) // stride + 1; and the cache for `conv2d_backward`.
+        y, (N, F, OH, OW) with OH = (H + padding - (KH - 1) * dilation - 1) // stride + 1; and the cache for
+        `conv2d_backward`.
 
     Raises:
         ValueError: the shapes don't go together, or the filter doesn't fit into the padded image.
@@ -57,15 +73,17 @@ def conv2d(
     array([[[[ 5.,  6.], [ 9., 10.]]]])
     """
     x, w = floats("conv2d's x", x), floats("conv2d's w", w)
-    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
-        expected = "conv2d expects x (N, C, H, W) and w (F, C, KH, KW) with the same C"
-        raise ValueError(f"{expected}, got {x.shape} and {w.shape}{_how_to_make_images(x.shape, w.shape)}")
-    filters = w.shape[0]
+    if integer("groups", groups, least=1) > 1 and x.ndim == w.ndim == 4:
+        expect_divided("conv2d", groups, x.shape[1], w.shape[0])
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups:
+        advice = how_to_make_images(x.shape, w.shape[1] * groups) if w.ndim == 4 else ""
+        filters = "(F, C, KH, KW) with the same C" if groups == 1 else f"(F, C / groups, KH, KW) for {groups} groups"
+        raise ValueError(f"conv2d expects x (N, C, H, W) and w {filters}, got {x.shape} and {w.shape}{advice}")
     if 0 in w.shape:
         raise ValueError(f"conv2d expects w (F, C, KH, KW) with no length of 0, got {w.shape}")
-    if b is not None and (b := floats("conv2d's b", b)).shape != (filters,):
-        raise ValueError(f"conv2d expects b ({filters},), one number for each filter of w, got {b.shape}")
-    g, memory = Geometry.of(x.shape, w.shape, stride, padding), keep(block(x))
+    if b is not None and (b := floats("conv2d's b", b)).shape != w.shape[:1]:
+        raise ValueError(f"conv2d expects b ({len(w)},), one number for each filter of w, got {b.shape}")
+    g, memory = Geometry.of(x.shape, w.shape, stride, padding, dilation, groups), keep(block(x))
     inner = with_border(g)
     weights = kernel_for(inner, "forward").forward_weights(w, inner)
     y, _ = forward(pad_for(g, memory), weights, b, g, inner, relu=False, pool=False, keeps=False)
@@ -78,8 +96,8 @@ def conv2d_backward(
     """The gradients of `conv2d` for any dy, (N, F, OH, OW).
 
     Returns:
-        dx (N, C, H, W), None unless `need_dx`; dw (F, C, KH, KW), None unless `need_dw`; db (F,), None without that or
-        a bias.
+        dx (N, C, H, W), None unless `need_dx`; dw (F, C / groups, KH, KW), None unless `need_dw`; db (F,), None without
+        that or a bias.
     """
     w, g = cached("conv2d", cache, ConvCache).w, cache.geometry
     oh, filters, ow, n = g.out_shape
@@ -129,7 +147,7 @@ def forward(
 
 
 def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:
-    """The gradient of filters (F, C, KH, KW)."""
+    """The gradient of filters (F, C / groups, KH, KW)."""
     if not dy.size:
         return np.zeros(w.shape, np.result_type(x, dy))
     x, g = pad_for(g, x), with_border(g)
@@ -175,11 +193,20 @@ def with_border(g: Geometry) -> Geometry:
     return attrs.evolve(g, in_shape=shape, pads=((0, 0), (0, 0)))
 
 
-def _how_to_make_images(x: tuple[int, ...], w: tuple[int, ...]) -> str:
-    """Advice that is right for an array of this shape, or none."""
-    if len(w) == len(x) == 4 and x[3] == w[1]:
+def expect_divided(name: str, groups: int, channels: int, filters: int) -> None:
+    """Raise ValueError unless channels and filters can be shared out over so many groups."""
+    if channels % groups or filters % groups:
+        raise ValueError(
+            f"{name}'s groups divide its channels and its filters, got {groups} groups of {channels} channels and "
+            f"{filters} filters"
+        )
+
+
+def how_to_make_images(shape: tuple[int, ...], channels: int) -> str:
+    """Advice that is right for an array of this shape in place of images with so many channels, or none."""
+    if len(shape) == 4 and shape[3] == channels:
         return "; where channels come last, x.transpose(0, 3, 1, 2) is such"
-    return "; x[None] is a batch of one image" if len(w) == 4 and len(x) == 3 and x[0] == w[1] else ""
+    return "; x[None] is a batch of one image" if len(shape) == 3 and shape[0] == channels else ""
 
 
 class Kernel(Protocol):
@@ -195,4 +222,4 @@ class Kernel(Protocol):
 
 def kernel_for(g: Geometry, product: Product) -> Kernel:
     """The kernel for one of a convolution's products: all choice between kernels is here."""
-    return winograd if winograd.suits(g, product) else lowered
+    return grouped if grouped.suits(g) else winograd if winograd.suits(g, product) else lowered

@@ -151,12 +151,12 @@ def _unlower(lowered: Array, rows: Array, g: Geometry, first: int) -> None:
     """Add rows (…, C, KW, columns, N), lowered along the width, to the rows (…, C, W, N) that they come from."""
     step, width = g.stride[1], rows.shape[2]
     for j in range(g.kernel[1]):
-        at, begin, end = _inside(first * step + j - g.pads[1][0], step, lowered.shape[3], width)
+        at, begin, end = within(first * step + j - g.pads[1][0], step, lowered.shape[3], width)
         if begin < end:
             rows[:, :, at : at + (end - begin - 1) * step + 1 : step] += lowered[:, :, j, begin:end]
 
 
-def _inside(at: int, step: int, count: int, width: int) -> tuple[int, int, int]:
+def within(at: int, step: int, count: int, width: int) -> tuple[int, int, int]:
     """Of the columns at, at + step, … the first that isn't outside, its number, and that of the first beyond."""
     begin = max(0, -(at // step))
     return at + begin * step, begin, min(count, (width - 1 - at) // step + 1)
@@ -221,7 +221,7 @@ def lower(
     for line in halves if split else (range(start, start + count * step, step),):
         for j in range(taps):
             target = inside[:, :, j, offset : offset + len(line)]
-            at, begin, end = _inside(line.start + j, line.step, len(line), width)
+            at, begin, end = within(line.start + j, line.step, len(line), width)
             if begin:
                 target[:, :, :begin] = 0
             if end < len(line):

@@ -20,6 +20,8 @@ _SMALL = 1 << 18  # numbers of the output, before the pool
 def suits(g: Geometry, pool: bool) -> bool:
     """Whether inputs are so small that this is faster."""
     oh, filters, ow, n = g.out_shape
+    if g.groups > 1 or g.dilation != (1, 1):
+        return False
     return oh * filters * ow * n <= _SMALL and not (pool and (oh % 2 or ow % 2))
 
 

@@ -1,9 +1,10 @@
 """Window arithmetic shared by convolution and pooling: sizes, padding, and the view of one window offset.
 
-A window of K at stride s over a padded length P has (P - K) // s + 1 positions; what doesn't tile is left out.
+A window of K at stride s over a padded length P has (P - K) // s + 1 positions; what doesn't tile is left out. With
+dilation d a filter's taps stand d pixels apart, so its window is (K - 1) * d + 1 pixels long.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 import attrs
 import numpy as np
@@ -12,22 +13,34 @@ from fcnn.values.allocation import empty
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import Pair, pair, told
 
-Padding: TypeAlias = Pair | Literal["same"]
 Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+Padding: TypeAlias = Pair | Pads | Literal["same"]
 
 
 def pads_of(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> Pads:
-    """The rows and columns to add on each side of an image of `in_size` (H, W).
+    """The rows and columns to add on each side of an image of `in_size` (H, W), for a window of `kernel` pixels.
 
-    "same" gives ceil(size / stride) positions; an odd number is split with the greater part after, as PyTorch and
-    TensorFlow do.
+    `padding` is an integer, (vertical, horizontal), ((top, bottom), (left, right)), or "same": that gives
+    ceil(size / stride) positions; an odd number is split with the greater part after, as PyTorch and TensorFlow do.
     """
     if isinstance(padding, str):
         if padding != "same":
-            raise ValueError(f'padding is an integer, a pair (height, width) or "same", got {told(padding)}')
+            expected = 'padding is an integer, a pair (height, width), ((top, bottom), (left, right)) or "same"'
+            raise ValueError(f"{expected}, got {told(padding)}")
         return _same(in_size[0], kernel[0], stride[0]), _same(in_size[1], kernel[1], stride[1])
+    if _is_per_side(padding):
+        down, across = padding
+        return (
+            pair("padding of the height", down, least=0, sides="(top, bottom)"),
+            pair("padding of the width", across, least=0, sides="(left, right)"),
+        )
     height, width = pair("padding", padding, least=0)
     return (height, height), (width, width)
+
+
+def _is_per_side(padding: Padding) -> TypeGuard[Pads]:
+    sides = padding if isinstance(padding, (tuple, list)) else ()
+    return len(sides) == 2 and all(isinstance(side, (tuple, list)) for side in sides)
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -50,12 +63,21 @@ def out_size(in_size: tuple[int, int], kernel: tuple[int, int], stride: tuple[in
 
 
 def windows(
-    in_size: tuple[int, int], kernel: tuple[int, int], stride: Pair, padding: Padding
+    in_size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: tuple[int, int] = (1, 1),
 ) -> tuple[tuple[int, int], Pads, tuple[int, int]]:
     """The stride as a pair, the padding as rows and columns, and (OH, OW)."""
-    steps = pair("stride", stride, least=1)
-    pads = pads_of(in_size, kernel, steps, padding)
-    return steps, pads, out_size(in_size, kernel, steps, pads)
+    steps, window = pair("stride", stride, least=1), extent(kernel, dilation)
+    pads = pads_of(in_size, window, steps, padding)
+    return steps, pads, out_size(in_size, window, steps, pads)
+
+
+def extent(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """The height and width in pixels of a window whose taps stand `dilation` pixels apart."""
+    return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
 
 
 @attrs.frozen
@@ -68,30 +90,49 @@ class Geometry:
     stride: tuple[int, int]
     pads: Pads
     out: tuple[int, int]  # OH, OW
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
 
     @property
     def out_shape(self) -> tuple[int, int, int, int]:
         """OH, F, OW, N."""
         return self.out[0], self.filters, self.out[1], self.in_shape[3]
 
+    @property
+    def window(self) -> tuple[int, int]:
+        """Its height and width in pixels."""
+        return extent(self.kernel, self.dilation)
+
     @classmethod
-    def of(cls, x: tuple[int, ...], w: tuple[int, ...], stride: Pair, padding: Padding) -> "Geometry":
-        """That of images (N, C, H, W) and filters (F, C, KH, KW) of these shapes. Raises ValueError as `windows`."""
+    def of(
+        cls,
+        x: tuple[int, ...],
+        w: tuple[int, ...],
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair = 1,
+        groups: int = 1,
+    ) -> "Geometry":
+        """That of images (N, C, H, W) and filters (F, C / groups, KH, KW) of these shapes.
+
+        Raises ValueError as `windows`.
+        """
         n, channels, height, width = x
-        steps, pads, out = windows((height, width), (w[2], w[3]), stride, padding)
-        return cls((height, channels, width, n), w[0], (w[2], w[3]), steps, pads, out)
+        apart = pair("dilation", dilation, least=1)
+        steps, pads, out = windows((height, width), (w[2], w[3]), stride, padding, apart)
+        return cls((height, channels, width, n), w[0], (w[2], w[3]), steps, pads, out, apart, groups)
 
     def transposed(self) -> "Geometry":
         """That of the input's gradient as a convolution of the output's, at stride 1."""
-        (height, channels, width, _), (kh, kw), ((top, bottom), (left, right)) = self.in_shape, self.kernel, self.pads
+        (height, channels, width, _), (kh, kw), ((top, bottom), (left, right)) = self.in_shape, self.window, self.pads
         pads = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
-        return Geometry(self.out_shape, channels, self.kernel, (1, 1), pads, (height, width))
+        return attrs.evolve(self, in_shape=self.out_shape, filters=channels, pads=pads, out=(height, width))
 
     @property
     def macs(self) -> int:
         """Multiply-adds of one of the three products, if all of them are made."""
         oh, filters, ow, n = self.out_shape
-        return oh * filters * ow * n * self.in_shape[1] * self.kernel[0] * self.kernel[1]
+        return oh * filters * ow * n * self.in_shape[1] // self.groups * self.kernel[0] * self.kernel[1]
 
 
 def pad_block(block: Array, pads: Pads, value: float = 0.0) -> Array:

@@ -48,8 +48,8 @@ def integer(name: str, value: object, *, least: int, most: int | None = None) ->
     return int(value)
 
 
-def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
-    """`value` as (height, width): one integer of at least `least` for both, or two of them.
+def pair(name: str, value: object, *, least: int, sides: str = "(height, width)") -> tuple[int, int]:
+    """`value` as (height, width), or what `sides` says: one integer of at least `least` for both, or two of them.
 
     >>> pair("stride", 2, least=1), pair("stride", [2, 1], least=1)
     ((2, 2), (2, 1))
@@ -63,7 +63,7 @@ def pair(name: str, value: object, *, least: int) -> tuple[int, int]:
     ):
         return value
     both = value if isinstance(value, (tuple, list)) else (value, value)
-    expected = f"{name} is an integer of at least {least}, or a pair (height, width)"
+    expected = f"{name} is an integer of at least {least}, or a pair {sides}"
     if not all(map(_is_integer, both)):
         raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:

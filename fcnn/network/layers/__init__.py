@@ -19,7 +19,7 @@ from fcnn.network.layers.activation import (
     softplus,
     tanh,
 )
-from fcnn.network.layers.conv import conv2d
+from fcnn.network.layers.conv import conv2d, conv_transpose2d
 from fcnn.network.layers.linear import dense
 from fcnn.network.layers.norm import batch_norm, normalize
 from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
@@ -32,6 +32,7 @@ __all__ = [
     "batch_norm",
     "clip",
     "conv2d",
+    "conv_transpose2d",
     "dense",
     "dropout",
     "elu",

@@ -71,11 +71,11 @@ def with_weights(
     return Functions(init, apply, backward)
 
 
-def draw_weights(key: Key, shape: Shape, fan: Fan, bias: bool, weights: Initializer, biases: Initializer) -> Tree:
-    """`w` of that shape, and `b` with a number for each of its rows if `bias`; each from a key of its own."""
+def draw_weights(key: Key, shape: Shape, fan: Fan, bias: int | None, weights: Initializer, biases: Initializer) -> Tree:
+    """`w` of that shape, and `b` of so many numbers as `bias` says, if any; each from a key of its own."""
     drawn = {"w": weights(fold_in(key, "w"), shape, fan)}
     if bias:
-        drawn["b"] = biases(fold_in(key, "b"), shape[:1], fan)
+        drawn["b"] = biases(fold_in(key, "b"), (bias,), fan)
     return freeze(drawn)
 
 

@@ -32,7 +32,7 @@ def dense(
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         (inputs,) = features(f"dense({units})", in_shape)
-        params = draw_weights(key, (count, inputs), Fan(inputs, count), bias, weights, biases)
+        params = draw_weights(key, (count, inputs), Fan(inputs, count), count if bias else None, weights, biases)
         return Init(params, EMPTY, (count,), inputs * count)
 
     return with_weights(init, ops.dense, ops.dense_backward, bias)
