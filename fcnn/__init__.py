@@ -66,7 +66,7 @@ from fcnn.training.losses import (
     softmax_cross_entropy,
 )
 from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
-from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, sgd
+from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, rmsprop, sgd
 from fcnn.training.prediction import Predictions, predict, predict_pictures
 from fcnn.training.reading import Reading, read_figures
 from fcnn.training.runs import RunError
@@ -177,6 +177,7 @@ __all__ = [
     "Transform",
     "adam",
     "adamw",
+    "rmsprop",
     "sgd",
     "clip_by_global_norm",
     "chain",

@@ -19,7 +19,7 @@ from fcnn.training import runs
 from fcnn.training.checkpoint import network_meta
 from fcnn.values.checks import boolean, integer, number, one_of
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "step", "cosine", "warmup", "one-cycle")
 _NAMES = {  # what settings can be: one of these,
     "model": MODELS, "init": INITIALIZERS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES

@@ -25,6 +25,8 @@ _OPS = "ops winograd table_ops numerical_edges misuse_network kernels layers"
 TESTS = {
     **{path.relative_to(ROOT).as_posix(): _OPS for path in sorted((ROOT / "fcnn/ops").glob("[!_]*.py"))},
     "fcnn/training/optim.py": "optim table_optimizers misuse_training numerical_edges train rewriting",
+    "fcnn/training/scaling.py": "optim table_optimizers misuse_training numerical_edges train",
+    "fcnn/training/losses.py": "losses_metrics table_losses numerical_edges misuse_training torch_parity",
     "fcnn/training/checkpoint.py": "checkpoint models misuse_training",
 }
 # One other operator for each, the nearest by sense: of eleven replacements of `*` by something far off all are noticed.

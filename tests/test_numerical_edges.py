@@ -398,6 +398,7 @@ def test_batch_norm_does_not_hide_a_nan_or_an_infinity():
         ("constant's value", lambda number: fcnn.constant(-number if number > 1 else number)),
         ("eps", lambda number: fcnn.adam(0.1, eps=number)),
         ("eps", lambda number: fcnn.adamw(0.1, eps=number)),
+        ("eps", lambda number: fcnn.rmsprop(0.1, eps=number)),
     ],
 )
 def test_a_setting_that_would_be_0_or_infinite_in_float32_is_refused(name, make, number):
@@ -527,7 +528,14 @@ def steps(optimizer, gradient, count=3, start=1.0):
 @FLOATS
 @pytest.mark.parametrize(
     "optimizer",
-    [fcnn.sgd(0.0), fcnn.sgd(0.0, momentum=0.9, nesterov=True, weight_decay=0.1), fcnn.adam(0.0), fcnn.adamw(0.0)],
+    [
+        fcnn.sgd(0.0),
+        fcnn.sgd(0.0, momentum=0.9, nesterov=True, weight_decay=0.1),
+        fcnn.adam(0.0),
+        fcnn.adamw(0.0),
+        fcnn.rmsprop(0.0),
+        fcnn.rmsprop(0.0, momentum=0.9, centered=True),
+    ],
     ids=str,
 )
 def test_a_learning_rate_of_0_changes_nothing(optimizer, dtype):
@@ -539,7 +547,11 @@ def test_a_learning_rate_of_0_changes_nothing(optimizer, dtype):
 
 
 @FLOATS
-@pytest.mark.parametrize("optimizer", [fcnn.sgd(0.1), fcnn.sgd(0.1, momentum=0.9), fcnn.adam(0.1)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    [fcnn.sgd(0.1), fcnn.sgd(0.1, momentum=0.9), fcnn.adam(0.1), fcnn.rmsprop(0.1), fcnn.rmsprop(0.1, centered=True)],
+    ids=str,
+)
 def test_gradients_of_0_change_nothing(optimizer, dtype):
     params, updates, state = steps(optimizer, np.zeros(3, dtype))
     assert (params == 1).all()
@@ -619,11 +631,32 @@ def test_clipping_hides_no_infinity_and_no_nan():
 @FLOATS
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize(
-    "optimizer", [fcnn.sgd(0.1), fcnn.sgd(0.1, momentum=0.9), fcnn.adam(0.1), fcnn.adamw(0.1)], ids=str
+    "optimizer",
+    [
+        fcnn.sgd(0.1),
+        fcnn.sgd(0.1, momentum=0.9),
+        fcnn.adam(0.1),
+        fcnn.adamw(0.1),
+        fcnn.rmsprop(0.1),
+        fcnn.rmsprop(0.1, centered=True),
+    ],
+    ids=str,
 )
 def test_a_gradient_that_is_no_number_reaches_its_parameter_and_no_other(optimizer, value, dtype):
     params, *_ = steps(optimizer, np.array([value, 1], dtype))
     assert np.isfinite(params).tolist() == [False, True]
+
+
+@FLOATS
+def test_a_variance_of_equal_gradients_is_not_below_0(dtype):
+    """Rounded, the mean of squares less the square of the mean is sometimes negative, and its root NaN."""
+    params, updates, state = steps(
+        fcnn.rmsprop(1e-9, decay=0.5, centered=True), np.linspace(0.1, 7, 97, dtype=dtype), 200
+    )
+    nu, mu = state["rms"]["nu"]["x"], state["rms"]["mu"]["x"]
+    assert (nu - mu * mu < 0).any()
+    assert np.isfinite(params).all()
+    assert np.isfinite(updates).all()
 
 
 def test_a_growing_rate_ends_with_a_sentence():

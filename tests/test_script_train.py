@@ -98,7 +98,7 @@ def test_a_run_leaves_checkpoints_a_history_and_a_figure(run, digits):
 
     meta = fcnn.load_meta(folder / "epoch-03.npz")  # names that no later version may change: --resume reads them
     assert set(meta) == {"settings", "history", "seen", "network", "in_shape", "classes", "format"}
-    assert set(meta["seen"]) == {"loss", "correct", "images", "seconds"}
+    assert set(meta["seen"]) == {"loss", "correct", "images", "seconds", "weight", "counted"}
 
 
 def test_the_seed_decides_and_the_threads_do_not(run):

@@ -54,6 +54,20 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Formula:
     return formula
 
 
+def rms(a: float = 0.99, eps: float = 1e-8, centered: bool = False) -> Formula:
+    """Tieleman and Hinton, lecture 6.5e; centered, Graves 2013, equations 38 to 40; without the rate"""
+
+    def formula(step: int, grads: Values, params: Values, kept: dict[str, Any]) -> Values:
+        found = {}
+        for k, g in grads.items():
+            nu, mu = kept.get(k, (0, 0))
+            nu, mu = kept[k] = a * nu + (1 - a) * g**2, a * mu + (1 - a) * g
+            found[k] = g / (np.sqrt(nu - mu**2 if centered else nu) + eps)
+        return found
+
+    return formula
+
+
 def decay(coefficient: float) -> Formula:
     return lambda step, grads, params, kept: {k: g + coefficient * params[k] for k, g in grads.items()}
 
@@ -103,6 +117,12 @@ TRANSFORMS: tuple[tuple[Transform, Formula], ...] = (
     (fcnn.adam(0.05), then(adam(), MINUS)),
     (fcnn.adam(FALLING, 0.8, 0.95, 1e-3, weight_decay=0.1), then(decay(0.1), adam(0.8, 0.95, 1e-3), descent(FALLING))),
     (fcnn.adamw(0.05, 0.8, 0.95, 1e-3, 0.1), then(adam(0.8, 0.95, 1e-3), decay(0.1), MINUS)),
+    (fcnn.rmsprop(0.05), then(rms(), MINUS)),
+    (fcnn.rmsprop(0.05, decay=0.8, eps=1e-3, centered=True), then(rms(0.8, 1e-3, True), MINUS)),
+    (
+        fcnn.rmsprop(FALLING, decay=0.9, momentum=0.5, weight_decay=0.1),
+        then(decay(0.1), rms(0.9), momentum(0.5), descent(FALLING)),
+    ),
     (fcnn.clip_by_global_norm(0.5), clip(0.5)),
     (fcnn.clip_by_global_norm(1e6), nothing),
     (fcnn.chain(fcnn.clip_by_global_norm(0.5), fcnn.chain(fcnn.adam(0.05))), then(clip(0.5), adam(), MINUS)),
@@ -116,6 +136,8 @@ TRANSFORMS: tuple[tuple[Transform, Formula], ...] = (
     (optim.scale_by_momentum(0.9), momentum(0.9)),
     (optim.scale_by_momentum(0.9, True), momentum(0.9, True)),
     (optim.scale_by_adam(0.8, 0.95, 1e-3), adam(0.8, 0.95, 1e-3)),
+    (optim.scale_by_rms(0.8, 1e-3), rms(0.8, 1e-3)),
+    (optim.scale_by_rms(centered=True), rms(centered=True)),
     (optim.scale_by_learning_rate(FALLING), descent(FALLING)),
 )
 TREES = {  # with a single number, and with an array of none

@@ -94,6 +94,23 @@ OPTIMIZERS: dict[str, tuple[Any, Callable[[dict[str, Any]], Any]]] = {
         fcnn.adamw(0.01, 0.85, 0.95, 1e-6, weight_decay=0.2),
         lambda w: O.AdamW(w.values(), 0.01, (0.85, 0.95), 1e-6, weight_decay=0.2),
     ),
+    "rmsprop": (fcnn.rmsprop(0.003), lambda w: O.RMSprop(w.values(), 0.003)),
+    "rmsprop, decay, eps and weight decay": (
+        fcnn.rmsprop(0.003, decay=0.9, eps=1e-4, weight_decay=0.02),
+        lambda w: O.RMSprop(w.values(), 0.003, 0.9, 1e-4, weight_decay=0.02),
+    ),
+    "rmsprop, momentum": (
+        fcnn.rmsprop(0.001, momentum=0.8),
+        lambda w: O.RMSprop(w.values(), 0.001, momentum=0.8),
+    ),
+    "rmsprop, centered": (
+        fcnn.rmsprop(0.003, centered=True),
+        lambda w: O.RMSprop(w.values(), 0.003, centered=True),
+    ),
+    "rmsprop, centered, momentum and weight decay": (
+        fcnn.rmsprop(0.001, decay=0.95, momentum=0.5, centered=True, weight_decay=0.02),
+        lambda w: O.RMSprop(w.values(), 0.001, 0.95, momentum=0.5, centered=True, weight_decay=0.02),
+    ),
     "weight decay of weights only": (
         fcnn.chain(
             scale_by_adam(),

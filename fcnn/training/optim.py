@@ -10,23 +10,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fcnn.training.schedules import Rate, as_schedule, rate_at
+from fcnn.training.scaling import (
+    add_weight_decay,
+    scale_by_adam,
+    scale_by_learning_rate,
+    scale_by_momentum,
+    scale_by_rms,
+)
+from fcnn.training.schedules import Rate
 from fcnn.training.transform import (
     Transform,
     Updated,
     expect_state,
     expect_transform,
+    stateless,
     transform_constructor,
     updated,
 )
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen, zeros_like
-from fcnn.values.checks import boolean, number, single, told
+from fcnn.values.arrays import Array, frozen
+from fcnn.values.checks import boolean, number, told
 from fcnn.values.configuration import one_by_one
 from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
 from fcnn.values.tree import EMPTY, Tree, expect_tree, freeze
-
-_OF_MOMENTUM, _OF_ADAM = {"velocity": None}, {"mu": None, "nu": None}  # what their states hold
 
 
 @transform_constructor
@@ -128,6 +134,45 @@ def adamw(lr: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weigh
         chain(scale_by_adam(), masked(add_weight_decay(0.01), "*/w"), scale_by_learning_rate(lr))
     """
     return chain(scale_by_adam(b1, b2, eps), add_weight_decay(weight_decay), scale_by_learning_rate(lr))
+
+
+@transform_constructor
+def rmsprop(
+    lr: Rate,
+    *,
+    decay: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    centered: bool = False,
+    weight_decay: float = 0.0,
+) -> Transform:
+    """RMSprop (T. Tieleman and G. Hinton, Neural Networks for Machine Learning, Coursera 2012, lecture 6.5e), as
+    PyTorch's `RMSprop`: L2 in the gradient, then a step of about the same length for each parameter, then momentum.
+
+        g = g + weight_decay * p;   nu = decay * nu + (1 - decay) * g²;   v = momentum * v + g / (sqrt(nu) + eps)
+        p = p - lr * v
+
+    Args:
+        lr: learning rate, a float or a schedule.
+        decay: how much of the mean of squares a step keeps, 0 to less than 1 (PyTorch's `alpha`; the lecture has 0.9).
+        eps: keeps the step finite where gradients are 0.
+        momentum: 0 to less than 1, of the steps.
+        centered: divide by the root of the variance, nu - mu² with mu = decay * mu + (1 - decay) * g (A. Graves 2013,
+            arXiv 1308.0850, equations 38 to 40, where eps is within the root).
+        weight_decay: coefficient of L2 regularisation.
+
+    >>> params = freeze({"w": np.array([1.0])})
+    >>> optimizer = rmsprop(0.1)
+    >>> updates, state = optimizer.update(freeze({"w": np.array([7.0])}), optimizer.init(params), params, 0)
+    >>> updates["w"].round(6)                             # nu begins at 0, so the first step is lr / sqrt(1 - decay)
+    array([-1.])
+    """
+    number("momentum", momentum, "[0, 1)")
+    number("weight_decay", weight_decay, "[0, inf)")
+    parts = [add_weight_decay(weight_decay)] if weight_decay else []
+    parts += [scale_by_rms(decay, eps, centered)]
+    parts += [scale_by_momentum(momentum)] if momentum else []
+    return chain(*parts, scale_by_learning_rate(lr))
 
 
 @transform_constructor
@@ -241,7 +286,7 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         with np.errstate(invalid="ignore"):  # inf * 0
             return Updated(tree.map_elementwise(lambda g: frozen(g * (max_norm / norm)), updates), EMPTY)
 
-    return Transform("clip_by_global_norm", _stateless, update)
+    return Transform("clip_by_global_norm", stateless, update)
 
 
 def global_norm(updates: Tree) -> float:
@@ -257,95 +302,6 @@ def global_norm(updates: Tree) -> float:
     return greatest * math.sqrt(sum(float(np.square(leaf / greatest).sum()) for leaf in leaves))
 
 
-@transform_constructor
-def add_weight_decay(coefficient: float) -> Transform:
-    """Add coefficient * params to the updates."""
-    number("weight_decay", coefficient, "[0, inf)")
-
-    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        return Updated(tree.map_elementwise(lambda g, p: frozen(g + coefficient * p), updates, params), EMPTY)
-
-    return Transform("add_weight_decay", _stateless, update)
-
-
-@transform_constructor
-def scale_by_momentum(momentum: float, nesterov: bool = False) -> Transform:
-    """A running sum of the updates, each weighing `momentum` times less a step later (the state's `velocity`)."""
-    number("momentum", momentum, "[0, 1)")
-    boolean("nesterov", nesterov)
-
-    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        expect_state(state, _OF_MOMENTUM, all_of_them=True)
-        velocity = tree.map_elementwise(lambda g, v: _flushed(momentum * v + g, step), updates, state["velocity"])
-        ahead = tree.map_elementwise(lambda g, v: frozen(g + momentum * v), updates, velocity) if nesterov else velocity
-        return Updated(ahead, freeze({"velocity": velocity}))
-
-    return Transform("momentum", lambda params: freeze({"velocity": tree.map(zeros_like, params)}), update)
-
-
-@transform_constructor
-def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Transform:
-    """Adam's direction, without the rate: see `adam`.
-
-    A gradient whose square overflows, beyond 1e19 in float32, makes `nu` infinite, and its parameter stands still from
-    then on. Put `clip_by_global_norm` before it where such may come.
-    """
-    number("b1", b1, "[0, 1)")
-    number("b2", b2, "[0, 1)")
-    single("eps", eps, "(0, inf)")
-
-    def init(params: Tree) -> Tree:
-        return freeze({"mu": tree.map(zeros_like, params), "nu": tree.map(zeros_like, params)})
-
-    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        expect_state(state, _OF_ADAM, all_of_them=True)
-        mu = tree.map_elementwise(lambda m, g: _average(m, g, b1, step), state["mu"], updates)
-        nu = tree.map_elementwise(lambda v, g: _average(v, g * g, b2, step), state["nu"], updates)
-        # With c1 = 1 / (1 - b1^t) and c2 = 1 / sqrt(1 - b2^t), both plain numbers, the direction of `adam`'s formula is
-        #     c1 m / (c2 sqrt(v) + eps)  =  m / (sqrt(v) c2 / c1 + eps / c1):
-        # one pass over the arrays less, and no array but the root itself.
-        c1, c2 = 1 / (1 - b1 ** (step + 1)), 1 / math.sqrt(1 - b2 ** (step + 1))
-
-        def direction(m: Array, v: Array) -> Array:
-            scale = np.asarray(np.sqrt(v))
-            scale *= c2 / c1
-            scale += eps / c1
-            return frozen(np.divide(m, scale, out=scale))
-
-        return Updated(tree.map_elementwise(direction, mu, nu), freeze({"mu": mu, "nu": nu}))
-
-    return Transform("adam", init, update)
-
-
-@transform_constructor
-def scale_by_learning_rate(lr: Rate) -> Transform:
-    """Multiply by minus the learning rate of the step: the last transform of an optimizer."""
-    schedule = as_schedule(lr)
-
-    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
-        factor = -rate_at(schedule, step)
-        return Updated(tree.map_elementwise(lambda g: frozen(g * factor), updates), EMPTY)
-
-    return Transform("scale_by_learning_rate", _stateless, update)
-
-
-def _average(old: Array, new: Array, decay: float, step: int) -> Array:
-    total = np.asarray(new * (1 - decay))
-    total += old * decay
-    return _flushed(total, step)
-
-
-def _flushed(moment: Array, step: int) -> Array:
-    """A moment in which, every 16 steps, what is too small for a normal float becomes 0.
-
-    Denormal numbers are slow and may never decay. That often is enough, and costs nothing to speak of.
-    """
-    moment = np.asarray(moment)
-    if step % 16 == 0:
-        moment *= np.abs(moment) >= np.finfo(moment.dtype).smallest_normal
-    return frozen(moment)
-
-
 def _part(values: Tree, patterns: Sequence[str]) -> Tree:
     """The tree of the leaves whose path matches one of the patterns."""
     return tree.unflatten({path: leaf for path, leaf in tree.leaves(values) if first_match(patterns, path) is not None})
@@ -354,7 +310,3 @@ def _part(values: Tree, patterns: Sequence[str]) -> Tree:
 def _joined(whole: Tree, part: Tree) -> Tree:
     """The whole with the leaves of a part of it replaced."""
     return tree.unflatten({**tree.flatten(whole), **tree.flatten(part)})
-
-
-def _stateless(params: Tree) -> Tree:
-    return EMPTY

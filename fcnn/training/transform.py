@@ -8,7 +8,7 @@ import attrs
 from fcnn.values import tree
 from fcnn.values.checks import FLOATS, MOST_STEPS, function, instance, integer, told
 from fcnn.values.configuration import Config, as_call, constructor
-from fcnn.values.tree import Tree, expect_tree
+from fcnn.values.tree import EMPTY, Tree, expect_tree
 
 P = ParamSpec("P")
 
@@ -99,6 +99,11 @@ def transform_constructor(body: Callable[P, Transform]) -> Callable[P, Transform
         )
 
     return constructor(body, record)
+
+
+def stateless(params: Tree) -> Tree:
+    """The `init` of a transform that keeps nothing."""
+    return EMPTY
 
 
 def updated(transform: Transform, updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
