@@ -116,7 +116,7 @@ def _matched(arrays: Mapping[str, Array], like: Like, ordered: bool) -> Match:
             found.update({path: group[word] for word, path in layer.items() if word in group})
     in_order = _compared(arrays, like, found, dict.fromkeys(wanted, ""), names)
     in_order.problems[:0] = unclear
-    return min(in_order, named, key=lambda match: len(match.problems))
+    return min(named, in_order, key=lambda match: len(match.problems))
 
 
 def _compared(
