@@ -138,7 +138,7 @@ def test_what_is_too_small_for_a_normal_number_becomes_0_every_16_steps(kind):
     optimizer = optim.scale_by_momentum(0.9)
     params, still = freeze({"x": np.ones(2, kind)}), freeze({"x": np.zeros(2, kind)})
     for step in range(1, 33):
-        velocity = freeze({"velocity": {"x": np.array([normal / 2, normal / kind(0.9)])}})
+        velocity = freeze({"velocity": {"x": np.array([normal / 2, normal / kind(0.9)], kind)}})
         small, least = optimizer.update(still, velocity, params, step).state["velocity"]["x"]
         assert (small == 0) == (step % 16 == 0), step
         assert least >= normal, step  # the smallest normal number is one

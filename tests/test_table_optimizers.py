@@ -205,6 +205,23 @@ def test_updates_and_state_are_like_the_parameters(
     assert paths_and_shapes(changed) == like
 
 
+@every_transform
+def test_leaves_of_several_dtypes_keep_theirs(transform: Transform, formula: Formula) -> None:
+    kinds = {"w": np.float32, "b": np.float64, "nest/w": np.float32, "nest/b": np.float64}
+    params, grads = (
+        unflatten({path: leaf.astype(kinds[path]) for path, leaf in flatten(drawn(shapes, np.float64, seed)).items()})
+        for seed, shapes in enumerate([{"w": (), "b": (), "nest": {"w": (2,), "b": (0,)}}] * 2)
+    )
+    updates, state = transform.update(grads, transform.init(params), params, 3)
+    for values in (updates, optim.apply_updates(params, updates)):
+        assert {path: leaf.dtype for path, leaf in flatten(values).items()} == kinds
+        assert paths_and_shapes(values) == paths_and_shapes(params)
+    for values in (state, transform.init(params)):
+        assert all(
+            leaf.dtype == kinds[path[-6:] if "nest" in path else path[-1]] for path, leaf in flatten(values).items()
+        )
+
+
 @every_tree
 @every_transform
 def test_transforms_are_pure(transform: Transform, formula: Formula, shapes: Any) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from fcnn.data.cache import cache_folder
 from fcnn.data.listing import Found
 from fcnn.data.types import DataError
-from fcnn.values.archives import DamagedFileError, opened_archive
+from fcnn.values.archives import DamagedFileError, opened_archive, write_archive
 from fcnn.values.arrays import NDArray, digest
 from fcnn.values.files import replacing
 
@@ -77,7 +77,7 @@ def keep(place: Path, signature: str, files: Sequence[Found], x: NDArray[np.uint
     with contextlib.suppress(OSError):
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # pictures may be private
         with replacing(place) as file:
-            np.savez(file, allow_pickle=False, about=text, x=x)
+            write_archive(file, {"about": text, "x": x})
 
 
 def _digest(signature: str, reasons: Reasons, x: NDArray[np.uint8]) -> str:

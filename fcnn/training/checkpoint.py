@@ -24,7 +24,7 @@ from fcnn.network.model import Model, expect_model
 from fcnn.network.rewriting import every_layer as layers_of
 from fcnn.network.rewriting import rewrite_leaves
 from fcnn.training.step import TrainState
-from fcnn.values.archives import Archive, DamagedFileError, opened_archive
+from fcnn.values.archives import Archive, DamagedFileError, opened_archive, write_archive
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, told
 from fcnn.values.files import replacing
@@ -68,7 +68,7 @@ def save(
     text = _meta_text(meta)
     arrays = {**_arrays(value), "meta": text}
     with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        write_archive(file, arrays)
 
 
 def _meta_text(meta: Mapping[str, Any] | None) -> Array:

@@ -1,4 +1,4 @@
-"""Archives, `.npz` and others that are zip files, read within bounds.
+"""Archives: `.npz`, written the same by every NumPy, and read within bounds, as other zip files are.
 
 Nothing is ever unpickled, and no more memory is taken than the caller allows for each array, whatever the file claims.
 """
@@ -8,8 +8,8 @@ import errno
 import io
 import os
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -27,6 +27,19 @@ _DIRECTORY_LIMIT = 6_000_000  # bytes; an array takes some hundred, and some tho
 
 class DamagedFileError(ValueError):
     """A file is not what its kind of file should be; the message says how, without the file's name."""
+
+
+def write_archive(file: IO[bytes], arrays: Mapping[str, Array], *, compressed: bool = False) -> None:
+    """Write arrays as `np.savez(file, **arrays)` does, or `np.savez_compressed`, but for objects: they are refused.
+
+    NumPy's own functions are told so by `allow_pickle=False`, which those before 2.1 take for one more array.
+    """
+    import zipfile
+
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 @attrs.frozen

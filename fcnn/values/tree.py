@@ -213,6 +213,8 @@ def _map(function: Callable[..., Array], trees: tuple[Tree, ...], path: str, of_
             items[name] = _map(function, values, here, of_one_shape)
         elif of_one_shape and len({v.shape for v in values}) > 1:  # NumPy would broadcast them, or fail
             raise TreeError(f"{here}: the trees differ: {' and '.join(str(v.shape) for v in values)}")
+        elif of_one_shape and not value.shape:  # NumPy 1.26 makes a float64 of a lone float32 times a Python number
+            items[name] = _result(function(*(v.reshape(1) for v in values)), here).reshape(())
         else:
             items[name] = _result(function(*values), here)
     return Tree(_made=items)

@@ -189,7 +189,7 @@ def write_inputs(folder: Path) -> None:
     """Images, labels and weights."""
     rng = np.random.default_rng(0)
     x, y = rng.random((IMAGES, *NETWORKS[LENET].in_shape), np.float32), rng.integers(0, 10, IMAGES)
-    np.savez(folder / "inputs.npz", allow_pickle=False, x=x, y=y, **_params())
+    np.savez(folder / "inputs.npz", x=x, y=y, **_params())
 
 
 def write_models(folder: Path) -> None:

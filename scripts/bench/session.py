@@ -95,7 +95,7 @@ def _sections(arguments: argparse.Namespace, programs: list[Program], notes: lis
             for worker in workers.values():
                 stack.callback(worker.close)
             for case in cases.select(suite, arguments.only):
-                np.savez(inputs, allow_pickle=False, **make_inputs(case, images))
+                np.savez(inputs, **make_inputs(case, images))
                 names = (*case.programs, *([SGEMM.name] if cases.flops_of(case, case.parts[0]) else []))
                 chosen = {program: worker for program, worker in workers.items() if program.name in names}
                 rounds = arguments.epoch_rounds if isinstance(case, cases.Epoch) else arguments.rounds
@@ -106,13 +106,13 @@ def _sections(arguments: argparse.Namespace, programs: list[Program], notes: lis
         if cases.matches(MEMORY, arguments.only):
             case = next(case for case in suite if isinstance(case, cases.Epoch))
             case = attrs.evolve(case, steps=min(100, case.images // case.batch))
-            np.savez(inputs, allow_pickle=False, **make_inputs(case, images))
+            np.savez(inputs, **make_inputs(case, images))
             trained = [program for program in programs if program.name in case.programs]
             memory, failures = footprint.peak_memory(case, trained, inputs, arguments.threads)
             yield MEMORY, {"memory_mib": memory}, failures
         for case in cases.footprints(arguments.quick):
             if cases.matches(title := cases.name_of(case, cases.PEAK), arguments.only):
-                np.savez(inputs, allow_pickle=False, **make_inputs(case, images))
+                np.savez(inputs, **make_inputs(case, images))
                 working = [program for program in programs if program.name in case.programs]
                 peaks, failures = footprint.peak_beyond_imports(case, working, inputs, arguments.threads, 5 * budget)
                 yield title, {"peaks_mib": {title: peaks}}, failures

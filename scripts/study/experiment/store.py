@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from fcnn.values.archives import write_archive
 from fcnn.values.files import replacing
 from study.experiment.cells import Arrays, Cell, key_of, settings_of
 from study.experiment.run import Outcome
@@ -62,7 +63,7 @@ class Store:
         arrays = path.with_suffix(".npz")
         if outcome.arrays:
             with replacing(arrays) as file:
-                np.savez_compressed(file, allow_pickle=False, **outcome.arrays)
+                write_archive(file, outcome.arrays, compressed=True)
         checksums = {"entry": _digest(_text(entry)), "arrays": _digest(arrays.read_bytes()) if outcome.arrays else None}
         with replacing(path) as file:
             file.write(json.dumps({**entry, "sha256": checksums}, allow_nan=False).encode())

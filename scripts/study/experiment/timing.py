@@ -45,7 +45,7 @@ def run_timing(cell: Timing) -> dict[str, Any]:
     data = dataset(cell.dataset, cell.train_size)
     with tempfile.TemporaryDirectory(prefix="fcnn-study-") as scratch, contextlib.ExitStack() as stack:
         images = Path(scratch) / "images.npz"  # so that no process needs the memory that loading the data set takes
-        np.savez(images, allow_pickle=False, x=data.train.x, y=data.train.y, classes=data.classes)
+        np.savez(images, x=data.train.x, y=data.train.y, classes=data.classes)
         workers: dict[Framework, dict[str, _Worker]] = {framework: {} for framework in cell.frameworks}
         for framework, variants in workers.items():
             for variant in VARIANTS[framework]:
