@@ -7,8 +7,10 @@ import signal
 import sys
 import threading
 import time
+import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import attrs
 import numpy as np
@@ -33,6 +35,25 @@ def four(monkeypatch):
         yield
 
 
+@pytest.fixture
+def blas(monkeypatch):
+    """Makes of what threadpoolctl finds, and of what NumPy was built with, what it is called with."""
+
+    def set_to(found, built_with=""):
+        fake = types.ModuleType("threadpoolctl")
+        fake.ThreadpoolController = lambda: SimpleNamespace(
+            select=lambda user_api: SimpleNamespace(lib_controllers=found)
+        )
+        monkeypatch.setitem(sys.modules, "threadpoolctl", None if found is None else fake)
+        config = {"Build Dependencies": {"blas": {"name": built_with}}} if built_with else {}
+        monkeypatch.setattr(np, "show_config", lambda mode: config)
+        cores._libraries.cache_clear()
+
+    monkeypatch.setattr(cores, "cores", lambda: 2)
+    yield set_to
+    cores._libraries.cache_clear()
+
+
 class Together:
     """Lets nobody go on with a first part before `hands` threads have one: so that all of them did work."""
 
@@ -50,6 +71,28 @@ def works_with(hands):
     """Whether so many threads share the parts of a call, no more, and it is right."""
     together = Together(hands)
     return each_of(3 * hands, together, MUCH) == list(range(3 * hands)) and len(together.seen) == hands
+
+
+@pytest.mark.parametrize(
+    ("found", "built_with", "hands"),
+    [(None, "scipy-openblas", 1), (None, "", 1), ([], "openblas64", 1), ([], "accelerate", 2), ([], "", 2)],
+    ids=["no threadpoolctl", "nor a BLAS", "an OpenBLAS that it doesn't find", "another BLAS", "no BLAS"],
+)
+def test_threads_compute_where_blas_is_held_or_has_no_threads(blas, found, built_with, hands):
+    blas(found, built_with)
+    with one_blas_thread(), one_blas_thread():
+        assert available() == hands
+        assert works_with(hands)
+    with fcnn.parallel.threads(2) as map_fn:
+        here = set(map_fn(lambda _: threading.get_ident(), range(9))) == {threading.get_ident()}
+    assert here == (hands == 1)
+
+
+def test_a_browser_has_no_threads(blas, monkeypatch):
+    blas([])
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    with one_blas_thread():
+        assert works_with(1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 100])

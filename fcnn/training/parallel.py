@@ -21,7 +21,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from fcnn.training.step import Gradient, GradientFn, expect_gradient_fn, gradien
 from fcnn.training.workers import WorkerError, processes
 from fcnn.values.arrays import NUMBERS, Array, frozen, zeros_like
 from fcnn.values.checks import integer, number, told
-from fcnn.values.cores import alone, at_most, one_blas_thread
+from fcnn.values.cores import alone, as_here, at_most, one_blas_thread, threads_compute
 from fcnn.values.keys import Key, expect_key, fold_in
 from fcnn.values.tree import Tree, flatten, freeze, leaves, map_elementwise, unravel
 from fcnn.values.tree import map as tree_map
@@ -62,6 +61,9 @@ def threads(count: int) -> Iterator[MapFn]:
     NumPy leaves Python's lock in its kernels, so threads over shards use all cores, and better than threads within
     one matrix product do. The limit on BLAS holds for the whole process until the block ends.
 
+    Where BLAS can't be held, because `threadpoolctl` is missing, the calls come one after the other: several at once
+    may be wrong (`fcnn/values/cores.py` says which BLAS and why).
+
     >>> with threads(2) as map_fn:
     ...     list(map_fn(abs, [-1, 2, -3]))
     [1, 2, 3]
@@ -70,7 +72,7 @@ def threads(count: int) -> Iterator[MapFn]:
 
     integer("count", count, least=1)
     with one_blas_thread(), at_most(count):
-        if count == 1:
+        if count == 1 or not threads_compute():
             yield map
             return
         ended = False
@@ -82,9 +84,8 @@ def threads(count: int) -> Iterator[MapFn]:
 
             def map_fn(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterable[Any]:
                 expect_mapping(arguments, ended)
-                # Each call sees the caller's context, in which NumPy keeps its error state.
-                contexts = iter(copy_context, None)
-                return pool.map(lambda context, *each: context.run(one, function, *each), contexts, *arguments)
+                calls = iter(lambda: as_here(one), None)  # another for each item
+                return pool.map(lambda call, *each: call(function, *each), calls, *arguments)
 
             try:
                 yield map_fn

@@ -121,7 +121,8 @@ def gradient(model: Layer, loss: Loss, *, fuse: bool = True) -> GradientFn:
     """The pure function (params, state, key, batch) -> Gradient of a model in training mode under a loss.
 
     It uses every core for kernels that are long enough, with BLAS held to one thread meanwhile, unless it is itself
-    mapped (`fcnn.parallel`). The bits don't depend on the number of cores.
+    mapped (`fcnn.parallel`). The bits don't depend on the number of cores. (Without `threadpoolctl` BLAS can't be held:
+    then one thread of Python computes, and the bits depend on BLAS's threads; `fcnn/values/cores.py` says more.)
 
     Args:
         model, loss: what is computed, and against what.

@@ -60,6 +60,9 @@ def processes(count: int) -> Iterator[MapFn]:
     Ctrl-C and SIGTERM are this process's to handle. A call that one of them ends, or anything else, takes its workers
     with it; they also end when this process is killed. A mapped function that maps itself runs in one process.
 
+    Where `threadpoolctl` is missing, BLAS isn't held, and its threads in all the processes get into one another's way:
+    then `OPENBLAS_NUM_THREADS=1` in the environment is what makes it fast.
+
     Needs a system with `os.fork`. On macOS, whose own BLAS may not be used after a fork, take `threads`.
 
     Raises WorkerError if a worker dies, and whatever the function raises, of several errors that of the first item. The

@@ -6,15 +6,24 @@ part is computed by one thread, with BLAS held to one thread a call, and writes 
 
 It happens only while somebody asked for one thread of BLAS (`one_blas_thread`), as gradients, evaluation and the maps
 of `fcnn.parallel` do: elsewhere BLAS's own threads are at work, and its bits depend on their number.
+
+Threads are held by `threadpoolctl`. Where that is missing, or finds nothing of the OpenBLAS that NumPy was built with,
+one thread computes at a time, for products of several at once over many threads of OpenBLAS 0.3.28 and 0.3.29 are
+wrong without a word (numpy#29391; of later versions, numpy#31618). Then BLAS takes as many threads as it likes, and
+its bits depend on them; `OPENBLAS_NUM_THREADS=1` in the environment, before NumPy is imported, holds it as well.
 """
 
+import functools
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
@@ -24,7 +33,6 @@ _WORTH_IT = 150.0
 
 _LIMITING = threading.RLock()
 _blocks = 0
-_controller: Any = None
 _limits: list[tuple[Any, int]] = []
 
 # Whose kernel has the threads; who comes second computes alone. An interrupt just after it was acquired leaves it with
@@ -69,7 +77,7 @@ def each_of(count: int, function: Callable[[int], T], work: float) -> list[T]:
 
 def available() -> int:
     """How many threads `share` would use here and now."""
-    if not _blocks or getattr(_local, "alone", False):
+    if not _blocks or getattr(_local, "alone", False) or not threads_compute():
         return 1
     return min([cores(), *_most])
 
@@ -77,6 +85,23 @@ def available() -> int:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_compute() -> bool:
+    """Whether threads of Python may compute at the same time: there are such, and BLAS is held meanwhile."""
+    return sys.platform not in ("emscripten", "wasi") and _libraries() is not None
+
+
+@functools.cache
+def _libraries() -> tuple[Any, ...] | None:
+    """What sets the threads of each BLAS in this process, none where BLAS has none; None where it can't be held."""
+    try:
+        from threadpoolctl import ThreadpoolController  # here, because it costs start-up time, and may be missing
+    except ModuleNotFoundError:
+        return None
+    found = tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
+    built_with = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return None if not found and "openblas" in built_with.get("name", "") else found
 
 
 @contextmanager
@@ -87,6 +112,20 @@ def at_most(count: int) -> Iterator[None]:
         yield
     finally:
         _most.remove(count)
+
+
+def as_here(function: Callable[..., T]) -> Callable[..., T]:
+    """The function, to be called once, by any thread, in the context and with NumPy's error state of here and now.
+
+    NumPy 2 keeps its error state in the context, NumPy 1.26 in the thread.
+    """
+    context, call, state = copy_context(), np.geterrcall(), np.geterr()
+
+    def run(*arguments: Any) -> T:
+        with np.errstate(call=call, **state):  # type: ignore[arg-type]  # None, too, is what `geterrcall` gives
+            return function(*arguments)
+
+    return lambda *arguments: context.run(run, *arguments)
 
 
 class alone:
@@ -105,19 +144,15 @@ class alone:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS to one thread a call in this whole process, until the last of such blocks ends.
+    """Hold BLAS to one thread a call in this whole process, if it can be held, until the last of such blocks ends.
 
     Blocks in several threads overlap. If each put back what it had found, the first to end would let go of BLAS within
     another, whose bits may depend on it, and the last would put back a limit, for ever.
     """
-    global _blocks, _controller, _limits
+    global _blocks, _limits
     with _LIMITING:
         if not _blocks:
-            if _controller is None:
-                from threadpoolctl import ThreadpoolController  # here, because it costs start-up time
-
-                _controller = ThreadpoolController().select(user_api="blas")
-            _limits = [(library, library.get_num_threads()) for library in _controller.lib_controllers]
+            _limits = [(library, library.get_num_threads()) for library in _libraries() or ()]
             for library, _ in _limits:
                 library.set_num_threads(1)
         _blocks += 1
@@ -173,11 +208,10 @@ def _run(function: Callable[[int], object], count: int, hands: int) -> None:
     taken, _threads = _threads, []  # given back once none of them is at work: an interrupt leaves them to end alone
     while len(taken) < hands - 1:
         taken.append(_Thread())
-    # Each call sees the caller's context, in which NumPy keeps its error state.
-    asked = [(thread, copy_context()) for thread in taken[: hands - 1]]
+    asked = [(thread, as_here(work)) for thread in taken[: hands - 1]]
     try:
-        for thread, context in asked:
-            thread.begin(lambda context=context: context.run(work))  # type: ignore[misc]
+        for thread, work_there in asked:
+            thread.begin(work_there)
         with alone():
             work()
         for thread, _ in asked:
