@@ -51,6 +51,10 @@ def program(main: Callable[[], int]) -> int:
         finally:
             stopping.ending()
             sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        advice = "" if "pip install" in str(error) else '; python -m pip install -e ".[full]" adds what scripts need'
+        print(f"error: {error}{advice}", file=sys.stderr)
+        return 1
     except OSError as error:  # the output's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer
         if isinstance(error, BrokenPipeError):

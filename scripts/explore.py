@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             file.write(page.encode())
     except BrokenPipeError:
         raise  # nobody reads the output any more, and nobody is told
-    except (Stop, ValueError, OSError) as error:
+    except (Stop, ValueError, ImportError, OSError) as error:
         complain(str(error))
         return 1
     except KeyboardInterrupt as interrupt:
@@ -89,7 +89,7 @@ def test_images(model: fcnn.Model, name: str | None, root: str | None) -> fcnn.S
     how = {"size": model.in_shape[1:], "grey": model.in_shape[0] == 1} if of_images else {}
     try:
         data = load_data(name, root, **how)
-    except fcnn.data.DataError as error:
+    except (fcnn.data.DataError, ImportError) as error:
         note(f"{' '.join(str(error).split())}; the page has no test images")
         return None
     if data.test.in_shape != model.in_shape:

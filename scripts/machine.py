@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 
 def machine(packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
@@ -18,7 +17,11 @@ def machine(packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
     import fcnn  # not at the top: the benchmark's other programs take `peak_memory_mib` from here, without fcnn
 
     np.ones((2, 2)) @ np.ones((2, 2))  # loads BLAS
-    blas: dict[str, Any] = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
+    blas: dict[str, Any] = {}
+    with contextlib.suppress(ModuleNotFoundError):
+        from threadpoolctl import threadpool_info
+
+        blas = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
     versions = {"Python": platform.python_version(), "fcnn": fcnn.__version__}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):

@@ -25,7 +25,15 @@ from fcnn.training.step import GradientFn
 T = TypeVar("T")
 
 # What may go wrong in the world outside; anything else is an error in the program.
-TROUBLE = (fcnn.data.DataError, fcnn.CheckpointError, parallel.RankError, parallel.WorkerError, ValueError, OSError)
+TROUBLE = (
+    fcnn.data.DataError,
+    fcnn.CheckpointError,
+    parallel.RankError,
+    parallel.WorkerError,
+    ModuleNotFoundError,
+    ValueError,
+    OSError,
+)
 
 
 class Alone:

@@ -17,6 +17,7 @@ stopping.at_once(__name__)  # before the other imports, which take a second
 import argparse
 import contextlib
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -212,6 +213,8 @@ def train(
         longer(settings_of(checkpoint, meta), settings.epochs, at.state.step, steps)
         print(f"going on from {checkpoint}, step {at.state.step} of {settings.epochs * steps}")
     print(setup.announcement(settings, folder))
+    if not can_draw():
+        print("no curves.png: matplotlib is missing; add it with: python -m pip install matplotlib")
     kept = RunFolder(folder, setup.meta(settings))
     if at.history:  # a run that was killed may have left them an epoch short
         ranks.first_does(kept.write_history, at.history)
@@ -266,8 +269,15 @@ def train(
         report(setup, settings, folder, at, validate(at.state, setup.test))
 
 
+def can_draw() -> bool:
+    """Whether there is what draws curves."""
+    return find_spec("matplotlib") is not None
+
+
 def draw_curves(folder: Path, settings: Settings, history: History) -> None:
-    """curves.png, replaced in one step."""
+    """curves.png, replaced in one step; none without matplotlib."""
+    if not can_draw():
+        return
     from fcnn.inspection.plots import curves
 
     title = (
@@ -303,7 +313,8 @@ def report(setup: Setup, settings: Settings, folder: Path, at: Progress, result:
         f"test accuracy after epoch {settings.epochs}: {result.accuracy:.2%} of {len(setup.test):,} images "
         f"(loss {result.loss:.4f}); {seconds:.1f} s of training"
     )
-    print(f"in {folder}: {RunFolder(folder).epoch_file(settings.epochs).name}, history.json, curves.png")
+    curves = ", curves.png" if can_draw() else ""
+    print(f"in {folder}: {RunFolder(folder).epoch_file(settings.epochs).name}, history.json{curves}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from fcnn.data.types import Dataset, Split
 from fcnn.values.arrays import NDArray, frozen
 from fcnn.values.checks import integer
 from fcnn.values.keys import Key, expect_key, fold_in, generator, key
+from fcnn.values.packages import expect_package
 
 Floats = NDArray[np.float32]
 
@@ -134,6 +135,7 @@ def _bilinear(glyphs: Floats, which: NDArray[np.int64], rows: Floats, columns: F
 @cache
 def _glyphs() -> Floats:
     """Every font's ten digits, blurred: float32 (fonts * 10, 96, 96) in [0, 1], drawn once in a process."""
+    expect_package("matplotlib", "the embedded digits are drawn from the fonts of matplotlib")
     import matplotlib
     from matplotlib.ft2font import FT2Font
 

@@ -14,6 +14,7 @@ import numpy as np
 from fcnn.data.components import Integers, Mask, boxes, label, run_lengths
 from fcnn.values.arrays import NDArray
 from fcnn.values.checks import told
+from fcnn.values.packages import expect_pillow
 
 Floats = NDArray[np.float32]
 
@@ -186,6 +187,7 @@ def _greatest(image: NDArray[Any], window: int) -> NDArray[Any]:
 
 
 def _resized(image: Floats, shape: tuple[int, int]) -> Floats:
+    expect_pillow()
     from PIL import Image
 
     # Pillow widens the filter where it scales down, so that every pixel counts.

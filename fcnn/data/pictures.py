@@ -20,6 +20,7 @@ from fcnn.data.sources import SOURCES
 from fcnn.values.arrays import NDArray, frozen
 from fcnn.values.checks import boolean, file_path, integer, lengths, one_of, texts, told
 from fcnn.values.files import opened, why_unreadable
+from fcnn.values.packages import expect_pillow
 from fcnn.values.text import printable
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def read_picture(
     _check_how(dataset, invert)
     if reason := why_unreadable(path):
         raise PictureError(reason)
-    _check_pillow()
+    expect_pillow()
     try:
         with opened(path) as file:
             picture = _decoded(file, _ENOUGH * max(dataset.shape[1:]) if isinstance(dataset, Preprocessing) else None)
@@ -98,14 +99,14 @@ def open_picture(path: str | os.PathLike[str]) -> "Picture":
         OSError: the file can't be read.
         ImportError: Pillow is missing.
     """
-    _check_pillow()
+    expect_pillow()
     with opened(file_path("path", path)) as file:
         return _decoded(file)
 
 
 def decoder() -> str:
     """What decodes and scales, with its version: another may give other pixels. Raises ImportError without Pillow."""
-    _check_pillow()
+    expect_pillow()
     import PIL
 
     return f"Pillow {PIL.__version__}"
@@ -285,7 +286,7 @@ def fit_figure(picture: "Picture", box: int, *, by_mass: bool) -> "Picture":
 
 def as_picture(pixels: Pixels) -> "Picture":
     """An image, uint8 (1, H, W) or (3, H, W), as a picture to look at or to save. Raises ImportError without Pillow."""
-    _check_pillow()
+    expect_pillow()
     from PIL import Image
 
     expected = "pixels are an image, uint8 (1, H, W) or (3, H, W)"
@@ -348,7 +349,7 @@ def _border_median(grey: NDArray[Any]) -> float:
 
 def check_picture(picture: object) -> None:
     """Raise TypeError unless it is an image of Pillow; ImportError without Pillow."""
-    _check_pillow()
+    expect_pillow()
     from PIL import Image
 
     is_a_name = isinstance(picture, (str, os.PathLike))
@@ -362,10 +363,3 @@ def _check_how(dataset: object, invert: object) -> None:
         one_of("dataset", dataset, tuple(SHAPES))
     if invert is not None and not isinstance(invert, bool):
         raise TypeError(f"invert is True, False or None, got {told(invert)}")
-
-
-def _check_pillow() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("PIL") is None:
-        raise ImportError("pictures are read by Pillow, which is missing; add it with: python -m pip install pillow")

@@ -16,6 +16,7 @@ import numpy as np
 from fcnn.data.png import PngError, checked
 from fcnn.data.types import DataError
 from fcnn.values.arrays import NDArray, frozen
+from fcnn.values.packages import expect_pillow
 from fcnn.values.pickles import Built, ForeignError, Named, PickleError, read_pickle
 
 Images = NDArray[np.uint8]
@@ -118,7 +119,8 @@ def read_cifar_png(data: bytes, name: str) -> Images:
 
     import io
 
-    from PIL import Image  # a dependency of matplotlib
+    expect_pillow()
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(checked(data)), formats=["PNG"]) as picture:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fcnn.values.arrays import NDArray
+from fcnn.values.packages import expect_pillow
 
 Floats = NDArray[np.float32]
 
@@ -40,6 +41,7 @@ def thickened(ink: Floats) -> tuple[Floats, bool]:
     width = stroke_width(ink) * _FINE / longest
     if not 0 < width < _THIN * _FINE / _BOX:
         return ink, False
+    expect_pillow()
     from PIL import Image
 
     shape = [max(1, round(n * _FINE / longest)) for n in ink.shape]

@@ -10,11 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fcnn.values.arrays import Array
 from fcnn.values.checks import array, instance, told
+from fcnn.values.packages import expect_package
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError:
+    expect_package("matplotlib", "figures are drawn by matplotlib")
+    raise
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 INK, GRID = "#222222", "#DDDDDD"

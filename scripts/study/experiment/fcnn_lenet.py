@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import numpy as np
 from options import INITIALIZERS
-from threadpoolctl import threadpool_limits
 
 import fcnn
 from fcnn import parallel
@@ -23,6 +22,8 @@ def opened(cell: Training, data: fcnn.Dataset, variant: str, threads: int) -> It
         with MAPS[variant](threads) as map_fn:
             yield _network(cell, data, map_fn)
     else:  # "whole batches": the threads are BLAS's
+        from threadpoolctl import threadpool_limits
+
         with threadpool_limits(threads, user_api="blas"):
             yield _network(cell, data, None)
 

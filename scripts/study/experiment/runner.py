@@ -5,14 +5,16 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import stopping
-from tqdm import tqdm
 
 from study.experiment.cells import Cell, Parting, Timing, Training
 from study.experiment.run import Outcome, run
 from study.experiment.store import Store, StudyError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm  # at run time where it is used, so that the study can say that it is missing
 
 PLAIN = Training()
 LOOKS = "{desc:<60}|{bar}| {percentage:3.0f}%, {remaining} left"
@@ -29,6 +31,8 @@ def run_all(
         workers: processes for the others.
         executor: any `concurrent.futures` executor to use instead, such as `mpi4py.futures.MPIPoolExecutor`.
     """
+    from tqdm import tqdm
+
     entries = {cell: store.load(cell) for cell in wanted}
     left = [cell for cell, entry in entries.items() if entry is None]
     if len(left) < len(entries):
