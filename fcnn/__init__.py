@@ -50,7 +50,7 @@ from fcnn.network.layers import (
     tanh,
 )
 from fcnn.network.model import Model
-from fcnn.network.models import lenet5, lenet5_bn
+from fcnn.network.models import lenet5, lenet5_bn, mobilenet_v2, resnet18, resnet_cifar, squeezenet1_1, vgg11
 from fcnn.network.rewriting import checked, hold, rewrite, without_caches
 from fcnn.ops import col2im, im2col
 from fcnn.training import losses, metrics, optim, parallel, schedules
@@ -127,6 +127,11 @@ __all__ = [
     "branch",
     "lenet5",
     "lenet5_bn",
+    "resnet18",
+    "resnet_cifar",
+    "vgg11",
+    "mobilenet_v2",
+    "squeezenet1_1",
     "models",
     # A network as data, there and back, and as a table.
     "describe",

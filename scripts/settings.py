@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 from console import Stop, is_folder, load_data
-from options import INITIALIZERS, MODELS
+from options import INITIALIZERS, MODELS, NORMALISING
 
 import fcnn
 from fcnn.training import runs
@@ -56,7 +56,7 @@ class Settings:
 
     @shard_size.default
     def _whole_batches_for_batch_norm(self) -> int:
-        return 0 if self.model.endswith("_bn") else 64
+        return 0 if self.model in NORMALISING else 64
 
     def __attrs_post_init__(self) -> None:
         """Raise TypeError or ValueError for what no command line can say; a checkpoint may have been changed."""

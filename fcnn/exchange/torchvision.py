@@ -17,8 +17,7 @@ def torchvision_modules(kind: str) -> tuple[str, ...]:
     >>> torchvision_modules("vgg11")[:3]
     ('features.0', 'features.3', 'features.6')
     """
-    kinds = {"resnet18": _resnet18, "vgg11": _vgg11, "mobilenet_v2": _mobilenet_v2, "squeezenet1_1": _squeezenet1_1}
-    return tuple(kinds[one_of("kind", kind, list(kinds))]())
+    return tuple(_MODULES[one_of("kind", kind, NETWORKS)]())
 
 
 def torchvision_names(kind: str, like: Like) -> dict[str, str]:
@@ -68,3 +67,8 @@ def _squeezenet1_1() -> Iterator[str]:
     for fire in (3, 4, 6, 7, 9, 10, 11, 12):
         yield from (f"features.{fire}.{name}" for name in _SQUEEZENET)
     yield "classifier.1"
+
+
+_MODULES = {"resnet18": _resnet18, "vgg11": _vgg11, "mobilenet_v2": _mobilenet_v2, "squeezenet1_1": _squeezenet1_1}
+NETWORKS = tuple(_MODULES)
+"""The networks whose names are known."""
