@@ -142,6 +142,12 @@ def softplus(x: Any) -> Any:
     return F.softplus(x, threshold=50)  # where it becomes x; by default it is wrong by 2e-9 at 20
 
 
+def layer_norm(x: Any, gamma: Any, beta: Any, eps: float) -> Any:
+    if gamma.shape == x.shape[1:]:
+        return F.layer_norm(x, gamma.shape, gamma, beta, eps)
+    return F.layer_norm(x.movedim(1, -1), gamma.shape, gamma, beta, eps).movedim(-1, 1)
+
+
 def tensors(*trees: Tree, grad: bool = False) -> dict[str, Any]:
     """Leaves by path, as tensors."""
     return {path: tensor(leaf, grad) for one in trees for path, leaf in flatten(one).items()}
@@ -184,6 +190,12 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
         case "batch_norm":
             momentum, eps = 1 - config["decay"], config["eps"]
             return F.batch_norm(x, value("mean"), value("var"), value("gamma"), value("beta"), train, momentum, eps)
+        case "layer_norm":
+            return layer_norm(x, value("gamma"), value("beta"), config["eps"])
+        case "group_norm":
+            return F.group_norm(x, config["groups"], value("gamma"), value("beta"), config["eps"])
+        case "prelu":
+            return F.prelu(x, value("slope"))
         case "normalize":
             wide = (1, -1, *[1] * (x.ndim - 2))
             mean, std = (torch.tensor(config[name], dtype=x.dtype).reshape(wide) for name in ("mean", "std"))

@@ -636,7 +636,9 @@ def test_normalize_is_the_loop_and_adjoint(data: Any, shape: Any) -> None:
 SMOOTH = [
     fcnn.sigmoid, fcnn.tanh, fcnn.gelu, lambda: fcnn.gelu("tanh"), fcnn.silu, fcnn.softplus, fcnn.softmax,
     fcnn.log_softmax, fcnn.flatten, lambda: fcnn.dense(3, biases=fcnn.constant(0.5)),
-    lambda: fcnn.batch_norm(eps=0.1), lambda: fcnn.dropout(0.4), lambda: fcnn.normalize(0.3, 0.5), fcnn.identity,
+    lambda: fcnn.batch_norm(eps=0.1), lambda: fcnn.layer_norm(eps=0.1), lambda: fcnn.group_norm(1, eps=0.1),
+    lambda: fcnn.layer_norm(over="channels", eps=0.1), lambda: fcnn.dropout(0.4), lambda: fcnn.normalize(0.3, 0.5),
+    fcnn.identity,
 ]  # fmt: skip
 
 

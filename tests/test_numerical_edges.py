@@ -382,6 +382,121 @@ def test_batch_norm_does_not_hide_a_nan_or_an_infinity():
         assert np.isnan(var[0])
 
 
+# Norms of samples: over all of a sample, over a pixel's channels, and in groups
+
+
+SAMPLE_NORMS = {  # of x: gamma's shape, and what is normalised with it
+    "all": (lambda x: x.shape[1:], lambda x, *own: ops.layer_norm(x, *own), ops.layer_norm_backward),
+    "channels": (lambda x: x.shape[1:2], lambda x, *own: ops.layer_norm(x, *own), ops.layer_norm_backward),
+    "groups": (lambda x: x.shape[1:2], lambda x, *own: ops.group_norm(x, *own, 1), ops.group_norm_backward),
+}
+EVERY_SAMPLE_NORM = pytest.mark.parametrize("name", SAMPLE_NORMS)
+
+
+def sample_norm(name, x):
+    """y, and dx, dgamma, dbeta for dy = 0, 1, 2, …; gamma is 2, beta 0.5."""
+    own, forward, backward = SAMPLE_NORMS[name]
+    y, cache = forward(x, *(np.full(own(x), value, x.dtype) for value in (2, 0.5)))
+    return y, *backward(np.arange(x.size, dtype=x.dtype).reshape(x.shape), cache)
+
+
+def exactly_normalised(name, x):
+    """x minus its mean, by its deviation with eps, in float64; without infinities on the way."""
+    axes = 1 if name == "channels" else tuple(range(1, x.ndim))
+    x = x.astype(np.float64)
+    centred = x - x.mean(axis=axes, keepdims=True)
+    return centred / np.sqrt(np.square(centred).mean(axis=axes, keepdims=True) + 1e-5)
+
+
+@FLOATS
+@pytest.mark.parametrize("value", [0.0, 0.1, -255.1, 12345.678, 1e6 + 0.1, 1e-40, 1e-20, 1e30])
+@pytest.mark.parametrize("shape", [(2, 7), (2, 3, 5), (2, 3, 28, 28), (2, 1, 3, 3)], ids=str)
+@EVERY_SAMPLE_NORM
+def test_sample_norms_of_a_constant_are_beta(name, shape, value, dtype):
+    """One sample is constant; the other is what it is beside any other, to the bit."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    alone = sample_norm(name, x)
+    x[0] = value
+    y, dx, dgamma, dbeta = sample_norm(name, x)
+    np.testing.assert_array_equal(y[0], np.full(shape[1:], 0.5, dtype))
+    np.testing.assert_array_equal(y[1], alone[0][1])
+    np.testing.assert_array_equal(dx[1], alone[1][1])
+    dy = np.arange(x.size).reshape(shape)[0]
+    centred = dy - dy.mean(axis=0 if name == "channels" else None)
+    np.testing.assert_allclose(dx[0], 2 / math.sqrt(1e-5) * centred, rtol=0, atol=1e3 * dy.size * eps(dtype))
+    assert np.isfinite(dgamma).all()
+    assert np.isfinite(dbeta).all()
+
+
+@EVERY_SAMPLE_NORM
+def test_sample_norms_of_what_float32_can_hardly_tell_from_a_constant(name):
+    steps = np.random.default_rng(0).integers(-3, 4, (2, 64, 2, 2))
+    x = (np.float32(12345.678) + steps * np.spacing(np.float32(12345.678))).astype(np.float32)
+    y = sample_norm(name, x)[0]
+    np.testing.assert_allclose(y - 0.5, 2 * exactly_normalised(name, x), rtol=0, atol=2 * eps(np.float32))
+
+
+@EVERY_SAMPLE_NORM
+def test_sample_norms_of_large_numbers_keep_their_digits(name):
+    x = (1000 + np.random.default_rng(0).standard_normal((4, 64, 8, 8))).astype(np.float32)
+    y = sample_norm(name, x)[0]
+    # 64 numbers around 1000 are summed with a rounding of up to 2e-3 each, so their mean is off by some 1e-3 at most
+    np.testing.assert_allclose(y - 0.5, 2 * exactly_normalised(name, x), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 1e19), (np.float32, 1e30), (np.float32, 1e38), (float, 1e150)]
+)
+@EVERY_SAMPLE_NORM
+def test_sample_norms_of_numbers_whose_squares_overflow(name, dtype, size):
+    y, dx, dgamma, dbeta = sample_norm(name, np.array([[-size, size, -size, size]], dtype))
+    np.testing.assert_allclose(y, [[-1.5, 2.5, -1.5, 2.5]], rtol=2 * eps(dtype))
+    np.testing.assert_allclose(dgamma, [0, 1, -2, 3], rtol=2 * eps(dtype))
+    np.testing.assert_array_equal(dbeta, [0, 1, 2, 3])
+    # dx = gamma / std (dy - 1.5 - x_hat * 2 / 4), where 1e-38 is a denormal float32 of few digits
+    np.testing.assert_allclose(dx[0] * dtype(size), [-2, -2, 2, 2], rtol=1e-6 if dtype == np.float32 else 1e-14)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 1e-30), (np.float32, 1e-40), (float, 1e-200), (float, 1e-310)]
+)
+@EVERY_SAMPLE_NORM
+def test_sample_norms_of_tiny_numbers_scale_them_by_eps_alone(name, dtype, size):
+    x = np.array([[-size, size]], dtype)
+    y = sample_norm(name, x)[0]
+    np.testing.assert_allclose(y, 0.5 + 2 * x.astype(np.float64) / math.sqrt(1e-5), rtol=eps(dtype))
+
+
+@EVERY_SAMPLE_NORM
+def test_sample_norms_beyond_what_float64_can_square_give_beta(name):
+    y, dx, *_ = sample_norm(name, np.array([[-1e200, 1e200]]))
+    np.testing.assert_array_equal(y, [[0.5, 0.5]])
+    assert not dx.any()
+
+
+@EVERY_SAMPLE_NORM
+def test_sample_norms_do_not_hide_a_nan_or_an_infinity(name):
+    for value in (np.nan, np.inf):
+        x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+        fine = sample_norm(name, x)[0]
+        x[0, 0, 0, 0] = value
+        y, dx, *_ = sample_norm(name, x)
+        assert not np.isfinite(y[0, :, 0, 0]).any()
+        assert not np.isfinite(dx[0, :, 0, 0]).any()
+        np.testing.assert_array_equal(y[1], fine[1])
+
+
+@FLOATS
+def test_prelu_at_both_ends(dtype):
+    huge, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_normal
+    x, slope = np.array([[-np.inf, -huge, -tiny, -0.0, tiny, huge, np.inf, np.nan]], dtype), np.array([0.5], dtype)
+    y, cache = ops.prelu(x, slope)
+    expected = np.array([[-np.inf, -huge / 2, -tiny / 2, 0, tiny, huge, np.inf, np.nan]], dtype)
+    np.testing.assert_array_equal(y, expected)
+    dx, _ = ops.prelu_backward(np.ones_like(x), cache)
+    np.testing.assert_array_equal(dx[:, :-1], [[0.5, 0.5, 0.5, 0.5, 1, 1, 1]])
+
+
 @pytest.mark.parametrize("number", [1e-50, 1e-38, 1e39, 1e300])
 @pytest.mark.parametrize(
     ("name", "make"),
@@ -390,6 +505,9 @@ def test_batch_norm_does_not_hide_a_nan_or_an_infinity():
         ("normalize's mean", lambda number: fcnn.normalize([0.0, number], 1.0)),
         ("batch_norm's eps", lambda number: fcnn.batch_norm(eps=number)),
         ("leaky_relu's slope", lambda number: fcnn.leaky_relu(number)),
+        ("layer_norm's eps", lambda number: fcnn.layer_norm(eps=number)),
+        ("group_norm's eps", lambda number: fcnn.group_norm(1, eps=number)),
+        ("prelu's slope", lambda number: fcnn.prelu(slope=-number)),
         ("elu's alpha", lambda number: fcnn.elu(number)),
         ("clip's low", lambda number: fcnn.clip(-number, 2.0)),
         ("clip's high", lambda number: fcnn.clip(-1.0, number)),

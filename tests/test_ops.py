@@ -192,6 +192,9 @@ def test_the_widest_dtype_is_that_of_the_result() -> None:
     wide = ops.batch_norm(x, *np.ones((4, 3)), train=True)
     exact = ops.batch_norm(x.astype(np.float64), *np.ones((4, 3)), train=True)
     assert [array.tobytes() for array in wide[:3]] == [array.tobytes() for array in exact[:3]]
+    for op, shapes in ((ops.layer_norm, [(3,), (3,)]), (ops.prelu, [(3,)])):
+        wide = op(x, *map(np.ones, shapes))[0]
+        assert wide.tobytes() == op(x.astype(np.float64), *map(np.ones, shapes))[0].tobytes()
     both = fcnn.residual(fcnn.identity(), fcnn.dense(3))
     params = fcnn.tree.astype(both.init(fcnn.key(0), (3,)).params, np.float64)
     assert both.apply(params, fcnn.freeze({}), x, train=False).y.dtype == np.float64

@@ -26,7 +26,7 @@ from memory import (
 import fcnn
 from fcnn import ops
 
-IMAGES, FEATURES = (3, 2, 5, 4), (3, 5)
+IMAGES, ROWS, FEATURES = (3, 2, 5, 4), (3, 2, 5), (3, 5)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ def norm(x: tuple[int, ...], label: str, train: bool) -> Op:
     return Op("batch_norm", {"x": x, **channels}, {"train": train}, 3, ("mean", "var"), label)
 
 
+def sample_norm(name: str, x: tuple[int, ...], own: tuple[int, ...], label: str, **options: Any) -> Op:
+    return Op(name, {"x": x, "gamma": own, "beta": own}, options, label=f"{label} {x}")
+
+
 ELEMENTWISE = (
     "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "softplus", "elu", "relu6", "hardsigmoid", "hardswish",
     "softmax", "log_softmax",
@@ -88,6 +92,14 @@ OPS = (
     norm(IMAGES, "images eval", False),
     norm(FEATURES, "features train", True),
     norm(FEATURES, "features eval", False),
+    *(sample_norm("layer_norm", x, x[1:], "all of") for x in (IMAGES, ROWS, FEATURES)),
+    *(sample_norm("layer_norm", x, x[1:2], "channels of") for x in (IMAGES, ROWS)),
+    *(sample_norm("group_norm", x, x[1:2], "groups of", groups=1) for x in (IMAGES, ROWS, FEATURES)),
+    *(sample_norm("group_norm", x, x[1:2], "instances of", groups=2) for x in (IMAGES, ROWS)),
+    Op("prelu", {"x": IMAGES, "slope": (1,)}, label="images"),
+    Op("prelu", {"x": IMAGES, "slope": (2,)}, label="channels of images"),
+    Op("prelu", {"x": ROWS, "slope": (2,)}, label="channels of rows"),
+    Op("prelu", {"x": FEATURES, "slope": (5,)}, label="channels of features"),
     Op("normalize", {"x": IMAGES, "mean": (2,), "std": (2,)}, constants=("mean", "std"), label="images"),
     Op("normalize", {"x": FEATURES, "mean": (1,), "std": (1,)}, constants=("mean", "std"), label="features"),
     Op("max_pool2d", {"x": IMAGES}, {"window": 2}),

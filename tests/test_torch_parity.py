@@ -306,6 +306,40 @@ def test_batch_norm_over_several_steps(shape: tuple[int, ...], decay: float, eps
         assert_close(state["var"], module.running_var)
 
 
+SHAPES = pytest.mark.parametrize("shape", [(5, 6), (4, 6, 5), (4, 6, 5, 3), (1, 6, 1, 1)], ids=str)
+
+
+@both_dtypes
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+@SHAPES
+def test_norms_of_samples(shape: tuple[int, ...], eps: float, dtype: type) -> None:
+    x = 3 + draw(*shape, dtype=dtype)
+    for own in {shape[1:], shape[1:2]}:
+        gamma, beta = (draw(*own, dtype=dtype, seed=seed) for seed in (1, 2))
+        compare(
+            lambda x, gamma, beta: ops.layer_norm(x, gamma, beta, eps=eps),
+            ops.layer_norm_backward,
+            lambda x, gamma, beta: parity.layer_norm(x, gamma, beta, eps),
+            *(x, gamma, beta),
+        )
+    gamma, beta = (draw(shape[1], dtype=dtype, seed=seed) for seed in (1, 2))
+    for groups in [1, 2] if math.prod(shape[2:]) == 1 else [1, 2, 6]:  # PyTorch refuses groups of one number
+        compare(
+            lambda x, gamma, beta, groups=groups: ops.group_norm(x, gamma, beta, groups, eps=eps),
+            ops.group_norm_backward,
+            lambda x, gamma, beta, groups=groups: F.group_norm(x, groups, gamma, beta, eps),
+            *(x, gamma, beta),
+        )
+
+
+@both_dtypes
+@SHAPES
+def test_prelu(shape: tuple[int, ...], dtype: type) -> None:
+    for count in (1, shape[1]):
+        for x in (draw(*shape, dtype=dtype), np.zeros(shape, dtype)):
+            compare(ops.prelu, ops.prelu_backward, F.prelu, x, draw(count, dtype=dtype))
+
+
 @both_dtypes
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
 @pytest.mark.parametrize("shape", [(6, 5), (1, 3), (4, 1)], ids=str)

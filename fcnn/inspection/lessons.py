@@ -43,7 +43,7 @@ _LESSONS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "normalize": (
         "y = (x − mean) / std,  each channel with its own", "∂x = ∂y / std",
-        "norm.py", "rows /= std[:, None]", "rows = _rows(memory) / cache.std",
+        "norm.py", "rows /= std[:, None]", "rows = channel_rows(memory) / cache.std",
     ),
     "relu": (
         "y = max(x, 0)", "∂x = ∂y where x > 0, else 0",

@@ -46,6 +46,8 @@ from fcnn.ops.piecewise import (
     relu6_backward,
 )
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from fcnn.ops.prelu import prelu, prelu_backward
+from fcnn.ops.sample_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
 from fcnn.ops.shape import flatten, flatten_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
 from fcnn.ops.transposed import conv_transpose2d, conv_transpose2d_backward
@@ -78,11 +80,15 @@ __all__ = [
     "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
     "im2col",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "log_softmax",
@@ -91,6 +97,8 @@ __all__ = [
     "max_pool2d_backward",
     "normalize",
     "normalize_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",

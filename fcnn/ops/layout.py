@@ -41,6 +41,16 @@ def unblock(block: Array) -> Array:
     return _logical(block)
 
 
+def channel_rows(block: Array) -> Array:
+    """A view (R, C, M), channel c having R rows of M numbers.
+
+    Of images (N, C, H, W) that is (H, C, W * N), of (N, C, L) it is (L, C, N), and of features (N, D) it is (1, D, N).
+    """
+    if block.ndim < 4:
+        return block[None] if block.ndim == 2 else block
+    return block.reshape(*block.shape[:2], block.shape[2] * block.shape[3])
+
+
 def strided(block: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
     """A view of a C-contiguous block with other strides, in bytes; it may overlap itself, so it is only to be read.
 

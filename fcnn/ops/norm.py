@@ -1,16 +1,14 @@
 """Normalisation of each channel: by given numbers, or by the batch's own (batch normalisation).
 
-Both kinds of input are seen as (R, C, M): channel c has R rows of M numbers, so one code serves both. For images
-(N, C, H, W) that is (H, C, W * N), for features (N, D) it is (1, D, N); neither needs a copy.
+Both kinds of input are seen as (R, C, M), as `channel_rows` gives them without a copy: so one code serves both.
 """
 
 import attrs
 import numpy as np
 
-from fcnn.ops.layout import block, unblock
-from fcnn.ops.parts import each_part
+from fcnn.ops.layout import block, channel_rows, unblock
+from fcnn.ops.parts import each_part, row_parts
 from fcnn.ops.passes import by_channel
-from fcnn.ops.processor import tuning
 from fcnn.ops.statistics import Statistics, centre, channel_dot, channel_sum, moments, statistics
 from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen, keep
@@ -45,7 +43,7 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, NormalizeCache]
             f"mean {mean.shape}, std {std.shape}"
         )
     memory = block(x)
-    rows = _rows(memory) - mean[:, None].astype(x.dtype, copy=False)
+    rows = channel_rows(memory) - mean[:, None].astype(x.dtype, copy=False)
     rows /= std[:, None].astype(x.dtype, copy=False)
     return frozen(unblock(rows.reshape(memory.shape))), NormalizeCache(keep(std), x.shape)
 
@@ -53,7 +51,7 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, NormalizeCache]
 def normalize_backward(dy: Array, cache: NormalizeCache) -> Array:
     """dx = dy / std."""
     memory = block(output_gradient("normalize_backward", dy, cached("normalize", cache, NormalizeCache).in_shape))
-    rows = _rows(memory) / cache.std[:, None].astype(memory.dtype, copy=False)
+    rows = channel_rows(memory) / cache.std[:, None].astype(memory.dtype, copy=False)
     return frozen(unblock(rows.reshape(memory.shape)))
 
 
@@ -119,8 +117,8 @@ def batch_norm(
     if not x.dtype == gamma.dtype == beta.dtype == mean.dtype == var.dtype:
         x = x.astype(np.float64, copy=False)  # the widest of them, in both modes
     memory = keep(block(x))
-    rows, y = _rows(memory), empty(memory.shape, x.dtype)
-    parts = _parts(rows)
+    rows, y = channel_rows(memory), empty(memory.shape, x.dtype)
+    parts = row_parts(rows)
     if train:
         count = rows.shape[0] * rows.shape[2]
         if count < 2:
@@ -134,7 +132,7 @@ def batch_norm(
         var = decay * var + (1 - decay) * (count / (count - 1)) * used.var
     else:
         used = Statistics(mean, var, 1 / np.sqrt(var + eps), {})
-    scale, out = gamma * used.inv_std, _rows(y)
+    scale, out = gamma * used.inv_std, channel_rows(y)
 
     def apply(number: int) -> None:
         part = out[parts[number]]
@@ -161,8 +159,8 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
     """
     shape = unblock(cached("batch_norm", cache, NormCache).block).shape
     memory = block(output_gradient("batch_norm_backward", dy, shape))
-    x, out, dx = _rows(cache.block), _rows(memory), empty(memory.shape, memory.dtype)
-    parts, mean = _parts(x), cache.mean
+    x, out, dx = channel_rows(cache.block), channel_rows(memory), empty(memory.shape, memory.dtype)
+    parts, mean = row_parts(x), cache.mean
 
     def sums(number: int) -> Array:
         part, numbers = out[parts[number]], x[parts[number]]
@@ -172,7 +170,7 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
 
     dbeta, products = np.add.reduce(each_part(len(parts), sums, x.size / 2000))
     dgamma = products * cache.inv_std
-    scale, target, count = cache.gamma * cache.inv_std, _rows(dx), max(1, x.shape[0] * x.shape[2])
+    scale, target, count = cache.gamma * cache.inv_std, channel_rows(dx), max(1, x.shape[0] * x.shape[2])
     slope, shift = dgamma * cache.inv_std / -count, dbeta / -count
 
     def apply(number: int) -> None:
@@ -188,13 +186,3 @@ def batch_norm_backward(dy: Array, cache: NormCache) -> tuple[Array, Array, Arra
 
     each_part(len(parts), apply, x.size / 1500)
     return frozen(unblock(dx)), frozen(dgamma), frozen(dbeta)
-
-
-def _rows(memory: Array) -> Array:
-    return memory[None] if memory.ndim == 2 else memory.reshape(*memory.shape[:2], memory.shape[2] * memory.shape[3])
-
-
-def _parts(rows: Array) -> list[slice]:
-    """The rows of (R, C, M) in groups that stay in cache."""
-    height = max(1, tuning().part // max(1, rows.shape[1] * rows.shape[2]))
-    return [slice(first, first + height) for first in range(0, len(rows), height)]

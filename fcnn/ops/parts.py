@@ -78,6 +78,12 @@ def each_part(count: int, function: Callable[[int], T], us: float) -> list[T]:
     return each_of(count, one, us)
 
 
+def row_parts(rows: Array) -> list[slice]:
+    """The rows of (R, C, M) in groups that stay in cache."""
+    height = max(1, tuning().part // max(1, rows.shape[1] * rows.shape[2]))
+    return [slice(first, first + height) for first in range(0, len(rows), height)]
+
+
 def lines(part: Array) -> Array:
     """A view (R, F, columns * N) of a part (R, F, columns, N)."""
     return part.reshape(*part.shape[:2], part.shape[2] * part.shape[3])

@@ -11,6 +11,7 @@ from fcnn.network.layers.activation import (
     hardswish,
     leaky_relu,
     log_softmax,
+    prelu,
     relu,
     relu6,
     sigmoid,
@@ -21,7 +22,7 @@ from fcnn.network.layers.activation import (
 )
 from fcnn.network.layers.conv import conv2d, conv_transpose2d
 from fcnn.network.layers.linear import dense
-from fcnn.network.layers.norm import batch_norm, normalize
+from fcnn.network.layers.norm import batch_norm, group_norm, layer_norm, normalize
 from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
 from fcnn.network.layers.shape import flatten, identity
 from fcnn.network.layers.stochastic import dropout
@@ -39,13 +40,16 @@ __all__ = [
     "flatten",
     "gelu",
     "global_avg_pool2d",
+    "group_norm",
     "hardsigmoid",
     "hardswish",
     "identity",
+    "layer_norm",
     "leaky_relu",
     "log_softmax",
     "max_pool2d",
     "normalize",
+    "prelu",
     "relu",
     "relu6",
     "sigmoid",

@@ -1,11 +1,28 @@
-"""Activations; the mathematics stands in `fcnn.ops.activation`, `gaussian` and `piecewise`."""
+"""Activations; the mathematics stands in `fcnn.ops.activation`, `gaussian`, `piecewise` and `prelu`."""
+
+from typing import Any
+
+import numpy as np
 
 from fcnn import ops
-from fcnn.network.layer import Functions, layer_constructor
+from fcnn.network.layer import (
+    Functions,
+    Grads,
+    Init,
+    LayerError,
+    Out,
+    Shape,
+    expect_call,
+    expect_params,
+    layer_constructor,
+)
 from fcnn.network.layers.common import same_shape, without_weights
 from fcnn.ops.gaussian import GELUS
 from fcnn.ops.piecewise import clip_bounds
-from fcnn.values.checks import one_of, single
+from fcnn.values.arrays import Array
+from fcnn.values.checks import boolean, one_of, single
+from fcnn.values.keys import Key
+from fcnn.values.tree import EMPTY, Tree, freeze
 
 
 @layer_constructor
@@ -19,6 +36,38 @@ def leaky_relu(slope: float = 0.01) -> Functions:
     """x where x > 0, else slope * x."""
     single("leaky_relu's slope", slope, "[0, inf)")
     return without_weights(same_shape, lambda x: ops.leaky_relu(x, slope), ops.leaky_relu_backward)
+
+
+@layer_constructor
+def prelu(*, shared: bool = True, slope: float = 0.25) -> Functions:
+    """x where x > 0, else slope * x, where the slope is learnt; see `fcnn.ops.prelu`.
+
+    Parameters: `slope`, (1,) for all channels if `shared`, else (C,), one for each.
+
+    Args:
+        shared: whether all channels have one slope.
+        slope: what the slopes begin with.
+    """
+    shared, slope = boolean("shared", shared), single("prelu's slope", slope, "(-inf, inf)")
+
+    def init(key: Key, in_shape: Shape, /) -> Init:
+        if len(in_shape) > 3:
+            raise LayerError(f"prelu() expects (D,), (C, L) or (C, H, W), got {in_shape}")
+        return Init(freeze({"slope": np.full(1 if shared else in_shape[0], slope, np.float32)}), EMPTY, in_shape)
+
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        expect_call(params, state, train, key)
+        expect_params(("slope",), params)
+        y, cache = ops.prelu(x, params["slope"])
+        return Out(y, EMPTY, cache)
+
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        expect_params(("slope",), params)
+        need_dx = boolean("need_dx", need_dx)
+        dx, dslope = ops.prelu_backward(dy, cache)
+        return Grads(dx if need_dx else None, freeze({"slope": dslope}))
+
+    return Functions(init, apply, backward)
 
 
 @layer_constructor
