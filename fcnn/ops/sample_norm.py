@@ -176,10 +176,13 @@ class _View:
             return part.reshape(1, rows * groups * channels * self.columns, self.samples)
         return part.reshape(rows, groups * channels, length)
 
-    def scale(self, function: np.ufunc, part: Array, values: Array, number: slice, out: Array) -> None:
+    def ordered(self, values: Array) -> Array:
+        """A gamma or beta as `scale` takes it: (C,), or in rows (R, C * W)."""
+        return block(values[None]).reshape(self.shape[0], -1) if self.own else values
+
+    def scale(self, function: np.ufunc, part: Array, ordered: Array, number: slice, out: Array) -> None:
         """function(part, its gamma or beta) into out."""
-        if self.own:
-            values = block(values[None]).reshape(self.shape[0], -1)[number].ravel()
+        values = ordered[number].ravel() if self.own else ordered
         by_channel(function, self.rows(part), values, self.rows(out))
 
     def gradient(self, found: Sequence[Array], like: Array) -> Array:
@@ -204,15 +207,15 @@ def _normalise(
     memory = keep(block(x))
     view, y = _view(memory, gamma, groups, per_pixel), empty(memory.shape, x.dtype)
     numbers, out = memory.reshape(view.shape), y.reshape(view.shape)
-    used = _statistics(numbers, view, eps)
+    used, scales, shifts = _statistics(numbers, view, eps), view.ordered(gamma), view.ordered(beta)
 
     def apply(number: int) -> None:
         rows = view.parts[number]
         part = out[rows]
         _centre(numbers[rows], view, used, rows, part)
         part *= view.at(used.inv_std, rows)
-        view.scale(np.multiply, part, gamma, rows, part)
-        view.scale(np.add, part, beta, rows, part)
+        view.scale(np.multiply, part, scales, rows, part)
+        view.scale(np.add, part, shifts, rows, part)
 
     each_part(len(view.parts), apply, x.size / 1500)
     return frozen(unblock(y)), SampleNormCache(memory, keep(gamma), groups, per_pixel, used)
@@ -239,9 +242,8 @@ def _statistics(x: Array, view: _View, eps: float) -> SampleStatistics:
     if doubtful.any():
         with np.errstate(over="ignore", invalid="ignore"):
             wide = x.astype(np.float64)
-            first = wide[:, :, :1] if view.per_pixel else view.everywhere(wide[0, :, 0, : view.samples])
-            first = np.array(first)  # not a view, as wide changes
-            wide -= first
+            first = np.array(wide[:, :, :1] if view.per_pixel else view.everywhere(wide[0, :, 0, : view.samples]))
+            wide -= first  # which is therefore no view of it
             offset = view.means([view.totals(wide)])
             wide -= offset
             var = np.where(doubtful, view.means([view.totals(np.square(wide, out=wide))]), var)
@@ -265,15 +267,20 @@ def _backward(name: str, dy: Array, cache: SampleNormCache) -> tuple[Array, Arra
     gamma, used = cache.gamma, cache.used
     view, dx = _view(cache.block, gamma, cache.groups, cache.per_pixel), empty(memory.shape, memory.dtype)
     x, out, target = (one.reshape(view.shape) for one in (cache.block, memory, dx))
+    scales = view.ordered(gamma)
 
     def sums(number: int) -> tuple[Array, Array, Array, Array]:
         rows = view.parts[number]
         part, hat, scaled = out[rows], scratch(out[rows].shape, x.dtype), scratch(out[rows].shape, memory.dtype)
         _centre(x[rows], view, used, rows, hat)
         hat *= view.at(used.inv_std, rows)
-        view.scale(np.multiply, part, gamma, rows, scaled)
+        view.scale(np.multiply, part, scales, rows, scaled)
         shift = view.totals(scaled)
-        dgamma, dbeta = channel_dot(view.rows(part), view.rows(hat)), channel_sum(view.rows(part))
+        given, hats = view.rows(part), view.rows(hat)
+        if view.own:  # short lines, for which a dot product each would take longer
+            dgamma, dbeta = np.einsum("rsn,rsn->s", given, hats), np.einsum("rsn->s", given)
+        else:
+            dgamma, dbeta = channel_dot(given, hats), channel_sum(given)
         return dgamma, dbeta, shift, view.totals(np.multiply(scaled, hat, out=scaled))
 
     dgammas, dbetas, shifts, slopes = zip(*each_part(len(view.parts), sums, x.size / 1000), strict=True)
@@ -284,7 +291,7 @@ def _backward(name: str, dy: Array, cache: SampleNormCache) -> tuple[Array, Arra
         part, scaled = target[rows], scratch(out[rows].shape, memory.dtype)
         _centre(x[rows], view, used, rows, part)
         part *= view.at(slope, rows)
-        view.scale(np.multiply, out[rows], gamma, rows, scaled)
+        view.scale(np.multiply, out[rows], scales, rows, scaled)
         part += scaled
         part -= view.at(shift, rows)
         part *= view.at(used.inv_std, rows)
