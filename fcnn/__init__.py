@@ -51,6 +51,7 @@ from fcnn.network.layers import (
     softmax,
     softplus,
     tanh,
+    upsample,
 )
 from fcnn.network.model import Model
 from fcnn.network.models import lenet5, lenet5_bn, mobilenet_v2, resnet18, resnet_cifar, squeezenet1_1, vgg11
@@ -109,6 +110,7 @@ __all__ = [
     "avg_pool2d",
     "global_avg_pool2d",
     "adaptive_avg_pool2d",
+    "upsample",
     "flatten",
     "identity",
     "dropout",

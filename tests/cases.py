@@ -44,6 +44,7 @@ from fcnn import (
     softmax,
     softplus,
     tanh,
+    upsample,
     xavier,
 )
 
@@ -148,6 +149,12 @@ CASES = (
     Case("adaptive_avg_pool2d one", adaptive_avg_pool2d(1), (3, 4, 5)),
     Case("adaptive_avg_pool2d larger", adaptive_avg_pool2d((5, 7)), (2, 3, 7)),
     Case("global_avg_pool2d", global_avg_pool2d(), (3, 4, 5)),
+    Case("upsample", upsample(2), (2, 3, 4)),
+    Case("upsample pair", upsample((1, 3)), (2, 3, 2)),
+    Case("upsample bilinear", upsample(2, mode="bilinear"), (2, 3, 4)),
+    Case("upsample bilinear odd", upsample((3, 1), mode="bilinear"), (2, 3, 4)),
+    Case("upsample bilinear pixel", upsample((4, 2), mode="bilinear"), (2, 1, 3)),
+    Case("upsample bilinear corners", upsample((2, 3), mode="bilinear", align_corners=True), (2, 4, 1)),
     Case("flatten", flatten(), (3, 4, 5)),
     Case("flatten one row", flatten(), (3, 1, 5)),
     Case("flatten features", flatten(), (6,)),

@@ -146,6 +146,9 @@ def layer_norm(x: Any, gamma: Any, beta: Any, eps: float) -> Any:
     if gamma.shape == x.shape[1:]:
         return F.layer_norm(x, gamma.shape, gamma, beta, eps)
     return F.layer_norm(x.movedim(1, -1), gamma.shape, gamma, beta, eps).movedim(-1, 1)
+def interpolate(x: Any, scale: Any, mode: str, align_corners: bool) -> Any:
+    corners = {} if mode == "nearest" else {"align_corners": align_corners}
+    return F.interpolate(x, scale_factor=tuple(map(float, pair(scale))), mode=mode, **corners)
 
 
 def tensors(*trees: Tree, grad: bool = False) -> dict[str, Any]:
@@ -212,6 +215,8 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             return F.adaptive_avg_pool2d(x, config["size"])
         case "global_avg_pool2d":
             return x.mean(dim=(2, 3))
+        case "upsample":
+            return interpolate(x, **config)
         case "flatten":
             return x.flatten(1)
         case "identity":

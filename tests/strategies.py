@@ -157,6 +157,11 @@ class Grower:
         means = {"count_include_pad": self.draw(st.booleans())} if pool is fcnn.avg_pool2d else {}
         return pool(kernel, **window, ceil_mode=self.draw(st.booleans()), **means)
 
+    def upsample(self) -> Layer:
+        mode = self.draw(st.sampled_from(["nearest", "bilinear"]))
+        corners = mode == "bilinear" and self.draw(st.booleans())
+        return fcnn.upsample(self.draw(st.sampled_from([(1, 2), (2, 1), (3, 1)])), mode=mode, align_corners=corners)
+
     def elementwise(self, shape: tuple[int, ...]) -> Layer:
         """A layer that keeps the shape and has no window."""
         draw = self.draw
@@ -216,6 +221,7 @@ class Grower:
             lambda: fcnn.conv_transpose2d(
                 self.draw(small), self.draw(pairs), stride=self.draw(small), bias=not self.linear
             ),
+            self.upsample,
             fcnn.global_avg_pool2d,
             fcnn.flatten,
         )

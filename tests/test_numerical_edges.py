@@ -600,6 +600,17 @@ def test_average_pools_pass_infinities_on(pool):
 
 
 @FLOATS
+def test_an_infinity_is_interpolated_as_far_as_its_neighbours(dtype):
+    x = np.array([[[[1, 2, np.inf, 4]]]], dtype)
+    y = ops.upsample(x, (1, 3), mode="bilinear")[0].ravel()
+    np.testing.assert_array_equal(np.isfinite(y), np.repeat([True, False, True], [5, 5, 2]))
+    assert (y[4], y[-2]) == (2, 4)  # in the middle of a pixel
+    corners = ops.upsample(x, (1, 2), mode="bilinear", align_corners=True)[0].ravel()
+    assert (corners[0], corners[-1]) == (1, 4)
+    assert not np.isnan([*y, *corners]).any()
+
+
+@FLOATS
 def test_the_border_that_ceil_mode_adds_never_wins_and_never_counts(dtype):
     x = np.full((1, 1, 3, 3), -np.inf, dtype)
     y, cache = ops.max_pool2d(x, 2, ceil_mode=True)

@@ -197,6 +197,21 @@ def test_adaptive_avg_pool2d(size: Any, dtype: type) -> None:
         )
 
 
+@both_dtypes
+@pytest.mark.parametrize(
+    ("mode", "corners"), [("nearest", False), ("bilinear", False), ("bilinear", True)], ids=["nearest", "", "corners"]
+)
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, (2, 3), (1, 5)], ids=str)
+def test_upsample(scale: Any, mode: Any, corners: bool, dtype: type) -> None:
+    for shape in ((2, 3, 4, 5), (1, 2, 1, 1), (2, 1, 7, 1), (1, 1, 2, 9)):
+        compare(
+            lambda x: ops.upsample(x, scale, mode=mode, align_corners=corners),
+            ops.upsample_backward,
+            lambda x: parity.interpolate(x, scale, mode, corners),
+            draw(*shape, dtype=dtype),
+        )
+
+
 def test_max_pool_of_minus_infinity() -> None:
     x = np.full((1, 1, 2, 2), -np.inf)
     y, cache = ops.max_pool2d(x, 3, stride=1, padding=1)

@@ -52,6 +52,7 @@ from fcnn.ops.shape import flatten, flatten_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
 from fcnn.ops.transposed import conv_transpose2d, conv_transpose2d_backward
 from fcnn.ops.unfold import col2im, im2col
+from fcnn.ops.upsampling import upsample, upsample_backward
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -113,4 +114,6 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "upsample",
+    "upsample_backward",
 ]

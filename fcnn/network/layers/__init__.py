@@ -26,6 +26,7 @@ from fcnn.network.layers.norm import batch_norm, group_norm, layer_norm, normali
 from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
 from fcnn.network.layers.shape import flatten, identity
 from fcnn.network.layers.stochastic import dropout
+from fcnn.network.layers.upsampling import upsample
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -57,4 +58,5 @@ __all__ = [
     "softmax",
     "softplus",
     "tanh",
+    "upsample",
 ]
