@@ -217,6 +217,8 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             return x.mean(dim=(2, 3))
         case "upsample":
             return interpolate(x, **config)
+        case "reshape":
+            return x.reshape(-1, *config["shape"]) if -1 not in config["shape"] else x.reshape(len(x), *config["shape"])
         case "flatten":
             return x.flatten(1)
         case "identity":

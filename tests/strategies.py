@@ -211,7 +211,11 @@ class Grower:
     def changing(self, shape: tuple[int, ...]) -> Layer:
         """A layer that may change the shape."""
         if len(shape) == 1:
-            return self.one_of(lambda: self.into(shape, self.draw(st.integers(1, 5))), fcnn.flatten)
+            return self.one_of(
+                lambda: self.into(shape, self.draw(st.integers(1, 5))),
+                fcnn.flatten,
+                lambda: fcnn.reshape(self.draw(st.permutations([1, 1, -1]))),
+            )
         window = self.draw(windows((1, *shape), pool=True))
         kernel = window.pop("kernel")
         return self.one_of(
@@ -224,6 +228,7 @@ class Grower:
             self.upsample,
             fcnn.global_avg_pool2d,
             fcnn.flatten,
+            lambda: fcnn.reshape(self.draw(st.permutations([*shape[1:], -1]))),
         )
 
     def network(self, shape: tuple[int, ...], depth: int) -> Layer:

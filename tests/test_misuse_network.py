@@ -18,6 +18,7 @@ NET = fcnn.serial(fc=fcnn.dense(2), act=fcnn.relu())
 RES = fcnn.residual(fcnn.tanh())
 WIDE = fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
 GATED = fcnn.branch(merge="multiply", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
+NEW_SHAPE = "reshape's shape is a tuple of one to three lengths, such as (16, 7, 7), of which one may be -1"
 DROP = fcnn.dropout(0.5)
 MADE = NET.init(KEY, (3,))
 PARAMS = MADE.params
@@ -430,6 +431,14 @@ MISUSES = [
            ValueError, 'upsample\'s mode is "nearest" or "bilinear", got \'bicubic\''),
     Misuse("upsample with corners of text", lambda: ops.upsample(Z(1, 1, 4, 4), 2, align_corners="yes"),
            TypeError, "align_corners is True or False, got 'yes'"),
+    Misuse("reshape of numbers alone", lambda: ops.reshape(Z(3), (3,)),
+           ValueError, "reshape expects images (N, C, H, W), sequences (N, C, L) or features (N, D), got (3,)"),
+    Misuse("reshape into more numbers", lambda: ops.reshape(Z(2, 3, 4, 4), (3, 20)),
+           ValueError, "reshape((3, 20)) expects as many numbers as it gives, got (3, 4, 4), which is 48"),
+    Misuse("reshape into rows that don't come out", lambda: ops.reshape(Z(2, 3, 4, 4), (-1, 7)),
+           ValueError, "reshape((-1, 7)) expects as many numbers as it gives, got (3, 4, 4), which is 48"),
+    Misuse("reshape of no pixels", lambda: ops.reshape(Z(2, 3, 0, 4), (-1, 3)),
+           ValueError, "reshape((-1, 3)) expects as many numbers as it gives, got (3, 0, 4), which is 0"),
     Misuse("global_avg_pool2d of features", lambda: ops.global_avg_pool2d(Z(2, 3)),
            ValueError, "global_avg_pool2d expects images (N, C, H, W), got (2, 3)"),
     Misuse("global_avg_pool2d of no pixels", lambda: ops.global_avg_pool2d(Z(2, 3, 0, 4)),
@@ -543,6 +552,12 @@ MISUSES = [
            ValueError, "upsample_backward expects dy of the output's shape (1, 1, 4, 4), got (1, 1, 2, 2)"),
     Misuse("upsample_backward without a cache", lambda: ops.upsample_backward(Z(1, 1, 4, 4), None),
            TypeError, "upsample_backward's cache is the one that upsample gave, got None"),
+    Misuse("reshape_backward of the input's shape",
+           lambda: ops.reshape_backward(Z(1, 6), ops.reshape(Z(1, 6), (2, 3))[1]),
+           ValueError, "reshape_backward expects dy of the output's shape (1, 2, 3), got (1, 6)"),
+    Misuse("reshape_backward with the cache of flatten",
+           lambda: ops.reshape_backward(Z(1, 6), ops.flatten(Z(1, 6))[1]),
+           TypeError, "reshape_backward's cache is the one that reshape gave, got (1, 6)"),
     Misuse("global_avg_pool2d_backward of one channel",
            lambda: ops.global_avg_pool2d_backward(Z(2, 1), ops.global_avg_pool2d(Z(2, 3, 4, 4))[1]),
            ValueError, "global_avg_pool2d_backward expects dy of the output's shape (2, 3), got (2, 1)"),
@@ -665,6 +680,20 @@ MISUSES = [
            ValueError, "scale is an integer of at least 1, or a pair (height, width), got (2, 0)"),
     Misuse("upsample layer with corners of nearest pixels", lambda: fcnn.upsample(2, align_corners=True),
            ValueError, 'upsample: align_corners is for mode="bilinear"; "nearest" repeats each pixel'),
+    Misuse("reshape layer with a number", lambda: fcnn.reshape(-1),
+           TypeError, f"{NEW_SHAPE}, got -1"),
+    Misuse("reshape layer with a float", lambda: fcnn.reshape((2.0, 3)),
+           TypeError, f"{NEW_SHAPE}, got (2.0, 3)"),
+    Misuse("reshape layer with two lengths left", lambda: fcnn.reshape((-1, -1)),
+           ValueError, f"{NEW_SHAPE}, got (-1, -1)"),
+    Misuse("reshape layer with the batch axis", lambda: fcnn.reshape((-1, 3, 4, 4)),
+           ValueError, f"{NEW_SHAPE}, got (-1, 3, 4, 4)"),
+    Misuse("reshape layer with no length", lambda: fcnn.reshape((3, 0)),
+           ValueError, f"{NEW_SHAPE}, got (3, 0)"),
+    Misuse("reshape layer with a negative length", lambda: fcnn.reshape((-2, 3)),
+           ValueError, f"{NEW_SHAPE}, got (-2, 3)"),
+    Misuse("reshape layer with nothing", lambda: fcnn.reshape(()),
+           ValueError, f"{NEW_SHAPE}, got ()"),
     Misuse('avg_pool2d layer with padding "full"', lambda: fcnn.avg_pool2d(2, padding="full"),
            ValueError, "padding is an integer, a pair (height, width), ((top, bottom), (left, right)) or \"same\", got "
                        "'full'"),
@@ -815,6 +844,10 @@ MISUSES = [
            LayerError, "adaptive_avg_pool2d(1) expects (C, H, W), got (3,); put it before flatten"),
     Misuse("upsample.init of features", lambda: fcnn.upsample(2).init(KEY, (3,)),
            LayerError, "upsample(2) expects (C, H, W), got (3,); put it before flatten"),
+    Misuse("reshape.init of a batch", lambda: fcnn.reshape((-1,)).init(KEY, (2, 3, 4, 4)),
+           LayerError, "reshape((-1,)) expects (C, H, W), (C, L) or (D,), got (2, 3, 4, 4)"),
+    Misuse("reshape.init of other numbers", lambda: fcnn.serial(r=fcnn.reshape((4, -1))).init(KEY, (3, 5)),
+           LayerError, "r: reshape((4, -1)) expects as many numbers as it gives, got (3, 5), which is 15"),
     Misuse("relu.init with a negative length", lambda: fcnn.relu().init(KEY, (3, -1)),
            ValueError, "in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got (3, -1)"),
     Misuse("serial.init with a seed", lambda: NET.init(1, (3,)),

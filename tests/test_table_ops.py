@@ -27,6 +27,7 @@ import fcnn
 from fcnn import ops
 
 IMAGES, ROWS, FEATURES = (3, 2, 5, 4), (3, 2, 5), (3, 5)
+IMAGES, SEQUENCES, FEATURES = (3, 2, 5, 4), (3, 8, 5), (3, 5)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ OPS = (
     Op("upsample", {"x": IMAGES}, {"scale": 2, "mode": "bilinear", "align_corners": True}, label="corners"),
     Op("flatten", {"x": IMAGES}, label="images"),
     Op("flatten", {"x": FEATURES}, label="features"),
+    Op("reshape", {"x": IMAGES}, {"shape": (4, 5, -1)}, label="images"),
+    Op("reshape", {"x": IMAGES}, {"shape": (5, 8)}, label="images to sequences"),
+    Op("reshape", {"x": SEQUENCES}, {"shape": (5, 2, 4)}, label="sequences to images"),
+    Op("reshape", {"x": FEATURES}, {"shape": (5,)}, label="features"),
     Op("dropout", {"x": IMAGES}, {"rate": 0.4, "train": True, "key": fcnn.key(3)}, label="train"),
     Op("dropout", {"x": FEATURES}, {"rate": 0.4, "train": False}, label="eval"),
 )

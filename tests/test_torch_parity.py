@@ -212,6 +212,16 @@ def test_upsample(scale: Any, mode: Any, corners: bool, dtype: type) -> None:
         )
 
 
+def test_reshape() -> None:
+    shapes = [(2, 3, 4, 5), (2, 5, 12), (2, 60), (2, 1, 60, 1), (2, 60, 1)]
+    for shape in shapes:
+        for new in [other[1:] for other in shapes] + [(4, 3, -1), (-1, 6), (-1,)]:
+            x = draw(*shape)
+            compare(
+                lambda x, new=new: ops.reshape(x, new), ops.reshape_backward, lambda x, new=new: x.reshape(2, *new), x
+            )
+
+
 def test_max_pool_of_minus_infinity() -> None:
     x = np.full((1, 1, 2, 2), -np.inf)
     y, cache = ops.max_pool2d(x, 3, stride=1, padding=1)

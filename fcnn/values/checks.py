@@ -39,7 +39,7 @@ def integer(name: str, value: object, *, least: int, most: int | None = None) ->
     ValueError: batch_size is an integer of at least 1, got 0
     """
     expected = f"{name} is an integer of at least {least}"
-    if not _is_integer(value):
+    if not is_integer(value):
         raise TypeError(f"{expected}, got {told(value)}")
     if value < least:
         raise ValueError(f"{expected}, got {told(value)}")
@@ -64,7 +64,7 @@ def pair(name: str, value: object, *, least: int, sides: str = "(height, width)"
         return value
     both = value if isinstance(value, (tuple, list)) else (value, value)
     expected = f"{name} is an integer of at least {least}, or a pair {sides}"
-    if not all(map(_is_integer, both)):
+    if not all(map(is_integer, both)):
         raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:
         raise ValueError(f"{expected}, got {told(value)}")
@@ -84,7 +84,7 @@ def lengths(
     TypeError: in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got 28
     """
     expected = f"{name} is {expected}, each at least {least}"
-    if not isinstance(value, (tuple, list)) or not all(map(_is_integer, value)):
+    if not isinstance(value, (tuple, list)) or not all(map(is_integer, value)):
         raise TypeError(f"{expected}, got {told(value)}")
     if not value or min(value) < least:
         raise ValueError(f"{expected}, got {told(value)}")
@@ -389,5 +389,6 @@ def how_to_make_floats(value: object) -> str:
     return "; np.asarray(value, np.float32) makes one of it" if is_numeric else ""
 
 
-def _is_integer(value: object) -> TypeGuard[int]:
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number of Python or NumPy; True and False are none."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -24,7 +24,7 @@ from fcnn.network.layers.conv import conv2d, conv_transpose2d
 from fcnn.network.layers.linear import dense
 from fcnn.network.layers.norm import batch_norm, group_norm, layer_norm, normalize
 from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
-from fcnn.network.layers.shape import flatten, identity
+from fcnn.network.layers.shape import flatten, identity, reshape
 from fcnn.network.layers.stochastic import dropout
 from fcnn.network.layers.upsampling import upsample
 
@@ -53,6 +53,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "reshape",
     "sigmoid",
     "silu",
     "softmax",

@@ -1,10 +1,13 @@
 """Layers that change an array's shape, or nothing; the mathematics stands in `fcnn.ops.shape`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fcnn import ops
 from fcnn.network.layer import Functions, Init, LayerError, Shape, layer_constructor
 from fcnn.network.layers.common import same_shape, without_weights
+from fcnn.ops.shape import new_shape, resolved
 from fcnn.values.arrays import Array, keep
 from fcnn.values.checks import cached_shape, floats, output_gradient
 from fcnn.values.keys import Key
@@ -21,6 +24,27 @@ def flatten() -> Functions:
         return Init(EMPTY, EMPTY, (int(np.prod(in_shape)),))
 
     return without_weights(init, ops.flatten, ops.flatten_backward)
+
+
+@layer_constructor
+def reshape(shape: Sequence[int]) -> Functions:
+    """The same numbers, in C, H, W order, in another shape.
+
+    Args:
+        shape: (C, H, W), (C, L) or (D,), without the batch axis; one length may be -1, for what is left.
+
+    >>> from fcnn import key
+    >>> reshape((16, -1)).init(key(0), (4, 8, 8)).out_shape
+    (16, 16)
+    """
+    wanted = new_shape(shape)
+
+    def init(key: Key, in_shape: Shape, /) -> Init:
+        if len(in_shape) > 3:
+            raise LayerError(f"reshape({wanted}) expects (C, H, W), (C, L) or (D,), got {in_shape}")
+        return Init(EMPTY, EMPTY, resolved(in_shape, wanted))
+
+    return without_weights(init, lambda x: ops.reshape(x, wanted), ops.reshape_backward)
 
 
 @layer_constructor
