@@ -11,6 +11,7 @@ from fcnn.exchange.names import torch_names
 from fcnn.exchange.safetensors import load_safetensors, save_safetensors
 from fcnn.exchange.torch_reading import load_torch
 from fcnn.exchange.torch_writing import save_torch
+from fcnn.exchange.onnx_export import save_onnx
 from fcnn.inspection.explorer import explore
 from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_function, gradcheck_loss
 from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
@@ -243,6 +244,7 @@ __all__ = [
     "Model",
     "save_model",
     "load_model",
+    "save_onnx",
     "save",
     "load",
     "load_meta",

@@ -9,7 +9,16 @@ import numpy as np
 
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
-from fcnn.network.initializers import Initializer, constant, he, kaiming_uniform, lecun, xavier, zeros
+from fcnn.network.initializers import (
+    Initializer,
+    constant,
+    he,
+    kaiming_uniform,
+    lecun,
+    unallocated,
+    xavier,
+    zeros,
+)
 from fcnn.network.layer import MOST_DEPTH, Init, Layer, LayerError, Shape, expect_layer
 from fcnn.network.rewriting import leaves, rewrite
 from fcnn.values.checks import lengths, told
@@ -171,21 +180,30 @@ def summary(layer: Layer, in_shape: Shape) -> str:
 def inits(layer: Layer, in_shape: Shape) -> dict[str, Init]:
     """What `init` of the network and of every layer in it gives, by path, "" for the network; each is asked once.
 
-    The network runs its own `init`, in which each layer notes what it gave: so no combinator need be known.
+    The network runs its own `init`, in which each layer notes what it gave: so no combinator need be known. It is asked
+    for shapes alone: no weights are drawn, and they take no memory.
 
     Raises LayerError, with the path, where the shapes don't fit.
     """
     found: dict[str, Init] = {}
 
     def noting(path: str, one: Layer) -> Layer:
+        asked = one if one.children else without_numbers(one)
+
         def init(key: Key, in_shape: Shape, /) -> Init:
-            found[path] = one.init(key, in_shape)
+            found[path] = asked.init(key, in_shape)
             return found[path]
 
         return attrs.evolve(one, init=init)
 
     rewrite(layer, noting).init(key(0), tuple(in_shape))
     return found
+
+
+def without_numbers(layer: Layer) -> Layer:
+    """A layer without children whose weights take no memory, for asking it what shapes it has."""
+    less = {name: unallocated() for name, value in layer.config.items() if isinstance(value, Initializer)}
+    return layer.make(**{**layer.config, **less}) if less else layer
 
 
 def _memory(*shapes: Shape) -> str:

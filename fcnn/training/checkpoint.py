@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import attrs
 import numpy as np
 
-from fcnn.network.description import build, describe, expect_constructors
-from fcnn.network.initializers import Initializer, unallocated
+from fcnn.network.description import build, describe, expect_constructors, without_numbers
+from fcnn.network.initializers import Initializer
 from fcnn.network.layer import Init, Layer, LayerError, Shape
 from fcnn.network.model import Model, expect_model
 from fcnn.network.rewriting import every_layer as layers_of
@@ -139,7 +139,7 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
     meta = {**network_meta(model.network, model.in_shape, model.classes), "meta": dict(model.meta)}
     try:
         network = build(meta["network"], layers=_constructors(model.network))
-        made = rewrite_leaves(network, _without_numbers).init(make_key(0), model.in_shape)
+        made = rewrite_leaves(network, lambda path, layer: without_numbers(layer)).init(make_key(0), model.in_shape)
     except LayerError as error:
         raise ValueError(f"the network can't be written so that it comes back: {error}") from None
     problems = []
@@ -223,7 +223,7 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
     """The values of a network as a template, which takes no memory to speak of: all are found in the archive."""
 
     def compared(path: str, layer: Layer) -> Layer:
-        shapeless = _without_numbers(path, layer)
+        shapeless = without_numbers(layer)
 
         def init(key: Key, in_shape: Shape, /) -> Init:
             if in_shape[0] > max(_MOST_CHANNELS, archive.largest):  # a layer may make something for each by itself
@@ -235,11 +235,6 @@ def _held_by(archive: Archive, network: Layer, in_shape: Shape) -> Init:
         return attrs.evolve(layer, init=init, rewritten=True, origin=None)
 
     return rewrite_leaves(network, compared).init(make_key(0), in_shape)
-
-
-def _without_numbers(path: str, layer: Layer) -> Layer:
-    """The layer whose weights take no memory, for asking it what shapes it has."""
-    return layer.make(**{k: unallocated() if isinstance(v, Initializer) else v for k, v in layer.config.items()})
 
 
 def _sections(made: Init) -> tuple[tuple[str, Tree], tuple[str, Tree]]:

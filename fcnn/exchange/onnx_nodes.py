@@ -1,0 +1,309 @@
+"""What each layer is in ONNX: a rule for every kind that the library has, of a few operators.
+
+A rule adds a layer's nodes to the graph, given the name of its input, and returns that of its output. A layer of one
+operator is a node named by the layer's path; one of several has a node `path/operator` for each but the last.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.onnx_writing import Attribute, Graph
+from fcnn.network import layers
+from fcnn.network.combinators import branch, residual, serial
+from fcnn.network.layer import Init, Layer, Shape
+from fcnn.ops.window import pads_of
+from fcnn.values.checks import pair
+from fcnn.values.text import printable
+from fcnn.values.tree import EMPTY, Tree
+
+
+class Place(NamedTuple):
+    """A layer in its network: where it is, its values, its input's shape, and what `init` gave there, by path."""
+
+    path: str
+    layer: Layer
+    params: Tree
+    state: Tree
+    in_shape: Shape
+    made: Mapping[str, Init]
+
+    @property
+    def out_shape(self) -> Shape:
+        """The output's shape; no shape here has a batch axis."""
+        return self.made[self.path].out_shape
+
+    def inner(self, name: str) -> str:
+        """The path of something in the layer."""
+        return f"{self.path}/{name}" if self.path else name
+
+    def child(self, name: str, in_shape: Shape) -> "Place":
+        """The place of a child, given its input's shape."""
+        values = self.params.get(name, EMPTY), self.state.get(name, EMPTY)
+        return Place(self.inner(name), self.layer.children[name], *values, in_shape, self.made)
+
+
+Rule: TypeAlias = Callable[[Graph, Place, str], str]
+
+
+def write(graph: Graph, at: Place, x: str) -> str:
+    """Add a layer, and all that is in it, to the graph; the name of its output.
+
+    Raises ExchangeError, with the path, where a layer has no form in ONNX.
+    """
+    rule = RULES.get(at.layer.make)
+    if rule is None:
+        raise ExchangeError(
+            f"{at.path or 'the network'}: {printable(repr(at.layer))} has no form in ONNX, as it is none of fcnn's own "
+            "layers; put such in its place with fcnn.rewrite"
+        )
+    y = rule(graph, at, x)
+    graph.shapes[y] = at.out_shape
+    return y
+
+
+def one_operator(operator: str, **attributes: Attribute) -> Rule:
+    """The rule of a layer that is one operator, without values, whatever its arguments."""
+    return lambda graph, at, x: graph.node(operator, at.path, [x], **attributes)
+
+
+def with_settings(operator: str, **names: str) -> Rule:
+    """The same of one whose arguments, by the operator's names for them, are attributes: numbers."""
+
+    def rule(graph: Graph, at: Place, x: str) -> str:
+        return graph.node(
+            operator, at.path, [x], **{name: float(at.layer.config[ours]) for name, ours in names.items()}
+        )
+
+    return rule
+
+
+def _serial(graph: Graph, at: Place, x: str) -> str:
+    shape = at.in_shape
+    for name in at.layer.children:
+        child = at.child(name, shape)
+        x, shape = write(graph, child, x), child.out_shape
+    return x
+
+
+def _residual(graph: Graph, at: Place, x: str) -> str:
+    body, shortcut = (at.child(name, at.in_shape) for name in at.layer.children)
+    # The usual shortcut is a line in the graph, and no node.
+    given = x if shortcut.layer.make is layers.identity else write(graph, shortcut, x)
+    return graph.node("Add", at.path, [write(graph, body, x), given])
+
+
+def _branch(graph: Graph, at: Place, x: str) -> str:
+    first, *rest = (write(graph, at.child(name, at.in_shape), x) for name in at.layer.children)
+    if at.layer.config["merge"] == "concat":
+        return graph.node("Concat", at.path, [first, *rest], axis=1)
+    if not rest:
+        return graph.node("Identity", at.path, [first])
+    if at.layer.config["merge"] == "sum" and len(rest) > 1:
+        return graph.node("Sum", at.path, [first, *rest])
+    operator = "Add" if at.layer.config["merge"] == "sum" else "Mul"
+    *between, last = rest
+    for number, one in enumerate(between, 1):
+        first = graph.node(operator, at.inner(str(number)), [first, one])
+    return graph.node(operator, at.path, [first, last])
+
+
+def _conv2d(graph: Graph, at: Place, x: str) -> str:
+    config = at.layer.config
+    window = _window(at, config["kernel"], config["stride"], config["padding"], config.get("dilation", 1))
+    return graph.node("Conv", at.path, [x, *_arrays(graph, at, "w", "b")], **window, group=_group(config))
+
+
+def _conv_transpose2d(graph: Graph, at: Place, x: str) -> str:
+    config = at.layer.config
+    window = _window(at, config["kernel"], config["stride"], config["padding"], config["dilation"])
+    more = pair("output_padding", config["output_padding"], least=0)
+    inputs = [x, *_arrays(graph, at, "w", "b")]
+    return graph.node(
+        "ConvTranspose", at.path, inputs, **window, group=_group(config), output_padding=more if any(more) else None
+    )
+
+
+def _dense(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("Gemm", at.path, [x, *_arrays(graph, at, "w", "b")], transB=1)
+
+
+def _batch_norm(graph: Graph, at: Place, x: str) -> str:
+    inputs = [x, *_arrays(graph, at, "gamma", "beta", "mean", "var")]
+    eps, decay = float(at.layer.config["eps"]), float(at.layer.config["decay"])
+    return graph.node("BatchNormalization", at.path, inputs, epsilon=eps, momentum=decay)
+
+
+def _normalize(graph: Graph, at: Place, x: str) -> str:
+    mean, std = (
+        graph.array(at.inner(name), _along_channels(at, at.layer.config[name]).astype(float))
+        for name in ("mean", "std")
+    )
+    return graph.node("Div", at.path, [graph.node("Sub", at.inner("sub"), [x, mean]), std])
+
+
+def _layer_norm(graph: Graph, at: Place, x: str) -> str:
+    raise NotImplementedError
+
+
+def _group_norm(graph: Graph, at: Place, x: str) -> str:
+    config = at.layer.config
+    inputs = [x, *_arrays(graph, at, "gamma", "beta")]
+    return graph.node("GroupNormalization", at.path, inputs, num_groups=config["groups"], epsilon=float(config["eps"]))
+
+
+def _dropout(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("Dropout", at.path, [x, graph.array(at.inner("ratio"), float(at.layer.config["rate"]))])
+
+
+def _max_pool2d(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("MaxPool", at.path, [x], **_pool(at))
+
+
+def _avg_pool2d(graph: Graph, at: Place, x: str) -> str:
+    counted = at.layer.config.get("count_include_pad", True)
+    return graph.node("AveragePool", at.path, [x], **_pool(at), count_include_pad=int(counted) or None)
+
+
+def _global_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("Flatten", at.path, [graph.node("GlobalAveragePool", at.inner("mean"), [x])], axis=1)
+
+
+def _adaptive_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
+    size, out = at.in_shape[1:], at.out_shape[1:]
+    if out == (1, 1):
+        return graph.node("GlobalAveragePool", at.path, [x])
+    if size[0] % out[0] or size[1] % out[1]:
+        raise ExchangeError(
+            f"{at.path or at.layer.kind}: ONNX has no pool of {size[0]}x{size[1]} pixels to {out[0]}x{out[1]} whose "
+            "windows differ in size; choose an in_shape, or a size, so that one divides the other"
+        )
+    steps = size[0] // out[0], size[1] // out[1]
+    return graph.node("AveragePool", at.path, [x], kernel_shape=steps, strides=steps)
+
+
+def _reshape(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("Reshape", at.path, [x, graph.array(at.inner("shape"), [0, *at.out_shape])])  # 0: as it was
+
+
+def _upsample(graph: Graph, at: Place, x: str) -> str:
+    config = at.layer.config
+    scales = graph.array(at.inner("scales"), np.array([1, 1, *pair("scale", config["scale"], least=1)], np.float32))
+    if config["mode"] == "nearest":
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    else:
+        corners = "align_corners" if config["align_corners"] else "half_pixel"
+        how = {"mode": "linear", "coordinate_transformation_mode": corners}
+    return graph.node("Resize", at.path, [x, "", scales], **how)
+
+
+def _silu(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("Mul", at.path, [x, graph.node("Sigmoid", at.inner("sigmoid"), [x])])
+
+
+def _gelu(graph: Graph, at: Place, x: str) -> str:
+    return graph.node("Gelu", at.path, [x], approximate=at.layer.config.get("approximate", "none"))
+
+
+def _clip(graph: Graph, at: Place, x: str) -> str:
+    return _between(graph, at, x, at.layer.config["low"], at.layer.config["high"])
+
+
+def _relu6(graph: Graph, at: Place, x: str) -> str:
+    return _between(graph, at, x, 0.0, 6.0)
+
+
+def _prelu(graph: Graph, at: Place, x: str) -> str:
+    slope = graph.array(at.inner("slope"), _along_channels(at, at.params["slope"]))
+    return graph.node("PRelu", at.path, [x, slope])
+
+
+_NAMED: Mapping[str, Rule] = {
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "batch_norm": _batch_norm,
+    "clip": _clip,
+    "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
+    "dense": _dense,
+    "dropout": _dropout,
+    "elu": with_settings("Elu", alpha="alpha"),
+    "flatten": one_operator("Flatten", axis=1),
+    "gelu": _gelu,
+    "global_avg_pool2d": _global_avg_pool2d,
+    "group_norm": _group_norm,
+    "hardsigmoid": with_settings("HardSigmoid", alpha="alpha", beta="beta"),
+    "hardswish": one_operator("HardSwish"),
+    "identity": one_operator("Identity"),
+    "layer_norm": _layer_norm,
+    "leaky_relu": with_settings("LeakyRelu", alpha="slope"),
+    "log_softmax": one_operator("LogSoftmax", axis=1),
+    "max_pool2d": _max_pool2d,
+    "normalize": _normalize,
+    "prelu": _prelu,
+    "relu": one_operator("Relu"),
+    "relu6": _relu6,
+    "reshape": _reshape,
+    "sigmoid": one_operator("Sigmoid"),
+    "silu": _silu,
+    "softmax": one_operator("Softmax", axis=1),
+    "softplus": one_operator("Softplus"),
+    "tanh": one_operator("Tanh"),
+    "upsample": _upsample,
+}
+RULES: Mapping[Any, Rule] = {getattr(layers, n): rule for n, rule in _NAMED.items() if hasattr(layers, n)} | {
+    serial: _serial,
+    residual: _residual,
+    branch: _branch,
+}
+
+
+def _arrays(graph: Graph, at: Place, *names: str) -> list[str]:
+    """The layer's values of these names, as far as it has them."""
+    values = {**at.params, **at.state}
+    return [graph.array(at.inner(name), values[name]) for name in names if name in values]
+
+
+def _along_channels(at: Place, numbers: Any) -> Any:
+    """One number for each channel, or one for all, so that they meet the channels of (N, C, …)."""
+    return np.reshape(numbers, (-1, *[1] * (len(at.in_shape) - 1)))
+
+
+def _window(at: Place, kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> dict[str, Attribute]:
+    """What convolutions and pools say of their windows; what is as ONNX takes it to be is left out."""
+    size, steps, apart = (pair("a window", one, least=1) for one in (kernel, stride, dilation))
+    reach = (size[0] - 1) * apart[0] + 1, (size[1] - 1) * apart[1] + 1
+    (top, bottom), (left, right) = pads_of((at.in_shape[1], at.in_shape[2]), reach, steps, padding)
+    pads = (top, left, bottom, right)
+    return {
+        "kernel_shape": size,
+        "strides": steps if steps != (1, 1) else None,
+        "pads": pads if any(pads) else None,
+        "dilations": apart if apart != (1, 1) else None,
+    }
+
+
+def _pool(at: Place) -> dict[str, Attribute]:
+    """The same of a pool. That the last window may hang over is said where it does: nowhere else can it matter."""
+    config = at.layer.config
+    stride = config["window"] if config["stride"] is None else config["stride"]
+    found = _window(at, config["window"], stride, config["padding"])
+    size, steps = pair("window", config["window"], least=1), pair("stride", stride, least=1)
+    pads: Sequence[int] = found["pads"] or (0, 0, 0, 0)  # type: ignore[assignment]
+    whole = [(at.in_shape[1 + axis] + pads[axis] + pads[2 + axis] - size[axis]) // steps[axis] + 1 for axis in range(2)]
+    return {**found, "ceil_mode": None if tuple(whole) == at.out_shape[1:] else 1}
+
+
+def _group(config: Mapping[str, Any]) -> int | None:
+    groups: int = config.get("groups", 1)
+    return groups if groups > 1 else None
+
+
+def _between(graph: Graph, at: Place, x: str, low: float | None, high: float | None) -> str:
+    bounds = [
+        "" if bound is None else graph.array(at.inner(name), float(bound))
+        for name, bound in (("low", low), ("high", high))
+    ]
+    return graph.node("Clip", at.path, [x, *bounds])
