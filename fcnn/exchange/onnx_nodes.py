@@ -4,7 +4,7 @@ A rule adds a layer's nodes to the graph, given the name of its input, and retur
 operator is a node named by the layer's path; one of several has a node `path/operator` for each but the last.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,8 +14,8 @@ from fcnn.exchange.onnx_writing import Attribute, Graph
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.layer import Init, Layer, Shape
-from fcnn.ops.window import pads_of
-from fcnn.values.checks import pair
+from fcnn.ops.window import Pads, pads_of
+from fcnn.values.checks import Pair, pair
 from fcnn.values.text import printable
 from fcnn.values.tree import EMPTY, Tree
 
@@ -34,6 +34,11 @@ class Place(NamedTuple):
     def out_shape(self) -> Shape:
         """The output's shape; no shape here has a batch axis."""
         return self.made[self.path].out_shape
+
+    @property
+    def name(self) -> str:
+        """Its path in a sentence."""
+        return self.path or "the network"
 
     def inner(self, name: str) -> str:
         """The path of something in the layer."""
@@ -56,7 +61,7 @@ def write(graph: Graph, at: Place, x: str) -> str:
     rule = RULES.get(at.layer.make)
     if rule is None:
         raise ExchangeError(
-            f"{at.path or 'the network'}: {printable(repr(at.layer))} has no form in ONNX, as it is none of fcnn's own "
+            f"{at.name}: {printable(repr(at.layer))} has no form in ONNX, as it is none of fcnn's own "
             "layers; put such in its place with fcnn.rewrite"
         )
     y = rule(graph, at, x)
@@ -111,19 +116,15 @@ def _branch(graph: Graph, at: Place, x: str) -> str:
 
 
 def _conv2d(graph: Graph, at: Place, x: str) -> str:
-    config = at.layer.config
-    window = _window(at, config["kernel"], config["stride"], config["padding"], config.get("dilation", 1))
-    return graph.node("Conv", at.path, [x, *_arrays(graph, at, "w", "b")], **window, group=_group(config))
+    windows = Windows.of(at, at.layer.config["kernel"]).attributes()
+    return graph.node("Conv", at.path, [x, *_arrays(graph, at, "w", "b")], **windows, group=_group(at))
 
 
 def _conv_transpose2d(graph: Graph, at: Place, x: str) -> str:
-    config = at.layer.config
-    window = _window(at, config["kernel"], config["stride"], config["padding"], config["dilation"])
-    more = pair("output_padding", config["output_padding"], least=0)
-    inputs = [x, *_arrays(graph, at, "w", "b")]
-    return graph.node(
-        "ConvTranspose", at.path, inputs, **window, group=_group(config), output_padding=more if any(more) else None
-    )
+    windows = Windows.of(at, at.layer.config["kernel"]).attributes()
+    more = pair("output_padding", at.layer.config["output_padding"], least=0)
+    windows |= {"output_padding": more if any(more) else None, "group": _group(at)}
+    return graph.node("ConvTranspose", at.path, [x, *_arrays(graph, at, "w", "b")], **windows)
 
 
 def _dense(graph: Graph, at: Place, x: str) -> str:
@@ -137,10 +138,8 @@ def _batch_norm(graph: Graph, at: Place, x: str) -> str:
 
 
 def _normalize(graph: Graph, at: Place, x: str) -> str:
-    mean, std = (
-        graph.array(at.inner(name), _along_channels(at, at.layer.config[name]).astype(float))
-        for name in ("mean", "std")
-    )
+    numbers = {name: np.array(at.layer.config[name], np.float64) for name in ("mean", "std")}
+    mean, std = (graph.array(at.inner(name), _along_channels(at, values)) for name, values in numbers.items())
     return graph.node("Div", at.path, [graph.node("Sub", at.inner("sub"), [x, mean]), std])
 
 
@@ -159,12 +158,11 @@ def _dropout(graph: Graph, at: Place, x: str) -> str:
 
 
 def _max_pool2d(graph: Graph, at: Place, x: str) -> str:
-    return graph.node("MaxPool", at.path, [x], **_pool(at))
+    return _pool(graph, at, x, "MaxPool")
 
 
 def _avg_pool2d(graph: Graph, at: Place, x: str) -> str:
-    counted = at.layer.config.get("count_include_pad", True)
-    return graph.node("AveragePool", at.path, [x], **_pool(at), count_include_pad=int(counted) or None)
+    return _pool(graph, at, x, "AveragePool", counted=at.layer.config["count_include_pad"])
 
 
 def _global_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
@@ -177,7 +175,7 @@ def _adaptive_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
         return graph.node("GlobalAveragePool", at.path, [x])
     if size[0] % out[0] or size[1] % out[1]:
         raise ExchangeError(
-            f"{at.path or at.layer.kind}: ONNX has no pool of {size[0]}x{size[1]} pixels to {out[0]}x{out[1]} whose "
+            f"{at.name}: ONNX has no pool of {size[0]}x{size[1]} pixels to {out[0]}x{out[1]} whose "
             "windows differ in size; choose an in_shape, or a size, so that one divides the other"
         )
     steps = size[0] // out[0], size[1] // out[1]
@@ -271,33 +269,62 @@ def _along_channels(at: Place, numbers: Any) -> Any:
     return np.reshape(numbers, (-1, *[1] * (len(at.in_shape) - 1)))
 
 
-def _window(at: Place, kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> dict[str, Attribute]:
-    """What convolutions and pools say of their windows; what is as ONNX takes it to be is left out."""
-    size, steps, apart = (pair("a window", one, least=1) for one in (kernel, stride, dilation))
-    reach = (size[0] - 1) * apart[0] + 1, (size[1] - 1) * apart[1] + 1
-    (top, bottom), (left, right) = pads_of((at.in_shape[1], at.in_shape[2]), reach, steps, padding)
-    pads = (top, left, bottom, right)
-    return {
-        "kernel_shape": size,
-        "strides": steps if steps != (1, 1) else None,
-        "pads": pads if any(pads) else None,
-        "dilations": apart if apart != (1, 1) else None,
-    }
+class Windows(NamedTuple):
+    """Those of a convolution or a pool, in pixels: (height, width) of each, and the padding."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pads: Pads
+
+    @classmethod
+    def of(cls, at: Place, size: Pair) -> "Windows":
+        """The layer's, of this size."""
+        config = at.layer.config
+        found, given = pair("size", size, least=1), config["stride"]
+        stride = found if given is None else pair("stride", given, least=1)
+        dilation = pair("dilation", config.get("dilation", 1), least=1)
+        reach = (found[0] - 1) * dilation[0] + 1, (found[1] - 1) * dilation[1] + 1
+        return cls(found, stride, dilation, pads_of((at.in_shape[1], at.in_shape[2]), reach, stride, config["padding"]))
+
+    def attributes(self) -> dict[str, Attribute]:
+        """What ONNX calls them; what is as it takes it to be is left out."""
+        (top, bottom), (left, right) = self.pads
+        return {
+            "kernel_shape": self.size,
+            "strides": self.stride if self.stride != (1, 1) else None,
+            "dilations": self.dilation if self.dilation != (1, 1) else None,
+            "pads": (top, left, bottom, right) if top or left or bottom or right else None,
+        }
 
 
-def _pool(at: Place) -> dict[str, Attribute]:
-    """The same of a pool. That the last window may hang over is said where it does: nowhere else can it matter."""
-    config = at.layer.config
-    stride = config["window"] if config["stride"] is None else config["stride"]
-    found = _window(at, config["window"], stride, config["padding"])
-    size, steps = pair("window", config["window"], least=1), pair("stride", stride, least=1)
-    pads: Sequence[int] = found["pads"] or (0, 0, 0, 0)  # type: ignore[assignment]
-    whole = [(at.in_shape[1 + axis] + pads[axis] + pads[2 + axis] - size[axis]) // steps[axis] + 1 for axis in range(2)]
-    return {**found, "ceil_mode": None if tuple(whole) == at.out_shape[1:] else 1}
+def _pool(graph: Graph, at: Place, x: str, operator: str, counted: bool = False) -> str:
+    """A pool; `counted` is whether its padding counts.
+
+    ONNX can say that the last windows hang over the padded image, but only of height and width at once. Where that
+    would make a window too many along one of them (which would begin in the padding after the image), more padding says
+    the same, if it doesn't count.
+    """
+    windows = Windows.of(at, at.layer.config["window"])
+    over = [
+        (at.out_shape[1 + axis] - 1) * windows.stride[axis] + windows.size[axis] - at.in_shape[1 + axis] - sum(ends)
+        for axis, ends in enumerate(windows.pads)
+    ]
+    ceil = max(over) > 0
+    if ceil and min(over) < 0:
+        if counted and any(map(any, windows.pads)):
+            raise ExchangeError(
+                f"{at.name}: ONNX has no mean with padding whose windows hang over in height or width alone; choose "
+                "count_include_pad=False, or another padding"
+            )
+        down, across = ((ends[0], max(0, ends[1] + more)) for ends, more in zip(windows.pads, over, strict=True))
+        windows, ceil, counted = windows._replace(pads=(down, across)), False, False
+    told = {"ceil_mode": 1 if ceil else None, "count_include_pad": 1 if counted else None}
+    return graph.node(operator, at.path, [x], **windows.attributes(), **told)
 
 
-def _group(config: Mapping[str, Any]) -> int | None:
-    groups: int = config.get("groups", 1)
+def _group(at: Place) -> int | None:
+    groups: int = at.layer.config.get("groups", 1)
     return groups if groups > 1 else None
 
 

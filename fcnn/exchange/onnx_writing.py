@@ -12,8 +12,8 @@ from fcnn.exchange.protobuf_writing import Pieces, field, fields
 from fcnn.network.layer import Shape
 from fcnn.values.arrays import Array
 
-# Every operator that is needed has been there since 21: GroupNormalization with a scale for each channel, and Gelu (20).
-# It came with the tenth version of the file, in March 2024, and onnxruntime reads both from 1.18 on.
+# The first set in which every layer is an operator or two: it has GroupNormalization with a scale for each channel, and
+# Gelu (since 20). It came with the tenth version of the file, in 2024, and onnxruntime reads both from 1.18 on.
 OPSET, IR_VERSION = 21, 10
 INPUT, OUTPUT, BATCH = "x", "y", "N"
 

@@ -1,8 +1,8 @@
 """Protobuf's wire format, written: as much of it as a file of ONNX needs.
 
-A message is a sequence of fields, each a number that says which, a kind, and a value: an integer of variable length, four
-bytes, or any bytes with their length before them (text, arrays, messages within the message). What is written here is a
-list of pieces, so that an array of many megabytes isn't copied once for each message that it lies in.
+A message is a sequence of fields, each a number that says which, a kind, and a value: an integer of variable length,
+four bytes, or any bytes with their length before them (text, arrays, messages within the message). What is written
+here is a list of pieces, so that an array of many megabytes isn't copied once for each message that it lies in.
 (protobuf.dev/programming-guides/encoding)
 """
 
