@@ -155,6 +155,11 @@ def test_summary_asks_every_layer_once():
     assert sorted(asked) == sorted(["innermost", *(f"a{depth}" for depth in range(6))])
 
 
+def test_summary_draws_no_weights():
+    text = fcnn.summary(fcnn.serial(fc=fcnn.dense(10**7, bias=False)), (10**7,))  # 400 TB of them
+    assert "100,000,000,000,000 parameters" in text
+
+
 def test_summary_names_the_layer_that_does_not_fit():
     network = fcnn.serial(flat=fcnn.flatten(), res1=fcnn.residual(fcnn.serial(conv1=fcnn.conv2d(2, 3))))
     with pytest.raises(LayerError, match=r"^res1/body/conv1: conv2d\(2, 3\) expects \(C, H, W\), got \(48,\)"):

@@ -68,13 +68,18 @@ def _dtype(model: Model, made: Init) -> np.dtype[Any]:
     ]
     if problems:
         raise ExchangeError("the model's values are not its network's:\n  " + "\n  ".join(problems[:_MOST_TOLD]))
-    found = {leaf.dtype: path for values in (model.params, model.state) for path, leaf in leaves(values)}
+    values = [
+        (f"{section}/{path}", leaf) for section in ("params", "state") for path, leaf in leaves(getattr(model, section))
+    ]
+    found: dict[np.dtype[Any], str] = {}
+    for path, leaf in values:
+        found.setdefault(leaf.dtype, path)
     if len(found) > 1 or not found.keys() <= {np.dtype(np.float32), np.dtype(np.float64)}:
-        came = ", ".join(f"{dtype} ({path})" for dtype, path in found.items())
+        came = " and ".join(f"{dtype} ({path})" for dtype, path in found.items())
         raise ExchangeError(
-            f"a file of ONNX has values all of float32 or all of float64, got {came}; fcnn.tree.astype makes them so"
+            f"the values of a file of ONNX are all float32 or all float64, got {came}; fcnn.tree.astype makes them so"
         )
-    size = sum(leaf.nbytes for values in (model.params, model.state) for _, leaf in leaves(values))
+    size = sum(leaf.nbytes for _, leaf in values)
     if size > _MOST_BYTES:
         raise ExchangeError(f"a file of ONNX is less than 2 GiB, these values take {size:,} bytes")
     return next(iter(found), np.dtype(np.float32))
@@ -86,4 +91,4 @@ def _facts(model: Model, in_shape: Shape) -> dict[str, str]:
     try:
         return {name: json.dumps(fact, allow_nan=False) for name, fact in facts.items() if fact}
     except (TypeError, ValueError, RecursionError):
-        raise ExchangeError(f"meta is a mapping of what JSON can hold, got {told(model.meta)}") from None
+        raise ExchangeError(f"meta is a mapping of what JSON can hold, got {told(dict(model.meta))}") from None
