@@ -8,10 +8,10 @@ from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.names import torch_names
+from fcnn.exchange.onnx_export import save_onnx
 from fcnn.exchange.safetensors import load_safetensors, save_safetensors
 from fcnn.exchange.torch_reading import load_torch
 from fcnn.exchange.torch_writing import save_torch
-from fcnn.exchange.onnx_export import save_onnx
 from fcnn.inspection.explorer import explore
 from fcnn.inspection.gradcheck import GradientError, gradcheck, gradcheck_function, gradcheck_loss
 from fcnn.inspection.tracing import Trace, grad_cam, saliency, trace
