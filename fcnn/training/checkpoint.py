@@ -1,11 +1,32 @@
-"""Trees and training states as `.npz` files that any NumPy can read.
+"""Trees, training states and models as `.npz` files, which any NumPy reads: `np.load(path)["params/conv1/w"]`.
 
-A checkpoint is a zip of plain arrays named by path: `params/conv1/w`, `state/bn1/mean`, `opt/adam/mu/conv1/w`,
-`step`, `key`, and `meta`, a JSON text. A file of parameters only holds `params/…` and `meta`, so parameters can be
-loaded from either.
+What is in a file. It is a zip of plain arrays, in the dtypes and shapes that they have here, named by section and path
+(names match `[a-z][a-z0-9_]*`):
 
-Loading goes against a template, never unpickles, and reads no array before its size is known to be the template's.
-Writing is atomic: a reader sees the old file or the new one, never half of one.
+    params/conv1/w        parameters
+    state/bn1/mean        what changes without a gradient, such as running means
+    opt/adam/mu/conv1/w   the optimizer's state
+    step                  int64: how many steps were made
+    key                   four uint32: the key of the training's random numbers, its lowest bits first
+    meta                  a text, which is a JSON object
+
+`save` writes `params` of a tree, `params` and `state` of an `Init`, and all of a training state. `meta` is whatever it
+was given, with `format`, this format's version. Of a model, and of a checkpoint that `fcnn.fit` made, it also has
+`network`, which is what `fcnn.describe` gives, `in_shape`, `classes`, and the model's own `meta`.
+
+What is promised. What is loaded has the bits that were saved. A reader sees the old file or the new one, never half of
+one, whatever stops the writer. A file of format 1 is read by every later fcnn that reads format 1, also where a layer
+has got arguments since, as these have defaults.
+
+What is refused. Nothing is unpickled, and nothing that a file names is called but this library's constructors and those
+that the caller hands over. All paths of a template must be in the file, in its shapes and dtypes, and no others in its
+sections: an error lists every difference. A newer format is refused, and so are a damaged member, two of one name, and
+a model of another dtype than float32 and float64.
+
+Limits. `meta` takes 40,000,000 bytes (10,000,000 characters) and holds 500,000 values. A description has 10,000 layers,
+100 one within the other. A model's arrays take 1 GiB, or 16 times the file's bytes if that is more; against a template,
+no array is read before its size is known to be the template's. Layers of one's own must be handed to `load_model`
+(`layers=`): a file has but their names.
 """
 
 import contextlib
