@@ -57,8 +57,8 @@ MISUSES = [
            "stem/two: pair(one=tanh()) has no form in ONNX, as it is none of fcnn's own layers; put such in its place "
            "with fcnn.rewrite"),
     Misuse("windows that differ", save(named(pool=fcnn.adaptive_avg_pool2d((2, 3))), EMPTY), ExchangeError,
-           "stem/pool: ONNX has no pool of 6x5 pixels to 2x3 whose windows differ in size; choose an in_shape, or a "
-           "size, so that one divides the other"),
+           "stem/pool: ONNX has no pool of 6x5 pixels to 2x3, whose windows differ; choose an in_shape, or a size, so "
+           "that one divides the other"),
     Misuse("a mean that hangs over along one axis",
            save(named(pool=fcnn.avg_pool2d(3, stride=(3, 2), padding=1, ceil_mode=True)), EMPTY, in_shape=(1, 5, 4)),
            ExchangeError, "stem/pool: ONNX has no mean with padding whose windows hang over in height or width alone; "

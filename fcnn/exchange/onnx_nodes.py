@@ -175,8 +175,8 @@ def _adaptive_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
         return graph.node("GlobalAveragePool", at.path, [x])
     if size[0] % out[0] or size[1] % out[1]:
         raise ExchangeError(
-            f"{at.name}: ONNX has no pool of {size[0]}x{size[1]} pixels to {out[0]}x{out[1]} whose "
-            "windows differ in size; choose an in_shape, or a size, so that one divides the other"
+            f"{at.name}: ONNX has no pool of {size[0]}x{size[1]} pixels to {out[0]}x{out[1]}, whose windows differ; "
+            "choose an in_shape, or a size, so that one divides the other"
         )
     steps = size[0] // out[0], size[1] // out[1]
     return graph.node("AveragePool", at.path, [x], kernel_shape=steps, strides=steps)
