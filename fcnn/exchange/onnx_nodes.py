@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fcnn.exchange.errors import ExchangeError
-from fcnn.exchange.onnx_writing import Attribute, Graph
+from fcnn.exchange.onnx_writing import DATA_TYPES, Attribute, Graph
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.layer import Init, Layer, Shape
@@ -144,13 +144,22 @@ def _normalize(graph: Graph, at: Place, x: str) -> str:
 
 
 def _layer_norm(graph: Graph, at: Place, x: str) -> str:
-    raise NotImplementedError
+    axes, eps = len(at.in_shape), float(at.layer.config["eps"])
+    values = _arrays(graph, at, "gamma", "beta")
+    if axes == 1 or at.layer.config["over"] == "all":
+        return graph.node("LayerNormalization", at.path, [x, *values], axis=1, epsilon=eps)
+    # ONNX normalises over the last axes, so the channels go there and come back.
+    last = graph.node("Transpose", at.inner("transpose"), [x], perm=(0, *range(2, axes + 1), 1))
+    y = graph.node("LayerNormalization", at.inner("normalization"), [last, *values], axis=-1, epsilon=eps)
+    return graph.node("Transpose", at.path, [y], perm=(0, axes, *range(1, axes)))
 
 
 def _group_norm(graph: Graph, at: Place, x: str) -> str:
     config = at.layer.config
     inputs = [x, *_arrays(graph, at, "gamma", "beta")]
-    return graph.node("GroupNormalization", at.path, inputs, num_groups=config["groups"], epsilon=float(config["eps"]))
+    settings = {"num_groups": config["groups"], "epsilon": float(config["eps"])}
+    precision = DATA_TYPES["float64"] if graph.dtype == np.float64 else None  # it computes in float32 otherwise
+    return graph.node("GroupNormalization", at.path, inputs, **settings, stash_type=precision)
 
 
 def _dropout(graph: Graph, at: Place, x: str) -> str:
@@ -183,7 +192,8 @@ def _adaptive_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
 
 
 def _reshape(graph: Graph, at: Place, x: str) -> str:
-    return graph.node("Reshape", at.path, [x, graph.array(at.inner("shape"), [0, *at.out_shape])])  # 0: as it was
+    shape = np.array([0, *at.out_shape], np.int64)  # 0: as many as there are
+    return graph.node("Reshape", at.path, [x, graph.array(at.inner("shape"), shape)])
 
 
 def _upsample(graph: Graph, at: Place, x: str) -> str:

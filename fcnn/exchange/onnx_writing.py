@@ -19,7 +19,7 @@ INPUT, OUTPUT, BATCH = "x", "y", "N"
 
 Attribute: TypeAlias = int | float | str | Sequence[int] | None
 
-_DATA_TYPES = {"float32": 1, "int64": 7, "float64": 11}
+DATA_TYPES = {"float32": 1, "int64": 7, "float64": 11}
 
 
 class Node(NamedTuple):
@@ -46,9 +46,9 @@ class Graph:
         self.shapes: dict[str, Shape] = {}
 
     def array(self, name: str, values: Any) -> str:
-        """Add an array; its name. Floats become of the network's dtype, integers stay."""
+        """Add an array; its name. Python's floats become of the network's dtype; arrays of float32 stay what they are."""
         found = np.asarray(values)
-        self.arrays[name] = found.astype(self.dtype if found.dtype.kind == "f" else np.int64, copy=False)
+        self.arrays[name] = found.astype(self.dtype) if found.dtype == np.float64 else found
         return name
 
     def node(self, operator: str, path: str, inputs: Sequence[str], /, **attributes: Attribute) -> str:
@@ -64,7 +64,7 @@ def model_pieces(graph: Graph, in_shape: Shape, out_shape: Shape, facts: Mapping
     *first, last = graph.nodes
     nodes = [*first, last._replace(output=OUTPUT)]
     shapes = {name: shape for name, shape in graph.shapes.items() if name not in (OUTPUT, last.output)}
-    kind = _DATA_TYPES[graph.dtype.name]
+    kind = DATA_TYPES[graph.dtype.name]
     body = [
         *fields(1, map(_node, nodes)),
         *field(2, "network"),
@@ -106,7 +106,7 @@ def _tensor(name: str, array: Array) -> Pieces:
     numbers = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
     return [
         *fields(1, array.shape),
-        *field(2, _DATA_TYPES[array.dtype.name]),
+        *field(2, DATA_TYPES[array.dtype.name]),
         *field(8, name),
         *field(9, numbers.data),
     ]
