@@ -48,9 +48,7 @@ def make_files(folder):
     model = fcnn.lenet5((1, 28, 28), 10)
     params = model.init(fcnn.key(0), (1, 28, 28)).params
     fcnn.save_model(folder / "lenet.npz", fcnn.Model(model, params, in_shape=(1, 28, 28)))
-    names = {"w": "weight", "b": "bias"}
-    state_dict = {path.partition("/")[0] + "." + names[path[-1]]: p for path, p in fcnn.tree.flatten(params).items()}
-    np.savez(folder / "torch.npz", **state_dict)
+    fcnn.save_torch(folder / "lenet.pt", params)
     pictures.as_picture(255 - data.make_digits(fcnn.key(0), 1).x[0]).resize((90, 90)).save(folder / "digit.png")
     sheet_of_ten(np.random.default_rng(0), "fonts").picture.save(folder / "sheet.jpg")
     write_shapes(folder / "flowers", 10, classes=("rose", "tulip"))

@@ -46,7 +46,7 @@ class Graph:
         self.shapes: dict[str, Shape] = {}
 
     def array(self, name: str, values: Any) -> str:
-        """Add an array; its name. Python's floats become of the network's dtype; arrays of float32 stay what they are."""
+        """Add an array; its name. Numbers of float64 become of the network's dtype, others stay what they are."""
         found = np.asarray(values)
         self.arrays[name] = found.astype(self.dtype) if found.dtype == np.float64 else found
         return name
