@@ -146,6 +146,8 @@ def layer_norm(x: Any, gamma: Any, beta: Any, eps: float) -> Any:
     if gamma.shape == x.shape[1:]:
         return F.layer_norm(x, gamma.shape, gamma, beta, eps)
     return F.layer_norm(x.movedim(1, -1), gamma.shape, gamma, beta, eps).movedim(-1, 1)
+
+
 def interpolate(x: Any, scale: Any, mode: str, align_corners: bool) -> Any:
     corners = {} if mode == "nearest" else {"align_corners": align_corners}
     return F.interpolate(x, scale_factor=tuple(map(float, pair(scale))), mode=mode, **corners)

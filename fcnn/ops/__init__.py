@@ -48,7 +48,6 @@ from fcnn.ops.piecewise import (
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fcnn.ops.prelu import prelu, prelu_backward
 from fcnn.ops.sample_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
-from fcnn.ops.shape import flatten, flatten_backward
 from fcnn.ops.shape import flatten, flatten_backward, reshape, reshape_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
 from fcnn.ops.transposed import conv_transpose2d, conv_transpose2d_backward
