@@ -35,6 +35,7 @@ from fcnn.ops.conv import conv2d, conv2d_backward
 from fcnn.ops.gaussian import erf, gelu, gelu_backward
 from fcnn.ops.linear import dense, dense_backward
 from fcnn.ops.norm import batch_norm, batch_norm_backward, normalize, normalize_backward
+from fcnn.ops.parametric import prelu, prelu_backward
 from fcnn.ops.piecewise import (
     clip,
     clip_backward,
@@ -46,7 +47,6 @@ from fcnn.ops.piecewise import (
     relu6_backward,
 )
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
-from fcnn.ops.prelu import prelu, prelu_backward
 from fcnn.ops.sample_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
 from fcnn.ops.shape import flatten, flatten_backward, reshape, reshape_backward
 from fcnn.ops.stochastic import dropout, dropout_backward

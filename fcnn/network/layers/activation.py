@@ -1,4 +1,4 @@
-"""Activations; the mathematics stands in `fcnn.ops.activation`, `gaussian`, `piecewise` and `prelu`."""
+"""Activations; the mathematics stands in `fcnn.ops.activation`, `gaussian`, `piecewise` and `parametric`."""
 
 from typing import Any
 
