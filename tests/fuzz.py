@@ -14,6 +14,7 @@ failure     anything else: another exception, a wrong value, a long or garbled m
 
 import argparse
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -43,7 +44,9 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import damage
 import data_files
+import fuzz_exchange
 import PIL
+from fuzz_case import Case, Failure, require
 from PIL import Image
 from study.experiment.cells import Training, settings_of
 from study.experiment.reuse import reuse
@@ -64,29 +67,8 @@ MODEL_LIMIT = 1 << 30  # bytes of arrays that load_model reads of any file
 META_LIMIT = 40_000_000  # bytes of the text that each checkpoint has
 
 
-class Failure(Exception):
-    """What was read is neither right nor refused in a sentence."""
-
-
 class Hang(BaseException):
     """It took too long."""
-
-
-@attrs.frozen
-class Case:
-    """A damaged file: what is called to read it, and what is allowed to come out."""
-
-    data: bytes
-    read: Callable[[Path], Any]
-    check: Callable[[Any], bool]  # whether what was read is right
-    errors: tuple[type[Exception], ...]
-    allowed: int = 0  # bytes that the file declares and may have
-    named: bool = True  # whether a message names the file
-
-
-def require(condition: Any, what: str) -> None:
-    if not condition:
-        raise Failure(what)
 
 
 # What is damaged.
@@ -128,10 +110,12 @@ class Checkpoints:
         arrays, meta = declared(data)
         match rng.randrange(3):
             case 0:
-                return Case(data, self.load, lambda found: self.is_state(found, data, exact), errors, 2 * meta)
+                check = functools.partial(self.is_state, data=data, exact=exact)
+                return Case(data, self.load, check, errors, 2 * meta, lines=True)
             case 1:
                 return Case(data, fcnn.load_meta, lambda found: self.is_meta(found, exact), errors, 2 * meta)
-        return Case(data, fcnn.load_model, lambda model: self.is_model(model, exact), errors, 2 * (arrays + meta))
+        allowed = 2 * (arrays + meta)
+        return Case(data, fcnn.load_model, lambda found: self.is_model(found, exact), errors, allowed, lines=True)
 
     def inner(self, rng: random.Random, member: damage.Member, other: bytes) -> bytes:
         """The content of a member, changed."""
@@ -506,6 +490,7 @@ KINDS = {
     "picture": Pictures,
     "description": Descriptions,
     "cell": Cells,
+    **fuzz_exchange.KINDS,
 }
 
 
@@ -535,7 +520,7 @@ def not_a_sentence(message: str, path: Path, case: Case) -> str | None:
     """What is wrong with a message."""
     short = message.replace(str(path.parent), "")
     lines = short.split("\n  ")
-    if len(lines) > 1 and case.errors != (CheckpointError,):
+    if len(lines) > 1 and not case.lines:
         return "a message of several lines"
     if max(map(len, lines)) > MOST_CHARACTERS:
         return "a long message"

@@ -18,7 +18,7 @@ from fcnn.exchange.matching import filled
 from fcnn.exchange.names import T, expect_template
 from fcnn.values.archives import Archive, Bounded, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import file_path, instance
+from fcnn.values.checks import file_path, instance, told
 from fcnn.values.files import opened
 from fcnn.values.pickles import ForeignError, Named, PickleError, read_pickle
 from fcnn.values.text import printable
@@ -307,7 +307,7 @@ def _read_legacy(path: Path, part: str | None) -> dict[str, Array]:
         if read_pickle(file, {}) != _MAGIC:
             raise DamagedFileError("no PyTorch file: a pickle, but not one of torch.save")
         if (version := read_pickle(file, {})) != _PROTOCOL:
-            raise DamagedFileError(f"PyTorch's format {printable(str(version)[:20])}, which isn't known")
+            raise DamagedFileError(f"PyTorch's format {printable(told(version))}, which isn't known")
         read_pickle(file, {})  # the machine's sizes; the numbers are little-endian on any
         root = read_pickle(file, _KNOWN, persistent=storage_seen)
         keys = read_pickle(file, {})

@@ -4,6 +4,7 @@
 numbers in the file. `pickletools` only tokenises; what a pickle would build, its reader decides.
 """
 
+import pickle
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -74,7 +75,7 @@ def read_pickle(
             if number >= most:
                 raise PickleError(f"a pickle of more than {most:,} opcodes")
             if opcode.name == "STOP":
-                (content,) = machine.stack
+                (content,) = machine.since_mark()
                 return content
             machine.run(opcode.name, argument)
     except PickleError:
@@ -87,7 +88,7 @@ def read_pickle(
 def _text(error: Exception) -> str:
     try:
         return str(error)
-    except ValueError:  # a number of thousands of digits
+    except Exception:  # it shows a number of thousands of digits, or a list of a thousand levels
         return type(error).__name__
 
 
@@ -96,7 +97,7 @@ class _Machine:
 
     def __init__(self, known: Known, persistent: Callable[[object], object] | None) -> None:
         self.stack: list[Any] = []
-        self.marks: list[int] = []
+        self.marks = [0]  # where what was put on the stack since each mark begins
         self.memo: dict[int, object] = {}
         self.known, self.persistent = known, persistent
 
@@ -104,9 +105,9 @@ class _Machine:
         stack = self.stack
         match opcode:
             case "BINPUT" | "LONG_BINPUT" | "PUT":
-                self.memo[argument] = stack[-1]
+                self.memo[argument] = self.top()
             case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
+                self.memo[len(self.memo)] = self.top()
             case "BINGET" | "LONG_BINGET" | "GET":
                 stack.append(self.memo[argument])
             case "BININT1" | "BININT2" | "BININT" | "INT" | "LONG" | "LONG1" | "LONG4" | "BINFLOAT" | "FLOAT":
@@ -161,7 +162,9 @@ class _Machine:
                 stack.append(built)
             case "BINPERSID" if self.persistent is not None:
                 stack.append(self.persistent(*self.last(1)))
-            case "PROTO" | "FRAME":
+            case "FRAME":
+                pass
+            case "PROTO" if argument <= pickle.HIGHEST_PROTOCOL:
                 pass
             case "POP":
                 self.last(1)
@@ -176,24 +179,31 @@ class _Machine:
         del self.stack[start:]
         return items
 
+    def top(self) -> Any:
+        if len(self.stack) <= self.marks[-1]:
+            raise IndexError("the stack is too short")
+        return self.stack[-1]
+
     def last(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
+        if len(self.stack) < self.marks[-1] + count:
             raise IndexError("the stack is too short")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
 
     def extend(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
+        target = self.top()
+        if type(target) is not list:
             raise TypeError("items for what is no list")
-        self.stack[-1].extend(items)
+        target.extend(items)
 
     def update(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not dict:
+        target = self.top()
+        if type(target) is not dict:
             raise TypeError("items for what is no dict")
         if not all(isinstance(key, (str, bytes, int, float, type(None))) for key in items[::2]):
             raise TypeError("a key that is neither text nor number")  # tuples nest without end
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        target.update(zip(items[::2], items[1::2], strict=True))
 
     def name(self, name: str) -> None:
         if name not in self.known:
