@@ -198,6 +198,14 @@ class Grower:
             channels, kernel, padding="same", dilation=self.draw(small), groups=groups, bias=bias, weights=weights
         )
 
+    def convolution(self, kernel: tuple[int, int], window: dict[str, Any]) -> Layer:
+        """A convolution with that window, or a transposed one."""
+        filters, bias = self.draw(small), not self.linear
+        return self.one_of(
+            lambda: fcnn.conv2d(filters, kernel, **window, bias=bias),
+            lambda: fcnn.conv_transpose2d(filters, kernel, stride=self.draw(small), bias=bias),
+        )
+
     def keeping(self, shape: tuple[int, ...], depth: int) -> Layer:
         """A network that keeps the shape."""
         options = [lambda: self.elementwise(shape), lambda: self.into(shape, shape[0])]
@@ -219,7 +227,7 @@ class Grower:
         window = self.draw(windows((1, *shape), pool=True))
         kernel = window.pop("kernel")
         return self.one_of(
-            lambda: fcnn.conv2d(self.draw(small), kernel, **window, bias=not self.linear),
+            lambda: self.convolution(kernel, window),
             lambda: self.pooling(kernel, window),
             lambda: fcnn.adaptive_avg_pool2d(self.draw(pairs)),
             lambda: fcnn.conv_transpose2d(
