@@ -281,7 +281,7 @@ def test_describe_is_plain_json() -> None:
     assert json.loads(json.dumps(described)) == described
     assert described["kind"] == "serial"
     assert described["children"]["a"]["config"] == {
-        "filters": 2, "kernel": [3, 1], "stride": 1, "padding": 0, "bias": True,
+        "filters": 2, "kernel": [3, 1], "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True,
         "weights": {"kind": "xavier", "config": {"distribution": "normal"}}, "biases": {"kind": "zeros", "config": {}},
     }  # fmt: skip
     assert described["children"]["r"]["children"]["body"] == {

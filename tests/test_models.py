@@ -166,7 +166,7 @@ def node(kind, config=None, **children):
             r"^a/b: conv2d: conv2d\(\) missing a required argument",
         ),
         (node("serial", A=node("relu")), "serial: A: the name 'A' does not match"),
-        (node("branch", {"merge": "max"}, a=node("relu")), 'branch: branch\'s merge is "sum" or "concat"'),
+        (node("branch", {"merge": "max"}, a=node("relu")), 'branch: branch\'s merge is "sum", "concat" or "multiply"'),
         (node("conv2d", {"filters": 1, "kernel": [[[1]]]}), "plain values"),
         (node("normalize", {"mean": "a", "std": 1.0}), "normalize: normalize's mean is a number"),
     ],
