@@ -76,11 +76,14 @@ def test_onnxruntime_computes_what_the_network_does(case: Case, path):
 @pytest.mark.parametrize("case", WRITTEN, ids=lambda case: case.name)
 def test_in_float64_it_is_the_same_network(case: Case, path):
     """By the package onnx's own evaluator: onnxruntime has hardly a kernel for float64."""
-    layer = fcnn.serial(first=fcnn.batch_norm(), then=case.layer)  # the parameters say of what dtype a network is
+    if case.name == "conv_transpose2d groups":
+        pytest.skip("onnx.reference takes it for one without groups")
+    layer = fcnn.serial(first=fcnn.prelu(), then=case.layer)  # the parameters say of what dtype a network is
     model = model_of(layer, case.in_shape, "float64")
     fcnn.save_onnx(path, model)
     found = read(path)
-    assert {array.data_type for array in found.graph.initializer} <= {7, 11}
+    kinds = {array.name: array.data_type for array in found.graph.initializer}
+    assert {kind for name, kind in kinds.items() if name != "then/scales"} <= {7, 11}  # scales are always float32
     x = images(model, 3, "float64")
     evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator(found)
     np.testing.assert_allclose(evaluator.run(None, {"x": x})[0], outputs(model, x), **DOUBLE)
@@ -97,6 +100,28 @@ def test_what_is_not_written_is_refused(path):
     for case in found:
         with pytest.raises(ExchangeError, match="windows differ"):
             fcnn.save_onnx(path, model_of(case.layer, case.in_shape))
+
+
+MODELS = {
+    "resnet18": fcnn.resnet18(10),
+    "resnet_cifar": fcnn.resnet_cifar(8),
+    "mobilenet_v2": fcnn.mobilenet_v2(10),
+    "squeezenet1_1": fcnn.squeezenet1_1(10),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_that_people_have(name, path):
+    shape = (3, 37, 40)  # which no pool tiles
+    made = MODELS[name].init(KEY, shape)
+    state = spread(made.state) if made.state else made.state
+    model = fcnn.Model(MODELS[name], made.params, state, in_shape=shape)
+    fcnn.save_onnx(path, model)
+    read(path)
+    x = images(model, 2)
+    expected = outputs(model, x)
+    # Weights as they begin let outputs grow: 1e-5 is meant of numbers about 1.
+    np.testing.assert_allclose(in_onnxruntime(path, x), expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("number", range(60))

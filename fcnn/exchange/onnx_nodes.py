@@ -212,7 +212,7 @@ def _silu(graph: Graph, at: Place, x: str) -> str:
 
 
 def _gelu(graph: Graph, at: Place, x: str) -> str:
-    return graph.node("Gelu", at.path, [x], approximate=at.layer.config.get("approximate", "none"))
+    return graph.node("Gelu", at.path, [x], approximate=at.layer.config["approximate"])
 
 
 def _clip(graph: Graph, at: Place, x: str) -> str:
@@ -228,40 +228,38 @@ def _prelu(graph: Graph, at: Place, x: str) -> str:
     return graph.node("PRelu", at.path, [x, slope])
 
 
-_NAMED: Mapping[str, Rule] = {
-    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "avg_pool2d": _avg_pool2d,
-    "batch_norm": _batch_norm,
-    "clip": _clip,
-    "conv2d": _conv2d,
-    "conv_transpose2d": _conv_transpose2d,
-    "dense": _dense,
-    "dropout": _dropout,
-    "elu": with_settings("Elu", alpha="alpha"),
-    "flatten": one_operator("Flatten", axis=1),
-    "gelu": _gelu,
-    "global_avg_pool2d": _global_avg_pool2d,
-    "group_norm": _group_norm,
-    "hardsigmoid": with_settings("HardSigmoid", alpha="alpha", beta="beta"),
-    "hardswish": one_operator("HardSwish"),
-    "identity": one_operator("Identity"),
-    "layer_norm": _layer_norm,
-    "leaky_relu": with_settings("LeakyRelu", alpha="slope"),
-    "log_softmax": one_operator("LogSoftmax", axis=1),
-    "max_pool2d": _max_pool2d,
-    "normalize": _normalize,
-    "prelu": _prelu,
-    "relu": one_operator("Relu"),
-    "relu6": _relu6,
-    "reshape": _reshape,
-    "sigmoid": one_operator("Sigmoid"),
-    "silu": _silu,
-    "softmax": one_operator("Softmax", axis=1),
-    "softplus": one_operator("Softplus"),
-    "tanh": one_operator("Tanh"),
-    "upsample": _upsample,
-}
-RULES: Mapping[Any, Rule] = {getattr(layers, n): rule for n, rule in _NAMED.items() if hasattr(layers, n)} | {
+RULES: Mapping[Callable[..., Layer], Rule] = {
+    layers.adaptive_avg_pool2d: _adaptive_avg_pool2d,
+    layers.avg_pool2d: _avg_pool2d,
+    layers.batch_norm: _batch_norm,
+    layers.clip: _clip,
+    layers.conv2d: _conv2d,
+    layers.conv_transpose2d: _conv_transpose2d,
+    layers.dense: _dense,
+    layers.dropout: _dropout,
+    layers.elu: with_settings("Elu", alpha="alpha"),
+    layers.flatten: one_operator("Flatten", axis=1),
+    layers.gelu: _gelu,
+    layers.global_avg_pool2d: _global_avg_pool2d,
+    layers.group_norm: _group_norm,
+    layers.hardsigmoid: with_settings("HardSigmoid", alpha="alpha", beta="beta"),
+    layers.hardswish: one_operator("HardSwish"),
+    layers.identity: one_operator("Identity"),
+    layers.layer_norm: _layer_norm,
+    layers.leaky_relu: with_settings("LeakyRelu", alpha="slope"),
+    layers.log_softmax: one_operator("LogSoftmax", axis=1),
+    layers.max_pool2d: _max_pool2d,
+    layers.normalize: _normalize,
+    layers.prelu: _prelu,
+    layers.relu: one_operator("Relu"),
+    layers.relu6: _relu6,
+    layers.reshape: _reshape,
+    layers.sigmoid: one_operator("Sigmoid"),
+    layers.silu: _silu,
+    layers.softmax: one_operator("Softmax", axis=1),
+    layers.softplus: one_operator("Softplus"),
+    layers.tanh: one_operator("Tanh"),
+    layers.upsample: _upsample,
     serial: _serial,
     residual: _residual,
     branch: _branch,
@@ -293,7 +291,7 @@ class Windows(NamedTuple):
         config = at.layer.config
         found, given = pair("size", size, least=1), config["stride"]
         stride = found if given is None else pair("stride", given, least=1)
-        dilation = pair("dilation", config.get("dilation", 1), least=1)
+        dilation = pair("dilation", config.get("dilation", 1), least=1)  # pools have none
         reach = (found[0] - 1) * dilation[0] + 1, (found[1] - 1) * dilation[1] + 1
         return cls(found, stride, dilation, pads_of((at.in_shape[1], at.in_shape[2]), reach, stride, config["padding"]))
 
@@ -334,7 +332,7 @@ def _pool(graph: Graph, at: Place, x: str, operator: str, counted: bool = False)
 
 
 def _group(at: Place) -> int | None:
-    groups: int = at.layer.config.get("groups", 1)
+    groups: int = at.layer.config["groups"]
     return groups if groups > 1 else None
 
 
