@@ -9,6 +9,7 @@ from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.names import torch_names
 from fcnn.exchange.onnx_export import save_onnx
+from fcnn.exchange.onnx_import import load_onnx
 from fcnn.exchange.safetensors import load_safetensors, save_safetensors
 from fcnn.exchange.torch_reading import load_torch
 from fcnn.exchange.torch_writing import save_torch
@@ -245,6 +246,7 @@ __all__ = [
     "save_model",
     "load_model",
     "save_onnx",
+    "load_onnx",
     "save",
     "load",
     "load_meta",

@@ -1,0 +1,117 @@
+"""A graph as what combinators can be made of: chains of nodes, and splits, whose ways meet again in one node.
+
+Such graphs are called series-parallel. The value from which the ways to a node go is its immediate dominator: the last
+one that lies on all of them (T. Lengauer and R. Tarjan, ACM TOPLAS 1 (1979), 121; here nodes come in order, so one pass
+finds it).
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.onnx_constants import Constants
+from fcnn.exchange.onnx_graph import Graph, Node
+from fcnn.network.layer import MOST_DEPTH
+from fcnn.values.text import printable
+
+Way: TypeAlias = "tuple[Node | Split, ...]"
+
+
+@attrs.frozen
+class Split:
+    """Ways from one value to a node that takes what each gives, in the order of its inputs; one may be empty."""
+
+    merge: Node
+    ways: tuple[Way, ...]
+
+
+def structure(graph: Graph, constants: Constants) -> Way:
+    """The way from the graph's input to its output.
+
+    Raises ExchangeError, with the node at which it stops being one, for another graph.
+    """
+    return _Structure.of(graph, constants).way(graph.input, graph.output)
+
+
+@attrs.frozen
+class _Structure:
+    inputs: Mapping[str, list[str]]  # of the node that makes a value: what flows into it
+    nodes: Mapping[str, Node]  # by the value that it makes
+    last: Mapping[str, str]  # for a value: the last one that all ways to it pass before
+    _passed: set[str] = attrs.field(factory=set)
+
+    @classmethod
+    def of(cls, graph: Graph, constants: Constants) -> "_Structure":
+        known = {graph.input}
+        nodes: dict[str, Node] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                if name and name not in known and name not in constants.fixed and name not in constants.sizes:
+                    raise ExchangeError(f"{node} takes {_quoted(name)}, which nothing before it gives")
+            for name in node.outputs:
+                if name in known or name in graph.tensors:
+                    raise ExchangeError(f"{node} gives {_quoted(name)}, which there is already")
+                if name:
+                    known.add(name)
+                    nodes[name] = node
+        if graph.output not in known or graph.output in constants.fixed | constants.sizes:
+            raise ExchangeError(f"its output {_quoted(graph.output)} isn't computed of its input")
+        inputs = _leading_to(graph.output, graph.input, nodes, constants)
+        last, depth = {graph.input: graph.input}, {graph.input: 0}
+        for node in graph.nodes:
+            value = node.outputs[0] if node.outputs else ""
+            if value in inputs:
+                found = inputs[value][0]
+                for other in inputs[value][1:]:
+                    while found != other:
+                        if depth[found] >= depth[other]:
+                            found = last[found]
+                        else:
+                            other = last[other]
+                last[value], depth[value] = found, depth[found] + 1
+        return cls(inputs, nodes, last)
+
+    def way(self, begin: str, end: str, depth: int = 0) -> Way:
+        """From one value to another, before which all ways to it pass."""
+        if depth > MOST_DEPTH:
+            raise ExchangeError(f"{self.nodes[end]}: more than {MOST_DEPTH} splits one within the other")
+        items: list[Node | Split] = []
+        while end != begin:
+            node, inputs = self.nodes[end], self.inputs[end]
+            if end in self._passed:
+                raise ExchangeError(
+                    f"what {node} gives is taken on several ways that don't meet in one node; read are graphs that are "
+                    "chains, and ways from one value that meet in one node (residuals, branches)"
+                )
+            self._passed.add(end)
+            begun = self.last[end]
+            if len(inputs) > 1:
+                items.append(Split(node, tuple(self.way(begun, one, depth + 1) for one in inputs)))
+            else:
+                items.append(node)
+            end = begun
+        return tuple(reversed(items))
+
+
+def _leading_to(output: str, begin: str, nodes: Mapping[str, Node], constants: Constants) -> dict[str, list[str]]:
+    """The values on the way to the output, with what flows into each one's node."""
+    found: dict[str, list[str]] = {}
+    asked = [output]
+    while asked:
+        value = asked.pop()
+        if value in found or value == begin:
+            continue
+        node = nodes[value]
+        if value != node.outputs[0]:
+            raise ExchangeError(f"{node}: its output {_quoted(value)} is used, and no layer has a second output")
+        found[value] = constants.flowing(node)
+        if not found[value]:
+            raise ExchangeError(f"{node} takes nothing that is computed of the input, and is no constant that is known")
+        asked += found[value]
+    return found
+
+
+def _quoted(name: str) -> str:
+    return repr(printable(name, 60))
