@@ -607,3 +607,90 @@ def gzip_mutated(rng, content, other):
             return rng.choice((gzip.compress(content + b"\0", 1, mtime=0), bomb("gzip", 80 << 20)))
         case _:
             return whole[:-8] + blind(rng, whole[-8:])
+
+
+def protobuf_fields(data):
+    """The fields of a message, each as [number, kind, value]; ValueError for what is none."""
+    fields, place = [], 0
+
+    def varint():
+        nonlocal place
+        value = shift = 0
+        while True:
+            if place == len(data) or shift > 63:
+                raise ValueError("a number that is none")
+            value |= (data[place] & 0x7F) << shift
+            place, shift = place + 1, shift + 7
+            if data[place - 1] < 0x80:
+                return value
+
+    while place < len(data):
+        tag = varint()
+        kind = tag & 7
+        if kind == 0:
+            value = varint()
+        else:
+            size = varint() if kind == 2 else {1: 8, 5: 4}.get(kind, -1)
+            value, place = data[place : place + size], place + size
+            if size < 0 or place > len(data):
+                raise ValueError("a field that is none")
+        fields.append([tag >> 3, kind, value])
+    return fields
+
+
+def protobuf_varint(value):
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def protobuf_message(fields):
+    """The bytes of fields; a kind beyond 7 is a length that isn't the value's."""
+    found = b""
+    for number, kind, value in fields:
+        found += protobuf_varint(number << 3 | (kind & 7 if kind < 8 else 2))
+        if isinstance(value, int):
+            found += protobuf_varint(value)
+            continue
+        found += b"" if kind in (1, 5) else protobuf_varint(len(value) if kind < 8 else kind)
+        found += value
+    return found
+
+
+def protobuf_mutated(rng, data, other):
+    """A message with one field changed, at any depth."""
+    fields = protobuf_fields(data)
+    place = rng.randrange(len(fields)) if fields else 0
+    if not fields:
+        return protobuf_message([[rng.randrange(30), 2, other[:100]]])
+    number, kind, value = fields[place]
+    if kind == 2 and len(value) > 1 and rng.random() < 0.8:
+        with contextlib.suppress(ValueError):
+            fields[place] = [number, kind, protobuf_mutated(rng, value, other)]
+            return protobuf_message(fields)
+    match rng.randrange(9):
+        case 0 | 1:
+            new = rng.choice(NUMBERS) if kind == 0 else rng.choice(NAMES).encode()
+            fields[place] = [number, 0 if kind == 0 else 2, new]
+        case 2:
+            del fields[place]
+        case 3:
+            fields.insert(rng.randrange(len(fields) + 1), fields[place])
+        case 4:
+            fields[place] = [rng.choice((0, number + 1, rng.randrange(40), 1 << 28)), kind, value]
+        case 5:
+            fields[place] = [number, rng.randrange(8), value]
+        case 6:
+            size = rng.choice(NUMBERS[4:])
+            fields[place] = [number, max(size, 8), b"" if isinstance(value, int) else value]
+        case 7:  # within itself, within itself, …
+            inner = b"" if isinstance(value, int) else value
+            for _ in range(rng.choice((1, 3, 200))):
+                inner = protobuf_message([[number, 2, inner]])
+            fields[place] = [number, 2, inner]
+        case 8:
+            content = protobuf_varint(value) if isinstance(value, int) else value
+            fields[place] = [number, 2, blind(rng, content, other)]
+    return protobuf_message(fields)

@@ -45,6 +45,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 import damage
 import data_files
 import fuzz_exchange
+import fuzz_onnx
 import PIL
 from fuzz_case import Case, Failure, require
 from PIL import Image
@@ -60,7 +61,7 @@ from fcnn.training.checkpoint import CheckpointError
 
 MOST_MEMORY = 64 << 20  # bytes beyond what a file declares and may have
 MOST_SECONDS = 10  # of work; and six times as much on the clock, as a busy machine makes everything slow
-MOST_CHARACTERS = 600  # of a line; the longest sentences list what can be done
+MOST_CHARACTERS = 800  # of a line; the longest sentences list what can be done
 TRACED = 10  # each tenth input's memory is also counted as it is asked for, whether it is touched or not: that is slow
 ADDRESS_SPACE = 4 << 30  # bytes; a backstop
 MODEL_LIMIT = 1 << 30  # bytes of arrays that load_model reads of any file
@@ -491,6 +492,7 @@ KINDS = {
     "description": Descriptions,
     "cell": Cells,
     **fuzz_exchange.KINDS,
+    **fuzz_onnx.KINDS,
 }
 
 

@@ -90,7 +90,8 @@ REFUSED = {
     "no shape": (model([RELU], inputs=(field(1, "x") + field(2, field(1, field(1, 1))),)),
                  "it doesn't say what shape its inputs have; say it: in_shape=(3, 224, 224), for example"),
     "channels beyond all": (model([RELU], inputs=(("x", ("N", 1 << 40)),)),
-                            "its input's shape is (?, 1099511627776); at most 1,048,576 channels or features are read"),
+                            "its input's shape is (?, 1099511627776); at most 1,048,576 channels or features, "
+                            "and 1,099,511,627,776 numbers, are read"),
     "many inputs of a node": (model([node("Sum", ["x"] * 1_001, "y")]),
                               "a node Sum of more than 1,000 inputs or outputs"),
 

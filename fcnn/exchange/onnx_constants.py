@@ -20,6 +20,8 @@ from fcnn.values.text import printable
 Inputs = list[Array | None]
 _MOST_BYTES = 1 << 30  # of arrays that a file doesn't hold but describes, all together
 _MOST_COMPUTED = 1 << 20  # numbers of an array that is more than another view of one
+_MOST_LENGTHS = 64  # of a shape
+_MOST_STEPS = 100_000  # of computing
 _BATCHES = (1_000_003, 1_000_033)  # primes: a size that follows them both is the batch's
 _FLOATS = {1: np.float32, 10: np.float32, 11: np.float64, 16: np.float32}
 _INTEGERS = (2, 3, 4, 5, 6, 7, 12, 13)
@@ -37,7 +39,8 @@ class Constants:
     sizes: set[str]
     _places: dict[str, int]  # of the node that makes a value
     _arrays: dict[str, Array] = attrs.field(factory=dict)
-    _left: int = _MOST_BYTES
+    _bytes_left: int = _MOST_BYTES
+    _steps_left: int = _MOST_STEPS
 
     @classmethod
     def of(cls, graph: Graph) -> "Constants":
@@ -66,9 +69,9 @@ class Constants:
         shapes: without the batch axis, of the values that flow.
         """
         if name in self.fixed:
-            return [int(one) for one in self.array(name).reshape(-1)]
+            return [*_few(self.array(name))]
         first, second = (
-            self._computed(name, {}, {value: (batch, *shape) for value, shape in shapes.items()}).reshape(-1).tolist()
+            _few(self._computed(name, {}, {value: (batch, *shape) for value, shape in shapes.items()}))
             for batch in _BATCHES
         )
         found: list[int | None] = []
@@ -91,6 +94,9 @@ class Constants:
                 needed.add(self._places[one])
                 node = self.graph.nodes[self._places[one]]
                 asked += [each for each in node.inputs if each in self.fixed or each in self.sizes]
+        self._steps_left -= len(needed)
+        if self._steps_left < 0:
+            raise ExchangeError(f"{printable(name)!r} is the end of more than {_MOST_STEPS:,} steps of computing sizes")
         for place in sorted(needed):
             node = self.graph.nodes[place]
             inputs: Inputs = []
@@ -110,8 +116,8 @@ class Constants:
         if node.operator != "Constant" and not any(
             one is not None and np.may_share_memory(found, one) for one in inputs
         ):
-            self._left -= found.nbytes
-            if self._left < 0:
+            self._bytes_left -= found.nbytes
+            if self._bytes_left < 0:
                 raise ExchangeError(f"{node}: more than {_MOST_BYTES:,} bytes of constants that the file doesn't hold")
         return found
 
@@ -134,6 +140,14 @@ def _small(shape: Iterable[int]) -> None:
         )
 
 
+def _few(array: Array) -> list[int]:
+    """The integers of an array that is a shape, or another short list."""
+    if array.size > _MOST_LENGTHS or array.dtype.kind != "i":
+        raise ExchangeError(f"a list of {array.size:,} numbers of {array.dtype} for a shape")
+    found: list[int] = array.reshape(-1).tolist()
+    return found
+
+
 def _given(inputs: Inputs, place: int) -> Array | None:
     return inputs[place] if place < len(inputs) else None
 
@@ -149,7 +163,7 @@ def _axes(node: Node, inputs: Inputs) -> tuple[int, ...] | None:
     """Axes, which are an attribute in older operator sets and an input in newer ones."""
     given = _given(inputs, 1)
     if given is not None:
-        return tuple(given.reshape(-1).tolist())
+        return tuple(_few(given))
     axes: tuple[int, ...] | None = node.attributes.get("axes")
     return axes
 
@@ -170,7 +184,7 @@ def _value(node: Node) -> Array:
 
 def _constant_of_shape(node: Node, inputs: Inputs) -> Array:
     value = _value(node) if "value" in node.attributes else np.zeros(1, np.float32)
-    shape = tuple(_needed(inputs).reshape(-1).tolist())
+    shape = tuple(_few(_needed(inputs)))
     if min(shape, default=0) < 0 or math.prod(shape) * value.itemsize > _MOST_BYTES:
         raise ExchangeError(f"an array of the shape {shape[:8]}, which is none or too large")
     return np.broadcast_to(value.reshape(()), shape)  # one number, wherever one looks
@@ -194,7 +208,7 @@ def _squeeze(node: Node, inputs: Inputs) -> Array:
 
 
 def _reshape(node: Node, inputs: Inputs) -> Array:
-    array, target = _needed(inputs), _needed(inputs, 1).reshape(-1).tolist()
+    array, target = _needed(inputs), _few(_needed(inputs, 1))
     return array.reshape([array.shape[i] if one == 0 else one for i, one in enumerate(target)])
 
 
@@ -226,7 +240,7 @@ def _slice(node: Node, inputs: Inputs) -> Array:
     parts: list[Any] = [node.attributes.get(name) for name in ("starts", "ends", "axes", "steps")]
     for place in range(1, len(inputs)):
         given = inputs[place]
-        parts[place - 1] = None if given is None else tuple(given.reshape(-1).tolist())
+        parts[place - 1] = None if given is None else tuple(_few(given))
     starts, ends, axes, steps = parts
     chosen = [slice(None)] * array.ndim
     count = len(starts)

@@ -22,6 +22,7 @@ _GRAPH = {"nodes": 1, "initializers": 5, "inputs": 11, "outputs": 12, "sparse": 
 _NODE = {"inputs": 1, "outputs": 2, "name": 3, "operator": 4, "attributes": 5, "domain": 7}
 _ATTRIBUTE = {"name": 1, "f": 2, "i": 3, "s": 4, "t": 5, "g": 6, "floats": 7, "ints": 8, "strings": 9, "type": 20}
 _OURS = ("", "ai.onnx")  # the names of the one domain whose operators are known
+_MOST_NUMBERS = 1 << 16  # of an attribute
 _MOST_NAMES = 1_000  # of a node's inputs or outputs
 
 
@@ -144,6 +145,8 @@ def _attribute(content: memoryview, folder: Folder) -> tuple[str, Any]:
     """An attribute's name and value; None for kinds that no known operator has, such as a subgraph."""
     message = read(content, "attribute", _ATTRIBUTE.values())
     a = _ATTRIBUTE
+    if max(message.floats(a["floats"]).size, message.integers(a["ints"]).size) > _MOST_NUMBERS:
+        raise ExchangeError(f"an attribute of more than {_MOST_NUMBERS:,} numbers, which are read as a tensor alone")
     values: dict[int, Any] = {
         1: lambda: as_written(message.float32(a["f"])),
         2: lambda: message.integer(a["i"]),

@@ -4,6 +4,7 @@ The way of a file: its bytes (`protobuf`), the graph in them (`onnx_graph`), wha
 what a chain and what a split (`onnx_structure`), each node as a layer (`onnx_operators`); and here the network.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from fcnn.exchange.onnx_structure import Split, Way, structure
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.description import without_numbers
-from fcnn.network.layer import Init, Layer, Shape
+from fcnn.network.layer import Init, Layer, LayerError, Shape
 from fcnn.network.merging import Merge, merged_shape
 from fcnn.network.model import Model
 from fcnn.training.checkpoint import differences
@@ -31,7 +32,7 @@ from fcnn.values.text import printable
 from fcnn.values.tree import Tree, freeze
 
 _MERGES: dict[str, Merge] = {"Add": "sum", "Sum": "sum", "Mul": "multiply", "Concat": "concat"}
-_MOST_CHANNELS = 1 << 20  # of an input
+_MOST_CHANNELS, _MOST_NUMBERS = 1 << 20, 1 << 40  # of an input
 
 
 def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) -> Model:
@@ -63,10 +64,9 @@ def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) ->
         constants = Constants.of(graph)
         shape = _in_shape(graph, in_shape)
         importer = _Importer(graph, constants, {graph.input: shape})
-        pieces, _ = importer.chain(structure(graph, constants), shape)
-    except (ExchangeError, DamagedFileError) as error:
+        whole = _in_serial(importer.chain(structure(graph, constants), shape)[0])
+    except (ExchangeError, DamagedFileError, LayerError) as error:
         raise ExchangeError(f"{path}: {error}") from error
-    whole = _in_serial(pieces)
     return Model(whole.layer, whole.params, whole.state, in_shape=shape)
 
 
@@ -90,8 +90,9 @@ def _in_shape(graph: Graph, given: Shape | None) -> Shape:
         theirs not in (None, ours) for ours, theirs in zip(given, declared, strict=True)
     ):
         raise ExchangeError(f"its input's shape is {shown}, with the batch axis; in_shape={given} isn't that")
-    if given[0] > _MOST_CHANNELS:
-        raise ExchangeError(f"its input's shape is {shown}; at most {_MOST_CHANNELS:,} channels or features are read")
+    if given[0] > _MOST_CHANNELS or math.prod(given) > _MOST_NUMBERS:
+        limits = f"at most {_MOST_CHANNELS:,} channels or features, and {_MOST_NUMBERS:,} numbers, are read"
+        raise ExchangeError(f"its input's shape is {shown}; {limits}")
     return given
 
 
@@ -151,7 +152,9 @@ class _Importer:
         given = [self.constants.array(name) if name in self.constants.fixed else None for name in node.inputs]
 
         def integers(place: int) -> list[int | None]:
-            name = node.inputs[place]
+            name = node.inputs[place] if place < len(node.inputs) else ""
+            if not name:
+                raise ExchangeError(f"{node}: its input {place + 1} is missing")
             if name not in self.constants.fixed and name not in self.constants.sizes:
                 raise ExchangeError(f"{node} takes a shape that is computed of its input's numbers")
             return self.constants.lengths(name, self.shapes)

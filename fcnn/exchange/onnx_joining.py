@@ -15,6 +15,7 @@ from fcnn.values.arrays import Array, frozen
 from fcnn.values.tree import Tree, freeze
 
 _BIASED = (layers.conv2d, layers.conv_transpose2d, layers.dense)
+_MOST_CHANNELS = 1 << 20  # for which a filter is made of one number
 _SCALED = (layers.batch_norm, layers.group_norm)
 
 
@@ -43,7 +44,7 @@ def settled(before: Piece | None, affines: list[Affine], shape: Shape) -> list[P
         else:
             mean, std = (as_floats((number / scale).astype(dtype)) for number in (0 - shift, np.ones(())))
         return [*given, Piece(layers.normalize(_fewest(mean), _fewest(std)))]
-    if len(shape) == 3:  # a filter of one pixel for each channel
+    if len(shape) == 3 and shape[0] <= _MOST_CHANNELS:  # a filter of one pixel for each channel
         w = np.broadcast_to(scale, width).astype(dtype).reshape(-1, 1, 1, 1)
         b = np.broadcast_to(shift, width).astype(dtype) if shift.any() else None
         layer = layers.conv2d(shape[0], 1, groups=shape[0], bias=b is not None)

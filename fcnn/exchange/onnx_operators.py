@@ -147,6 +147,12 @@ def _prelu(site: Site) -> Pieces:
     return [Piece.of(layers.prelu(shared=shared), {"slope": found.reshape(-1)})]
 
 
+def _hardsigmoid(site: Site) -> Pieces:
+    alpha = site["alpha"]
+    # A sixth, which the file has in float32, is the default and has no short decimal.
+    return [Piece(layers.hardsigmoid(1 / 6 if np.float32(alpha) == np.float32(1 / 6) else alpha, site["beta"]))]
+
+
 def _mish(site: Site) -> Pieces:
     """x * tanh(softplus(x))."""
     gate = serial(layers.softplus(), layers.tanh())
@@ -244,7 +250,6 @@ def _with_constant(site: Site) -> Pieces:
     return [Affine(operator, numbers, site.node)]
 
 
-_SMOOTH = {"alpha": 0.2, "beta": 0.5}
 _NORM = {"epsilon": 1e-5, "stash_type": 1}
 OPERATORS: dict[str, Operator] = {
     "Add": Operator(_with_constant),
@@ -260,23 +265,19 @@ OPERATORS: dict[str, Operator] = {
     "Concat": Operator(_with_constant, {"axis": 1}),
     "Div": Operator(_with_constant),
     "Dropout": Operator(_dropout, {"ratio": 0.5, "seed": 0, "is_test": 1}),
-    "Elu": Operator(_layer(lambda alpha: layers.elu(alpha), alpha="alpha"), {"alpha": 1.0}),
+    "Elu": Operator(_layer(layers.elu, alpha="alpha"), {"alpha": 1.0}),
     "Flatten": Operator(_flatten, {"axis": 1}),
-    "Gelu": Operator(
-        _layer(lambda approximate: layers.gelu(approximate), approximate="approximate"), {"approximate": "none"}
-    ),
+    "Gelu": Operator(_layer(layers.gelu, approximate="approximate"), {"approximate": "none"}),
     "Gemm": Operator(_gemm, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, "broadcast": 1}),
     "GlobalAveragePool": Operator(windows.global_average),
     "GroupNormalization": Operator(_group_norm, {**_NORM, "num_groups": 0}),
-    "HardSigmoid": Operator(
-        _layer(lambda alpha, beta: layers.hardsigmoid(alpha, beta), alpha="alpha", beta="beta"), _SMOOTH
-    ),
-    "HardSwish": Operator(_layer(lambda: layers.hardswish())),
+    "HardSigmoid": Operator(_hardsigmoid, {"alpha": 0.2, "beta": 0.5}),
+    "HardSwish": Operator(_layer(layers.hardswish)),
     "Identity": Operator(lambda site: []),
     "InstanceNormalization": Operator(_instance_norm, {"epsilon": 1e-5}),
     "LayerNormalization": Operator(_layer_norm, {**_NORM, "axis": -1}),
     "LeakyRelu": Operator(_layer(layers.leaky_relu, slope="alpha"), {"alpha": 0.01}),
-    "LogSoftmax": Operator(_softmax(lambda: layers.log_softmax()), {"axis": 1}),
+    "LogSoftmax": Operator(_softmax(layers.log_softmax), {"axis": 1}),
     "MatMul": Operator(_matmul),
     "MaxPool": Operator(windows.max_pool, {**windows.POOL, "storage_order": 0}),
     "Mish": Operator(_mish),
@@ -288,7 +289,7 @@ OPERATORS: dict[str, Operator] = {
     "Resize": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}),
     "Sigmoid": Operator(_layer(layers.sigmoid)),
     "Softmax": Operator(_softmax(layers.softmax), {"axis": 1}),
-    "Softplus": Operator(_layer(lambda: layers.softplus())),
+    "Softplus": Operator(_layer(layers.softplus)),
     "Squeeze": Operator(_squeeze, {"axes": tuple}),
     "Sub": Operator(_with_constant),
     "Sum": Operator(_with_constant),

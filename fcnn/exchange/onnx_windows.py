@@ -25,6 +25,7 @@ RESIZE = {
     "keep_aspect_ratio_policy": "stretch",
 }
 Size = tuple[int, int]
+_MOST_PIXELS = 1 << 20  # along an axis
 
 
 def conv(site: Site) -> Pieces:
@@ -101,7 +102,9 @@ def resize(site: Site) -> Pieces:
     if mode == "nearest":
         nearest = site["nearest_mode"] if newer else "floor"
         for size, by in zip(image, scale, strict=True):
-            if not np.array_equal(_nearest(size, by, how, nearest), np.arange(size * by) // by):
+            if size * by > _MOST_PIXELS or not np.array_equal(
+                _nearest(size, by, how, nearest), np.arange(size * by) // by
+            ):
                 raise site.refused(f"takes other pixels than those before ({how}, {nearest}), as no layer does")
         return [Piece(layers.upsample(_short(scale), mode="nearest"))]
     if mode in ("linear", "bilinear") and how in ("half_pixel", "pytorch_half_pixel", "align_corners"):
