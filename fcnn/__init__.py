@@ -7,6 +7,8 @@ Parameters are immutable trees, a layer is three pure functions (`fcnn.network.l
 from fcnn import data, ops
 from fcnn.data import Batch, Dataset, Split, batches
 from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.formats import export_model, import_model
+from fcnn.exchange.keras import load_keras
 from fcnn.exchange.names import torch_names
 from fcnn.exchange.onnx_export import save_onnx
 from fcnn.exchange.onnx_import import load_onnx
@@ -245,18 +247,21 @@ __all__ = [
     "Model",
     "save_model",
     "load_model",
-    "save_onnx",
-    "load_onnx",
     "save",
     "load",
     "load_meta",
     "CheckpointError",
     # Files of other programs.
+    "import_model",
+    "export_model",
     "load_torch",
     "save_torch",
     "load_safetensors",
     "save_safetensors",
+    "load_onnx",
+    "save_onnx",
     "torch_names",
+    "load_keras",
     "ExchangeError",
     # Derivatives against central differences.
     "gradcheck",

@@ -4,7 +4,7 @@
     python scripts/explore.py mine.npz --dataset fashion_mnist --out page.html
     python scripts/explore.py runs/flowers-lenet5-seed0/epoch-20.npz        # trained on a folder of pictures
 
-MODEL.npz is what scripts/predict.py takes. The page is one file for any browser: it needs no server and no network, and
+MODEL is what scripts/predict.py takes. The page is one file for any browser: it needs no server and no network, and
 holds the whole network, which computes on the page as one draws. Some test images lie beside the paper; without the
 data set there are none.
 """
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from console import Stop, complain, is_folder, load_data, program
-from model_files import load_network
+from model_files import is_foreign, load_network
 from options import whole
 
 import fcnn
@@ -58,7 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("model_file", metavar="MODEL.npz", help="the network")
+    add("model_file", metavar="MODEL", help="the network")
     add("--out", metavar="PAGE.html", help="the page (default: explorer.html beside the model)")
     add("--title", help="the page's heading")
     add("--examples", type=whole(0), default=50, help="how many test images to pick from (default 50)")
@@ -75,7 +75,7 @@ def note(sentence: str) -> None:
 
 def own_data(path: str) -> str | None:
     """Where the data was that scripts/train.py trained a network on, if it was somebody's own."""
-    settings = fcnn.load_meta(path).get("settings")
+    settings = None if is_foreign(path) else fcnn.load_meta(path).get("settings")
     name = settings.get("dataset") if isinstance(settings, dict) else None
     return name if isinstance(name, str) and fcnn.data.is_own(name) else None
 

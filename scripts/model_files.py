@@ -1,14 +1,18 @@
 """Which network a file holds, and on which data set it was trained: for every script that takes one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from console import Stop
-from options import MODELS
+from options import MODELS, USUAL
 
 import fcnn
 from fcnn.data import pictures
 from fcnn.data.pictures import CLASSES, SHAPES
+from fcnn.exchange import formats
+from fcnn.exchange.torchvision import NETWORKS, torchvision_names
+from fcnn.network.description import inits
 from fcnn.training.undescribed import load_undescribed
 from fcnn.values.files import why_unreadable
 
@@ -20,7 +24,10 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
     if model_name is not None and model_name not in MODELS:
         raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
     if reason := why_unreadable(path):
-        raise Stop(f"{path}: {reason}; MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit, or a saved model")
+        raise Stop(f"{path}: {reason}; MODEL is a checkpoint of scripts/train.py or fcnn.fit, or another model")
+    if is_foreign(path):
+        shape, classes = (SHAPES[dataset], CLASSES[dataset]) if dataset else (None, ())
+        return import_as(path, model_name, shape, len(classes) or None, classes).model, dataset
     meta = fcnn.load_meta(path)
     held = "a network of its own" if "network" in meta else model_name
     if "settings" in meta:
@@ -43,6 +50,50 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
             "scripts/train.py); name it, such as --model lenet5 --dataset mnist"
         )
     return model, dataset
+
+
+def is_foreign(path: str) -> bool:
+    """Whether the ending of a file's name is that of another format than fcnn's own."""
+    return formats.FORMATS.get(Path(path).suffix.lower(), "fcnn") != "fcnn"
+
+
+def import_as(
+    path: str,
+    model_name: str | None = None,
+    in_shape: tuple[int, ...] | None = None,
+    count: int | None = None,
+    classes: Iterable[str] = (),
+    names: str | Mapping[str, str] | None = None,
+) -> formats.Imported:
+    """The model in a file of any format, and what its values are called there.
+
+    Args:
+        path: the file.
+        model_name: of MODELS, what the values are for, where the file doesn't say it.
+        in_shape, count: an image's shape, and how many classes; by default those that the network was made for.
+        classes: their names.
+        names: the file's name for each path, or "torchvision".
+    """
+    kind = formats.format_of(path)
+    if model_name is None:
+        if kind in formats.HAVE_NAMES:
+            raise Stop(
+                f"{path}: a file of {kind} holds values by name, and no network; name it with --model, one of "
+                f"{', '.join(MODELS)}"
+            )
+        return formats.import_model(path, in_shape=in_shape, classes=classes)
+    if model_name not in MODELS:
+        raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
+    if kind == "ONNX":
+        raise Stop(f"{path}: a file of ONNX holds its network; leave out --model")
+    usual_shape, usual_count = USUAL[model_name]
+    shape = in_shape or usual_shape
+    network = MODELS[model_name](shape, count or usual_count)
+    if kind in formats.HAVE_NAMES and (names == "torchvision" or (names is None and model_name in NETWORKS)):
+        theirs = torchvision_names(model_name, inits(network, shape)[""])
+        if names == "torchvision" or formats.load_arrays(path).keys() >= set(theirs.values()):
+            names = theirs
+    return formats.import_model(path, network, in_shape=shape, classes=classes, names=names)
 
 
 def known_name(path: str, settings: Any, what: str, known: Iterable[str]) -> str:

@@ -4,10 +4,12 @@
     python scripts/predict.py epoch-05.npz --rows 0:10,42          # of the data set that it was trained on
     python scripts/predict.py mine.npz shirt.png --dataset fashion_mnist --json
     python scripts/predict.py lenet.npz seven.png --model lenet5 --dataset mnist
+    python scripts/predict.py resnet18.onnx cat.jpg                # trained elsewhere: so are .pt and .safetensors
     python scripts/predict.py epoch-05.npz sheet.jpg --find        # each of several digits, in a copy with boxes
 
-MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit, or a model of fcnn.save_model; each describes its network. A
-file of parameters alone (fcnn.save("lenet.npz", params)) doesn't, and needs --model and --dataset.
+MODEL is a checkpoint of scripts/train.py or fcnn.fit, a model of fcnn.save_model, or a network from elsewhere as .onnx;
+each describes its network. A file of parameters alone (fcnn.save("lenet.npz", params)) doesn't, and needs --model and
+--dataset; nor does one of PyTorch's (.pt, .pth) or .safetensors, which needs --model.
 
 A network that was trained on a folder of pictures says how they are prepared. Of the others only scripts/train.py notes
 which data set they were trained on; else --dataset says it: rows need it, and without it pictures are prepared as for
@@ -95,7 +97,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("checkpoint", metavar="MODEL.npz", help="the network")
+    parser.add_argument("checkpoint", metavar="MODEL", help="the network")
     parser.add_argument("images", metavar="IMAGE", nargs="*", help=f"pictures: {', '.join(pictures.FORMATS)}")
     add = parser.add_argument_group("rows of a data set, with their true labels").add_argument
     add("--rows", metavar="0:10,42", help="which, counted from 0; of 0:10 the 10 is left out")

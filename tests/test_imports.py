@@ -45,6 +45,7 @@ SCRIPT_ROOMS = {
     "train": {"settings", "ranks", "options", "console", "stopping", *LIBRARY},
     "tour": {"options", "console", "stopping", *LIBRARY},
     "one_file": {"fcnn"},
+    "convert": {"model_files", "options", "console", "stopping", *LIBRARY},
     "explore": {"model_files", "options", "console", "stopping", *LIBRARY},
     "finding": {"machine", "console", *LIBRARY},
     "predict": {"finding", "model_files", "machine", "options", "console", "stopping", *LIBRARY},

@@ -253,7 +253,7 @@ REFUSED = {
                                     "input, (3, 8, 8)"),
     "an axis beyond": (one("LayerNormalization", ("g", np.ones(8, F)), axis=4),
                        "LayerNormalization 'n' has the axis 4, where there are 4"),
-    "groups of channels": (one("GroupNormalization", ("g", np.ones(3, F)), ("b", np.ones(3, F)), 
+    "groups of channels": (one("GroupNormalization", ("g", np.ones(3, F)), ("b", np.ones(3, F)),
                                num_groups=2, opset=21),
                            "GroupNormalization 'n' has 2 groups of 3 channels"),
     "a bound that is computed": (

@@ -13,6 +13,7 @@ from sheets import sheet_of_ten
 import fcnn
 from fcnn import data, parallel
 from fcnn.data import pictures
+from fcnn.exchange.torchvision import torchvision_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +50,8 @@ def make_files(folder):
     params = model.init(fcnn.key(0), (1, 28, 28)).params
     fcnn.save_model(folder / "lenet.npz", fcnn.Model(model, params, in_shape=(1, 28, 28)))
     fcnn.save_torch(folder / "lenet.pt", params)
+    theirs = fcnn.resnet18().init(fcnn.key(0), (3, 224, 224))
+    fcnn.save_torch(folder / "resnet18.pt", theirs, names=torchvision_names("resnet18", theirs))
     pictures.as_picture(255 - data.make_digits(fcnn.key(0), 1).x[0]).resize((90, 90)).save(folder / "digit.png")
     sheet_of_ten(np.random.default_rng(0), "fonts").picture.save(folder / "sheet.jpg")
     write_shapes(folder / "flowers", 10, classes=("rose", "tulip"))

@@ -362,8 +362,8 @@ BARE = (
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["missing.npz"], "missing.npz: no such file; MODEL.npz is a checkpoint of scripts/train.py or fcnn.fit"),
-        (["folder.npz"], "folder.npz: a folder, not a file; MODEL.npz is"),
+        (["missing.npz"], "missing.npz: no such file; MODEL is a checkpoint of scripts/train.py or fcnn.fit"),
+        (["folder.npz"], "folder.npz: a folder, not a file; MODEL is"),
         (["empty.npz"], "empty.npz: not a whole .npz file"),
         (["text.npz"], "text.npz: not a whole .npz file"),
         (["a.png"], "a.png: not a whole .npz file"),

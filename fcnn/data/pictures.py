@@ -44,7 +44,8 @@ image such as the network was trained on:
   taken as it is, except that it may be inverted;
 - clothes as Fashion-MNIST: the same, but the box scaled into the whole of 28x28 and put in its middle;
 - cifar10: the middle square scaled to 32x32, with anti-aliasing; colours are not inverted;
-- a folder of pictures of one's own: as cifar10, to the size and in the grey or colour that it was trained with."""
+- a folder of pictures of one's own: as cifar10, to the size and in the grey or colour that it was trained with;
+- other networks of coloured images: as cifar10, to the size that they take."""
 """What `prepare` does, for people who have pictures and don't read programs."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
@@ -138,15 +139,20 @@ def prepared_as(
 ) -> str | Preprocessing:
     """How pictures are prepared for a model: as its meta says, or else as for the data set that it is like.
 
+    For coloured images of other sizes, as networks from elsewhere take them, the middle of a picture is scaled to them.
+
     Raises ValueError where its meta contradicts its `in_shape`, and as `preprocessing_of` and `dataset_like` do.
 
     >>> prepared_as((3, 64, 64), meta={"pictures": {"channels": 3, "height": 64, "width": 64}})
     Preprocessing(channels=3, height=64, width=64)
-    >>> prepared_as((1, 28, 28))
-    'mnist'
+    >>> prepared_as((1, 28, 28)), prepared_as((3, 224, 224))
+    ('mnist', Preprocessing(channels=3, height=224, width=224))
     """
     found = preprocessing_of({} if meta is None else meta)
     if found is None:
+        shape = lengths("in_shape", in_shape)
+        if len(shape) == 3 and shape[0] == 3 and shape not in SHAPES.values() and max(shape) <= MOST_SIDE:
+            return Preprocessing(*shape)
         return dataset_like(in_shape, classes)
     if found.shape != lengths("in_shape", in_shape):
         raise ValueError(f"the model's meta prepares pictures as images {found.shape}, its network takes {in_shape}")

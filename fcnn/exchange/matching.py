@@ -59,13 +59,8 @@ def filled(
     path: Path, arrays: Mapping[str, Array], like: T, names: Mapping[str, str] | None, *, ordered: bool = True
 ) -> T:
     """A value like `like` with a file's arrays; `names` as in `load_torch`; raises ExchangeError."""
-    if names is None:
-        found = _matched(arrays, like, ordered)
-    else:
-        wanted = names_by_path(names, like)
-        found = _compared(arrays, like, {path: name for path, name in wanted.items() if name in arrays}, wanted)
-    _expect_none(str(path), found.problems)
-    values = {path: _as_floats(arrays[name]) for path, name in found.names.items()}
+    found = found_names(path, arrays, like, names, ordered=ordered)
+    values = {path: _as_floats(arrays[name]) for path, name in found.items()}
 
     def taken(tree: Tree) -> Tree:
         return unflatten({path: values[path] for path in flatten(tree)})
@@ -75,6 +70,19 @@ def filled(
     if isinstance(like, Init):
         return like._replace(params=taken(like.params), state=taken(like.state))
     return attrs.evolve(like, params=taken(like.params), state=taken(like.state))
+
+
+def found_names(
+    path: Path, arrays: Mapping[str, Array], like: Like, names: Mapping[str, str] | None, *, ordered: bool = True
+) -> dict[str, str]:
+    """The file's name for each path, as `filled` takes them; raises ExchangeError."""
+    if names is None:
+        found = _matched(arrays, like, ordered)
+    else:
+        wanted = names_by_path(names, like)
+        found = _compared(arrays, like, {path: name for path, name in wanted.items() if name in arrays}, wanted)
+    _expect_none(str(path), found.problems)
+    return found.names
 
 
 def _as_floats(array: Array) -> Array:

@@ -17,10 +17,11 @@ from fcnn.values.text import printable
 
 OLDEST, NEWEST = 6, 28  # operator sets
 MOST_NODES = 5_000
-_MODEL = {"graph": 7, "opsets": 8, "training": 20}
+_MODEL = {"producer": 2, "graph": 7, "opsets": 8, "metadata": 14, "training": 20}
 _GRAPH = {"nodes": 1, "initializers": 5, "inputs": 11, "outputs": 12, "sparse": 15}
 _NODE = {"inputs": 1, "outputs": 2, "name": 3, "operator": 4, "attributes": 5, "domain": 7}
 _ATTRIBUTE = {"name": 1, "f": 2, "i": 3, "s": 4, "t": 5, "g": 6, "floats": 7, "ints": 8, "strings": 9, "type": 20}
+PRODUCER = "fcnn"
 _OURS = ("", "ai.onnx")  # the names of the one domain whose operators are known
 _MOST_NUMBERS = 1 << 16  # of an attribute
 _MOST_NAMES = 1_000  # of a node's inputs or outputs
@@ -49,6 +50,7 @@ class Graph:
     """What a model computes: `nodes` in order, which take the input, arrays of `tensors`, and each other's outputs.
 
     shape: the input's with the batch axis, None where a length is left open.
+    facts: texts by name, of what `save_onnx` says beside the graph; none of what others say.
     """
 
     nodes: tuple[Node, ...]
@@ -57,6 +59,7 @@ class Graph:
     shape: tuple[int | None, ...] | None
     output: str
     opset: int
+    facts: Mapping[str, str]
 
 
 def read_graph(data: bytes, folder: Path) -> Graph:
@@ -85,7 +88,13 @@ def read_graph(data: bytes, folder: Path) -> Graph:
     outputs = [read(content, "output", {1}).text(1) for content in graph.contents(_GRAPH["outputs"])]
     if len(outputs) != 1:
         raise ExchangeError(f"a graph of {_listed(outputs, 'output')}; a network has one")
-    return Graph(tuple(_node(content, place) for content in nodes), tensors, name, shape, outputs[0], opset)
+    facts = _facts(model) if model.text(_MODEL["producer"]) == PRODUCER else {}
+    return Graph(tuple(_node(content, place) for content in nodes), tensors, name, shape, outputs[0], opset, facts)
+
+
+def _facts(model: Message) -> dict[str, str]:
+    found = [read(content, "metadata", {1, 2}) for content in model.contents(_MODEL["metadata"])]
+    return {one.text(1): one.text(2) for one in found}
 
 
 def _opset(model: Message) -> int:

@@ -4,10 +4,12 @@ The way of a file: its bytes (`protobuf`), the graph in them (`onnx_graph`), wha
 what a chain and what a split (`onnx_structure`), each node as a layer (`onnx_operators`); and here the network.
 """
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_constants import Constants
@@ -28,10 +30,11 @@ from fcnn.values.archives import DamagedFileError
 from fcnn.values.checks import file_path, lengths
 from fcnn.values.files import opened
 from fcnn.values.keys import key
-from fcnn.values.text import printable
+from fcnn.values.text import json_values, printable
 from fcnn.values.tree import Tree, freeze
 
 _MERGES: dict[str, Merge] = {"Add": "sum", "Sum": "sum", "Mul": "multiply", "Concat": "concat"}
+_MOST_TEXT, _MOST_VALUES = 10_000_000, 100_000  # of what is said beside a graph
 _MOST_CHANNELS, _MOST_NUMBERS = 1 << 20, 1 << 40  # of an input
 
 
@@ -67,7 +70,21 @@ def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) ->
         whole = _in_serial(importer.chain(structure(graph, constants), shape)[0])
     except (ExchangeError, DamagedFileError, LayerError) as error:
         raise ExchangeError(f"{path}: {error}") from error
-    return Model(whole.layer, whole.params, whole.state, in_shape=shape)
+    classes, meta = (_fact(graph, *each) for each in (("classes", list), ("meta", dict)))
+    try:
+        return Model(whole.layer, whole.params, whole.state, in_shape=shape, classes=classes or (), meta=meta or {})
+    except (TypeError, ValueError):
+        return Model(whole.layer, whole.params, whole.state, in_shape=shape)
+
+
+def _fact(graph: Graph, name: str, kind: type) -> Any:
+    """What the file says beside its graph, if it is of that kind; None where it isn't: the graph is all the same."""
+    text = graph.facts.get(name, "")
+    try:
+        found = json.loads(text) if len(text) <= _MOST_TEXT and json_values(text) <= _MOST_VALUES else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, kind) else None
 
 
 def _in_shape(graph: Graph, given: Shape | None) -> Shape:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fcnn.exchange.onnx_graph import PRODUCER
 from fcnn.exchange.protobuf_writing import Pieces, field, fields
 from fcnn.network.layer import Shape
 from fcnn.values.arrays import Array
@@ -75,7 +76,7 @@ def model_pieces(graph: Graph, in_shape: Shape, out_shape: Shape, facts: Mapping
     ]
     return [
         *field(1, IR_VERSION),
-        *field(2, "fcnn"),
+        *field(2, PRODUCER),
         *field(7, body),
         *field(8, field(2, OPSET)),
         *fields(14, ([*field(1, name), *field(2, text)] for name, text in facts.items())),
