@@ -128,7 +128,11 @@ def avg_pool2d(x: Any, window: Any, stride: Any, padding: Any, **options: bool) 
 
 def is_known_to_pools(window: Any, padding: Any) -> bool:
     """Whether PyTorch's pools take the padding; where they don't, it is put around before, and counts as pixels."""
-    return padding != "same" and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True))
+    return (
+        padding != "same"
+        and not is_per_side(padding)
+        and all(2 * p <= k for p, k in zip(pair(padding), pair(window), strict=True))
+    )
 
 
 def hardsigmoid(x: Any, alpha: float = 1 / 6, beta: float = 0.5) -> Any:

@@ -443,13 +443,14 @@ MISUSES = [
            ValueError, "global_avg_pool2d expects images (N, C, H, W), got (2, 3)"),
     Misuse("global_avg_pool2d of no pixels", lambda: ops.global_avg_pool2d(Z(2, 3, 0, 4)),
            ValueError, "global_avg_pool2d expects images of at least one pixel, got (2, 3, 0, 4)"),
-    Misuse("flatten of three dimensions", lambda: ops.flatten(Z(2, 3, 4)),
-           ValueError, "flatten expects images (N, C, H, W) or features (N, D), got (2, 3, 4)"),
+    Misuse("flatten of five dimensions", lambda: ops.flatten(Z(2, 3, 4, 1, 1)),
+           ValueError, "flatten expects images (N, C, H, W), sequences (N, C, L) or features (N, D), got (2, 3, 4, 1, "
+                       "1)"),
     Misuse("flatten of a number", lambda: ops.flatten(np.array(1.0)),
-           ValueError, "flatten expects images (N, C, H, W) or features (N, D), got ()"),
+           ValueError, "flatten expects images (N, C, H, W), sequences (N, C, L) or features (N, D), got ()"),
     Misuse("normalize with means of another length", lambda: ops.normalize(Z(2, 3), Z(2), Z(2)),
-           ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
-                       "(2,), std (2,)"),
+           ValueError, "normalize expects x (N, C), (N, C, L) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, "
+                       "3), mean (2,), std (2,)"),
     Misuse("max_pool2d of windows above the image", lambda: ops.max_pool2d(Z(1, 1, 4, 4), 2, padding=(2, 0)),
            ValueError, "max_pool2d: padding (2, 0) leaves windows of 2x2 that hold no pixel"),
     Misuse("max_pool2d of windows beside the image", lambda: ops.max_pool2d(Z(1, 1, 4, 4), 2, padding=(0, 2)),
@@ -458,16 +459,16 @@ MISUSES = [
            ValueError, "a window of 5x9 does not fit into 2x3 with padding (1, 1) x (2, 2); use a smaller window or "
            "more padding"),
     Misuse("normalize with one deviation and three means", lambda: ops.normalize(Z(2, 3), Z(3), Z(1)),
-           ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3), mean "
-           "(3,), std (1,)"),
-    Misuse("normalize of images without channels", lambda: ops.normalize(Z(2, 3, 3), Z(1), Z(1)),
-           ValueError, "normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, 3, 3), mean "
-           "(1,), std (1,)"),
+           ValueError, "normalize expects x (N, C), (N, C, L) or (N, C, H, W) and mean, std (C,) or (1,), got x (2, "
+           "3), mean (3,), std (1,)"),
+    Misuse("normalize of numbers alone", lambda: ops.normalize(Z(3), Z(1), Z(1)),
+           ValueError, "normalize expects x (N, C), (N, C, L) or (N, C, H, W) and mean, std (C,) or (1,), got x (3,), "
+           "mean (1,), std (1,)"),
     Misuse("normalize with numbers", lambda: ops.normalize(Z(2, 3), 0.5, 0.25),
            TypeError, "normalize's mean is an array of float32 or float64, got 0.5"),
     Misuse("batch_norm of other channels", lambda: ops.batch_norm(Z(2, 3), *np.zeros((4, 2)), train=True),
-           ValueError, "batch_norm expects x (N, C) or (N, C, H, W) and gamma, beta, mean, var (C,), got x (2, "
-                       "3), gamma (2,), beta (2,), mean (2,), var (2,)"),
+           ValueError, "batch_norm expects x (N, C), (N, C, L) or (N, C, H, W) and gamma, beta, mean, var (C,), "
+                       "got x (2, 3), gamma (2,), beta (2,), mean (2,), var (2,)"),
     Misuse("batch_norm of one number a channel", lambda: ops.batch_norm(Z(1, 3), *np.zeros((4, 3)), train=True),
            ValueError, "batch_norm needs at least two numbers a channel in training, got x (1, 3); use larger "
                        "batches (or shards), and drop_last=True in fcnn.batches where the last one is smaller"),
@@ -832,12 +833,12 @@ MISUSES = [
            LayerError, "conv2d(2, 5) expects (C, H, W), got (400,); put it before flatten"),
     Misuse("conv2d.init of a batch", lambda: fcnn.conv2d(2, 5).init(KEY, (128, 1, 28, 28)),
            LayerError, "conv2d(2, 5) expects (C, H, W), got (128, 1, 28, 28); leave out the batch axis"),
-    Misuse("flatten.init of a matrix", lambda: fcnn.flatten().init(KEY, (3, 4)),
-           LayerError, "flatten() expects (C, H, W) or (D,), got (3, 4)"),
-    Misuse("batch_norm.init of a matrix", lambda: fcnn.batch_norm().init(KEY, (3, 4)),
-           LayerError, "batch_norm() expects (D,) or (C, H, W), got (3, 4)"),
+    Misuse("flatten.init of a batch", lambda: fcnn.flatten().init(KEY, (2, 3, 4, 4)),
+           LayerError, "flatten() expects (C, H, W), (C, L) or (D,), got (2, 3, 4, 4)"),
+    Misuse("batch_norm.init of a batch", lambda: fcnn.batch_norm().init(KEY, (2, 3, 4, 4)),
+           LayerError, "batch_norm() expects (D,), (C, L) or (C, H, W), got (2, 3, 4, 4)"),
     Misuse("normalize.init of other channels", lambda: fcnn.normalize([0.0] * 2, 1.0).init(KEY, (3, 4, 4)),
-           LayerError, "normalize([0.0, 0.0], 1.0) expects (2,) or (2, H, W), got (3, 4, 4)"),
+           LayerError, "normalize([0.0, 0.0], 1.0) expects (2,), (2, L) or (2, H, W), got (3, 4, 4)"),
     Misuse("max_pool2d.init of features", lambda: fcnn.max_pool2d(2).init(KEY, (3,)),
            LayerError, "max_pool2d(2) expects (C, H, W), got (3,); put it before flatten"),
     Misuse("adaptive_avg_pool2d.init of features", lambda: fcnn.adaptive_avg_pool2d(1).init(KEY, (3,)),

@@ -165,6 +165,35 @@ def test_edges_of_pools(window: Any, stride: Any, padding: Any, dtype: type) -> 
                 )
 
 
+@pytest.mark.parametrize("padding", [((1, 0), (0, 2)), ((0, 2), (1, 1)), ((0, 0), (2, 0))], ids=str)
+def test_pools_with_padding_on_each_side(padding: Any) -> None:
+    """PyTorch has none: it is put around before, and where it doesn't count the mean is of all by that of ones."""
+    window, stride, x = (3, 4), (2, 3), draw(2, 3, 7, 8)
+    options = {"stride": stride, "padding": padding}
+    for ceil_mode in (False, padding[0][1] == padding[1][1] == 0):  # where windows don't begin in padding put around
+        compare(
+            lambda x, ceil=ceil_mode: ops.max_pool2d(x, window, **options, ceil_mode=ceil),
+            ops.max_pool2d_backward,
+            lambda x, ceil=ceil_mode: F.max_pool2d(
+                parity.around(x, window, stride, padding, -math.inf), window, stride, ceil_mode=ceil
+            ),
+            x,
+        )
+
+        def mean(x: Any, ceil: bool = ceil_mode) -> Any:
+            return F.avg_pool2d(parity.around(x, window, stride, padding, 0), window, stride, ceil_mode=ceil)
+
+        for counted in (True, False):
+            compare(
+                lambda x, ceil=ceil_mode, counted=counted: ops.avg_pool2d(
+                    x, window, **options, ceil_mode=ceil, count_include_pad=counted
+                ),
+                ops.avg_pool2d_backward,
+                lambda x, mean=mean, counted=counted: mean(x) if counted else mean(x) / mean(torch.ones_like(x)),
+                x,
+            )
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7], ids=str)
 def test_a_window_larger_than_the_image_is_as_pytorch_has_it(size: int) -> None:
     """In `ceil_mode` there is one window where it is too large by less than a step."""
@@ -301,14 +330,14 @@ def test_dropout_with_the_same_mask_and_normalize(shape: tuple[int, ...], dtype:
 @both_dtypes
 @pytest.mark.parametrize("eps", [1e-5, 0.1])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5, 2)], ids=["features", "images"])
+@pytest.mark.parametrize("shape", [(6, 3), (5, 3, 4), (4, 3, 5, 2)], ids=["features", "sequences", "images"])
 def test_batch_norm_over_several_steps(shape: tuple[int, ...], decay: float, eps: float, dtype: type) -> None:
     """Five steps in training, whose statistics run on, and then evaluation by them."""
     layer = fcnn.batch_norm(decay=decay, eps=eps)
     made = layer.init(fcnn.key(0), shape[1:])
     params = fcnn.freeze({"gamma": draw(3, dtype=dtype), "beta": draw(3, dtype=dtype, seed=1)})
     state = tree.astype(made.state, dtype)
-    module = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(3, eps=eps, momentum=1 - decay)
+    module = (torch.nn.BatchNorm1d if len(shape) < 4 else torch.nn.BatchNorm2d)(3, eps=eps, momentum=1 - decay)
     module = module.to(tensor(params["gamma"]).dtype)
     with torch.no_grad():
         module.weight.copy_(tensor(params["gamma"]))

@@ -93,10 +93,10 @@ def _prepared(layer: Layer, params: Tree, state: Tree) -> Fast:
 
 def _flat(x: Array) -> Array:
     """`fcnn.ops.flatten` without its checks."""
-    if x.ndim != 4:
+    if x.ndim not in (3, 4):
         raise ValueError("no images")
     memory = block(x)
-    return unblock(np.ascontiguousarray(memory.swapaxes(0, 1)).reshape(-1, memory.shape[3]))
+    return unblock(np.ascontiguousarray(memory.swapaxes(0, 1)).reshape(-1, memory.shape[-1]))
 
 
 def _chained(steps: list[Fast]) -> Fast:

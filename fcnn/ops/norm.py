@@ -1,6 +1,6 @@
 """Normalisation of each channel: by given numbers, or by the batch's own (batch normalisation).
 
-Both kinds of input are seen as (R, C, M), as `channel_rows` gives them without a copy: so one code serves both.
+All kinds of input are seen as (R, C, M), as `channel_rows` gives them without a copy: so one code serves all.
 """
 
 import attrs
@@ -27,7 +27,7 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, NormalizeCache]
     """(x - mean) / std, channel by channel, with given numbers.
 
     Args:
-        x: images (N, C, H, W) or features (N, C).
+        x: images (N, C, H, W), sequences (N, C, L) or features (N, C).
         mean, std: one number for each channel, (C,), or one for all, (1,).
 
     Returns:
@@ -37,9 +37,9 @@ def normalize(x: Array, mean: Array, std: Array) -> tuple[Array, NormalizeCache]
     array([[0., 2.]])
     """
     x, mean, std = floats("normalize's x", x), floats("normalize's mean", mean), floats("normalize's std", std)
-    if x.ndim not in (2, 4) or mean.shape != std.shape or mean.shape not in ((1,), x.shape[1:2]):
+    if x.ndim not in (2, 3, 4) or mean.shape != std.shape or mean.shape not in ((1,), x.shape[1:2]):
         raise ValueError(
-            f"normalize expects x (N, C) or (N, C, H, W) and mean, std (C,) or (1,), got x {x.shape}, "
+            f"normalize expects x (N, C), (N, C, L) or (N, C, H, W) and mean, std (C,) or (1,), got x {x.shape}, "
             f"mean {mean.shape}, std {std.shape}"
         )
     memory = block(x)
@@ -87,7 +87,7 @@ def batch_norm(
     in float64.
 
     Args:
-        x: images (N, C, H, W) or features (N, C).
+        x: images (N, C, H, W), sequences (N, C, L) or features (N, C).
         gamma, beta: scale and shift, (C,).
         mean, var: running mean and variance, (C,).
         train: which of the two modes.
@@ -109,9 +109,9 @@ def batch_norm(
     mean, var = floats("batch_norm's mean", mean), floats("batch_norm's var", var)
     train, decay = boolean("train", train), number("batch_norm's decay", decay, "[0, 1]")
     eps = number("batch_norm's eps", eps, "[0, inf)")
-    if x.ndim not in (2, 4) or not gamma.shape == beta.shape == mean.shape == var.shape == x.shape[1:2]:
+    if x.ndim not in (2, 3, 4) or not gamma.shape == beta.shape == mean.shape == var.shape == x.shape[1:2]:
         raise ValueError(
-            f"batch_norm expects x (N, C) or (N, C, H, W) and gamma, beta, mean, var (C,), got x {x.shape}, "
+            f"batch_norm expects x (N, C), (N, C, L) or (N, C, H, W) and gamma, beta, mean, var (C,), got x {x.shape}, "
             f"gamma {gamma.shape}, beta {beta.shape}, mean {mean.shape}, var {var.shape}"
         )
     if not x.dtype == gamma.dtype == beta.dtype == mean.dtype == var.dtype:

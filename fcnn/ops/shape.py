@@ -12,7 +12,7 @@ from fcnn.values.checks import cached, cached_shape, floats, is_integer, output_
 
 
 def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
-    """Images (N, C, H, W) to features (N, C * H * W), in C, H, W order; the cache is x's shape.
+    """Images (N, C, H, W) or sequences (N, C, L) to features, in C, H, W order; the cache is x's shape.
 
     >>> flatten(np.zeros((2, 3, 4, 5)))[0].shape
     (2, 60)
@@ -20,21 +20,19 @@ def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
     x = floats("flatten's x", x)
     if x.ndim == 2:
         return keep(x), x.shape
-    if x.ndim != 4:
-        raise ValueError(f"flatten expects images (N, C, H, W) or features (N, D), got {x.shape}")
-    n, c, h, w = x.shape
+    if x.ndim not in (3, 4):
+        raise ValueError(f"flatten expects images (N, C, H, W), sequences (N, C, L) or features (N, D), got {x.shape}")
     columns = np.ascontiguousarray(block(x).swapaxes(0, 1))  # (C, H, W, N)
-    return _owned(unblock(columns.reshape(c * h * w, n)), x), x.shape
+    return _owned(unblock(columns.reshape(math.prod(x.shape[1:]), len(x))), x), x.shape
 
 
 def flatten_backward(dy: Array, cache: tuple[int, ...]) -> Array:
-    """The gradient of `flatten` for any dy, (N, C * H * W): the same numbers in x's shape."""
-    shape = cached_shape("flatten", cache, (2, 4))
+    """The gradient of `flatten` for any dy, (N, D): the same numbers in x's shape."""
+    shape = cached_shape("flatten", cache, (2, 3, 4))
     dy = output_gradient("flatten_backward", dy, (shape[0], math.prod(shape[1:])))
     if len(shape) == 2:
         return keep(dy)
-    n, c, h, w = shape
-    rows = np.ascontiguousarray(block(dy).reshape(c, h, w, n).swapaxes(0, 1))  # (H, C, W, N)
+    rows = np.ascontiguousarray(block(dy).reshape(*shape[1:], shape[0]).swapaxes(0, 1))  # (H, C, W, N)
     return _owned(unblock(rows), dy)
 
 

@@ -27,7 +27,7 @@ from fcnn.values.tree import EMPTY, Tree, freeze
 
 @layer_constructor
 def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
-    """Batch normalisation of features (D,) or of each channel of images (C, H, W); see `fcnn.ops.batch_norm`.
+    """Batch normalisation of features (D,) or of each channel of sequences or images; see `fcnn.ops.batch_norm`.
 
     Parameters: `gamma` (C,), ones, and `beta` (C,), zeros. State: running `mean` (C,) and unbiased `var` (C,).
 
@@ -39,8 +39,8 @@ def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Functions:
     single("batch_norm's eps", eps, "(0, inf)")
 
     def init(key: Key, in_shape: Shape, /) -> Init:
-        if len(in_shape) not in (1, 3):
-            raise LayerError(f"batch_norm() expects (D,) or (C, H, W), got {in_shape}")
+        if len(in_shape) > 3:
+            raise LayerError(f"batch_norm() expects (D,), (C, L) or (C, H, W), got {in_shape}")
         one, zero = np.ones(in_shape[0], np.float32), np.zeros(in_shape[0], np.float32)
         return Init(freeze({"gamma": one, "beta": zero}), freeze({"mean": zero, "var": one}), in_shape)
 
@@ -119,8 +119,8 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Fu
     means, stds = frozen(np.resize(means, count)), frozen(np.resize(stds, count))
 
     def init(key: Key, in_shape: Shape, /) -> Init:
-        if len(in_shape) not in (1, 3) or count not in (1, in_shape[0]):
-            channels = "(D,) or (C, H, W)" if count == 1 else f"({count},) or ({count}, H, W)"
+        if len(in_shape) > 3 or count not in (1, in_shape[0]):
+            channels = "(D,), (C, L) or (C, H, W)" if count == 1 else f"({count},), ({count}, L) or ({count}, H, W)"
             raise LayerError(f"normalize({mean}, {std}) expects {channels}, got {in_shape}")
         return Init(EMPTY, EMPTY, tuple(in_shape))
 

@@ -22,7 +22,8 @@ def max_pool2d(window: Pair, *, stride: Pair | None = None, padding: Padding = 0
     Args:
         window: in pixels, an int or (height, width).
         stride: in pixels; the window's size when None.
-        padding: in pixels on each side, an int, (vertical, horizontal), or "same"; the border never wins.
+        padding: in pixels on each side, an int, (vertical, horizontal), ((top, bottom), (left, right)), or "same"; the
+            border never wins.
         ceil_mode: whether what doesn't tile has a window too, if that begins in the image or in the padding before it.
     """
     backward = ops.max_pool2d_backward

@@ -16,11 +16,11 @@ from fcnn.values.tree import EMPTY
 
 @layer_constructor
 def flatten() -> Functions:
-    """Images (C, H, W) to features (C * H * W,), in C, H, W order; features stay as they are."""
+    """Images (C, H, W) or sequences (C, L) to features, in C, H, W order; features stay as they are."""
 
     def init(key: Key, in_shape: Shape, /) -> Init:
-        if len(in_shape) not in (1, 3):
-            raise LayerError(f"flatten() expects (C, H, W) or (D,), got {in_shape}")
+        if len(in_shape) > 3:
+            raise LayerError(f"flatten() expects (C, H, W), (C, L) or (D,), got {in_shape}")
         return Init(EMPTY, EMPTY, (int(np.prod(in_shape)),))
 
     return without_weights(init, ops.flatten, ops.flatten_backward)
