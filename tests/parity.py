@@ -126,6 +126,20 @@ def avg_pool2d(x: Any, window: Any, stride: Any, padding: Any, **options: bool) 
     return F.avg_pool2d(around(x, window, stride, padding, 0), window, stride)
 
 
+def conv1d(x: Any, w: Any, b: Any, stride: int, padding: Any, dilation: int, groups: int) -> Any:
+    """PyTorch's own, with zeros put around before."""
+    if padding == "same":
+        total = max((-(-x.shape[2] // stride) - 1) * stride + (w.shape[2] - 1) * dilation + 1 - x.shape[2], 0)
+        padding = total // 2, total - total // 2
+    return F.conv1d(F.pad(x, pair(padding)), w, b, stride=stride, dilation=dilation, groups=groups)
+
+
+def pool1d(pool: Any, x: Any, window: int, stride: int | None, padding: Any, **options: bool) -> Any:
+    """By the pools of images of one row: what PyTorch's own of sequences lack, they have."""
+    along = padding if padding == "same" else (0, padding) if isinstance(padding, int) else ((0, 0), padding)
+    return pool(x[:, :, None], (1, window), (1, stride or window), along, **options)[:, :, 0]
+
+
 def is_known_to_pools(window: Any, padding: Any) -> bool:
     """Whether PyTorch's pools take the padding; where they don't, it is put around before, and counts as pixels."""
     return (
@@ -221,6 +235,13 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             return F.adaptive_avg_pool2d(x, config["size"])
         case "global_avg_pool2d":
             return x.mean(dim=(2, 3))
+        case "conv1d":
+            names = ("stride", "padding", "dilation", "groups")
+            return conv1d(x, value("w"), value("b"), *(config[name] for name in names))
+        case "max_pool1d" | "avg_pool1d":
+            return pool1d(max_pool2d if layer.kind == "max_pool1d" else avg_pool2d, x, **config)
+        case "global_avg_pool1d":
+            return x.mean(dim=2)
         case "upsample":
             return interpolate(x, **config)
         case "reshape":

@@ -192,8 +192,13 @@ class Grower:
         bias = not self.linear and self.draw(st.booleans())
         if len(shape) == 1:
             return fcnn.dense(channels, bias=bias, weights=weights, biases=fcnn.constant(0.1))
-        kernel = self.draw(pairs)
         groups = self.draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == shape[0] % g == 0]))
+        if len(shape) == 2:
+            kernel, apart = self.draw(pairs)
+            return fcnn.conv1d(
+                channels, kernel, padding="same", dilation=apart, groups=groups, bias=bias, weights=weights
+            )
+        kernel = self.draw(pairs)
         return fcnn.conv2d(
             channels, kernel, padding="same", dilation=self.draw(small), groups=groups, bias=bias, weights=weights
         )
@@ -224,19 +229,33 @@ class Grower:
                 fcnn.flatten,
                 lambda: fcnn.reshape(self.draw(st.permutations([1, 1, -1]))),
             )
+        if len(shape) == 2:
+            return self.of_sequences(shape)
         window = self.draw(windows((1, *shape), pool=True))
         kernel = window.pop("kernel")
         return self.one_of(
             lambda: self.convolution(kernel, window),
             lambda: self.pooling(kernel, window),
             lambda: fcnn.adaptive_avg_pool2d(self.draw(pairs)),
-            lambda: fcnn.conv_transpose2d(
-                self.draw(small), self.draw(pairs), stride=self.draw(small), bias=not self.linear
-            ),
             self.upsample,
             fcnn.global_avg_pool2d,
             fcnn.flatten,
             lambda: fcnn.reshape(self.draw(st.permutations([*shape[1:], -1]))),
+            lambda: fcnn.reshape((shape[0], -1)),
+        )
+
+    def of_sequences(self, shape: tuple[int, ...]) -> Layer:
+        """A layer from sequences that may change the shape."""
+        window = self.draw(st.integers(1, min(3, shape[1])))
+        ends = self.draw(st.tuples(st.integers(0, window - 1), st.integers(0, window - 1)))
+        options = {"stride": self.draw(small), "padding": self.draw(st.sampled_from([ends, ends[0], "same"]))}
+        pool = fcnn.avg_pool1d if self.linear else self.draw(st.sampled_from([fcnn.max_pool1d, fcnn.avg_pool1d]))
+        return self.one_of(
+            lambda: fcnn.conv1d(self.draw(small), window, **options, bias=not self.linear),
+            lambda: pool(window, **options),
+            fcnn.global_avg_pool1d,
+            fcnn.flatten,
+            lambda: fcnn.reshape((*shape, 1)),
         )
 
     def network(self, shape: tuple[int, ...], depth: int) -> Layer:
@@ -283,7 +302,10 @@ class Grower:
 
 
 IN_SHAPES = st.one_of(
-    st.tuples(small, st.integers(1, 5), st.integers(1, 5)), st.tuples(small, st.just(4), st.just(4)), st.tuples(small)
+    st.tuples(small, st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(small, st.just(4), st.just(4)),
+    st.tuples(small, st.integers(1, 6)),
+    st.tuples(small),
 )
 
 

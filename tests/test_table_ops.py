@@ -119,6 +119,12 @@ OPS = (
     Op("upsample", {"x": IMAGES}, {"scale": (2, 1)}),
     Op("upsample", {"x": IMAGES}, {"scale": (3, 2), "mode": "bilinear"}, label="bilinear"),
     Op("upsample", {"x": IMAGES}, {"scale": 2, "mode": "bilinear", "align_corners": True}, label="corners"),
+    Op("conv1d", {"x": SEQUENCES, "w": (4, 8, 3), "b": (4,)}, {"stride": 2, "padding": (1, 2)}),
+    Op("conv1d", {"x": SEQUENCES, "w": (4, 2, 2)}, {"padding": "same", "dilation": 2, "groups": 4}, label="no bias"),
+    Op("max_pool1d", {"x": SEQUENCES}, {"window": 3, "stride": 1, "padding": 1}),
+    Op("avg_pool1d", {"x": SEQUENCES}, {"window": 2, "ceil_mode": True}),
+    Op("avg_pool1d", {"x": SEQUENCES}, {"window": 3, "padding": "same", "count_include_pad": False}, label="places"),
+    Op("global_avg_pool1d", {"x": SEQUENCES}),
     Op("flatten", {"x": IMAGES}, label="images"),
     Op("flatten", {"x": SEQUENCES}, label="sequences"),
     Op("flatten", {"x": FEATURES}, label="features"),
@@ -321,7 +327,9 @@ def test_images_one_by_one_give_the_same(op: Op) -> None:
             assert_close(sum(found[number] for _, found in parts), whole)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.name in ("conv2d", "conv_transpose2d", "dense")], ids=str)
+@pytest.mark.parametrize(
+    "op", [op for op in OPS if op.name in ("conv1d", "conv2d", "conv_transpose2d", "dense")], ids=str
+)
 def test_what_is_not_needed_is_none_and_changes_nothing_else(op: Op) -> None:
     y, *_, cache = op.forward(arguments_of(op, np.float64))
     dy = dy_of(y)

@@ -251,6 +251,46 @@ def test_reshape() -> None:
             )
 
 
+@both_dtypes
+@pytest.mark.parametrize("padding", [0, 1, (2, 0), "same"], ids=str)
+@pytest.mark.parametrize(("stride", "dilation", "groups"), [(1, 1, 1), (2, 1, 2), (1, 3, 1), (3, 2, 4)], ids=str)
+def test_conv1d(stride: int, dilation: int, groups: int, padding: Any, dtype: type) -> None:
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    for kernel in (1, 2, 3):
+        compare(
+            lambda x, w, b: ops.conv1d(x, w, b, **options),
+            ops.conv1d_backward,
+            lambda x, w, b: parity.conv1d(x, w, b, **options),
+            draw(2, 4, 11, dtype=dtype),
+            draw(8, 4 // groups, kernel, dtype=dtype),
+            draw(8, dtype=dtype),
+        )
+
+
+@both_dtypes
+@pytest.mark.parametrize("padding", [0, 1], ids=str)
+@pytest.mark.parametrize(("window", "stride"), [(2, None), (3, 1), (3, 2), (4, 3)], ids=str)
+def test_pools_of_sequences(window: int, stride: int | None, padding: int, dtype: type) -> None:
+    for length in (11, 12):
+        x = draw(2, 3, length, dtype=dtype)
+        for ceil in (False, True):
+            options = {"stride": stride, "padding": padding, "ceil_mode": ceil}
+            compare(
+                lambda x, options=options: ops.max_pool1d(x, window, **options),
+                ops.max_pool1d_backward,
+                lambda x, options=options: F.max_pool1d(x, window, **options),
+                x,
+            )
+            for counted in (True, False):
+                compare(
+                    lambda x, more=options | {"count_include_pad": counted}: ops.avg_pool1d(x, window, **more),
+                    ops.avg_pool1d_backward,
+                    lambda x, more=options | {"count_include_pad": counted}: F.avg_pool1d(x, window, **more),
+                    x,
+                )
+        compare(ops.global_avg_pool1d, ops.global_avg_pool1d_backward, lambda x: x.mean(dim=2), x)
+
+
 def test_max_pool_of_minus_infinity() -> None:
     x = np.full((1, 1, 2, 2), -np.inf)
     y, cache = ops.max_pool2d(x, 3, stride=1, padding=1)

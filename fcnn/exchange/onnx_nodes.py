@@ -14,7 +14,8 @@ from fcnn.exchange.onnx_writing import DATA_TYPES, Attribute, Graph
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.layer import Init, Layer, Shape
-from fcnn.ops.window import Pads, pads_of
+from fcnn.ops.sequences import pads_of_rows
+from fcnn.ops.window import Pads, extent, pads_of
 from fcnn.values.checks import Pair, pair
 from fcnn.values.text import printable
 from fcnn.values.tree import EMPTY, Tree
@@ -115,7 +116,7 @@ def _branch(graph: Graph, at: Place, x: str) -> str:
     return graph.node(operator, at.path, [first, last])
 
 
-def _conv2d(graph: Graph, at: Place, x: str) -> str:
+def _convolution(graph: Graph, at: Place, x: str) -> str:
     windows = Windows.of(at, at.layer.config["kernel"]).attributes()
     return graph.node("Conv", at.path, [x, *_arrays(graph, at, "w", "b")], **windows, group=_group(at))
 
@@ -166,15 +167,15 @@ def _dropout(graph: Graph, at: Place, x: str) -> str:
     return graph.node("Dropout", at.path, [x, graph.array(at.inner("ratio"), float(at.layer.config["rate"]))])
 
 
-def _max_pool2d(graph: Graph, at: Place, x: str) -> str:
+def _max_pool(graph: Graph, at: Place, x: str) -> str:
     return _pool(graph, at, x, "MaxPool")
 
 
-def _avg_pool2d(graph: Graph, at: Place, x: str) -> str:
+def _avg_pool(graph: Graph, at: Place, x: str) -> str:
     return _pool(graph, at, x, "AveragePool", counted=at.layer.config["count_include_pad"])
 
 
-def _global_avg_pool2d(graph: Graph, at: Place, x: str) -> str:
+def _global_avg_pool(graph: Graph, at: Place, x: str) -> str:
     return graph.node("Flatten", at.path, [graph.node("GlobalAveragePool", at.inner("mean"), [x])], axis=1)
 
 
@@ -230,17 +231,20 @@ def _prelu(graph: Graph, at: Place, x: str) -> str:
 
 RULES: Mapping[Callable[..., Layer], Rule] = {
     layers.adaptive_avg_pool2d: _adaptive_avg_pool2d,
-    layers.avg_pool2d: _avg_pool2d,
+    layers.avg_pool1d: _avg_pool,
+    layers.avg_pool2d: _avg_pool,
     layers.batch_norm: _batch_norm,
     layers.clip: _clip,
-    layers.conv2d: _conv2d,
+    layers.conv1d: _convolution,
+    layers.conv2d: _convolution,
     layers.conv_transpose2d: _conv_transpose2d,
     layers.dense: _dense,
     layers.dropout: _dropout,
     layers.elu: with_settings("Elu", alpha="alpha"),
     layers.flatten: one_operator("Flatten", axis=1),
     layers.gelu: _gelu,
-    layers.global_avg_pool2d: _global_avg_pool2d,
+    layers.global_avg_pool1d: _global_avg_pool,
+    layers.global_avg_pool2d: _global_avg_pool,
     layers.group_norm: _group_norm,
     layers.hardsigmoid: with_settings("HardSigmoid", alpha="alpha", beta="beta"),
     layers.hardswish: one_operator("HardSwish"),
@@ -248,7 +252,8 @@ RULES: Mapping[Callable[..., Layer], Rule] = {
     layers.layer_norm: _layer_norm,
     layers.leaky_relu: with_settings("LeakyRelu", alpha="slope"),
     layers.log_softmax: one_operator("LogSoftmax", axis=1),
-    layers.max_pool2d: _max_pool2d,
+    layers.max_pool1d: _max_pool,
+    layers.max_pool2d: _max_pool,
     layers.normalize: _normalize,
     layers.prelu: _prelu,
     layers.relu: one_operator("Relu"),
@@ -278,8 +283,12 @@ def _along_channels(at: Place, numbers: Any) -> Any:
 
 
 class Windows(NamedTuple):
-    """Those of a convolution or a pool, in pixels: (height, width) of each, and the padding."""
+    """Those of a convolution or a pool, in pixels: (height, width) of each, and the padding.
 
+    axes: 2, or 1 of sequences, which are images of one column.
+    """
+
+    axes: int
     size: tuple[int, int]
     stride: tuple[int, int]
     dilation: tuple[int, int]
@@ -288,22 +297,33 @@ class Windows(NamedTuple):
     @classmethod
     def of(cls, at: Place, size: Pair) -> "Windows":
         """The layer's, of this size."""
-        config = at.layer.config
-        found, given = pair("size", size, least=1), config["stride"]
-        stride = found if given is None else pair("stride", given, least=1)
-        dilation = pair("dilation", config.get("dilation", 1), least=1)  # pools have none
-        reach = (found[0] - 1) * dilation[0] + 1, (found[1] - 1) * dilation[1] + 1
-        return cls(found, stride, dilation, pads_of((at.in_shape[1], at.in_shape[2]), reach, stride, config["padding"]))
+        config, axes = at.layer.config, len(at.in_shape) - 1
+
+        def along(name: str, value: Pair) -> tuple[int, int]:
+            return pair(name, value if axes == 2 else (value, 1), least=1)
+
+        found, given, padding = along("size", size), config["stride"], config["padding"]
+        stride = along("stride", size if given is None else given)
+        dilation = along("dilation", config.get("dilation", 1))  # pools have none
+        if axes == 1:
+            padding = pads_of_rows(padding)
+        pads = pads_of(_pixels(at.in_shape), extent(found, dilation), stride, padding)
+        return cls(axes, found, stride, dilation, pads)
 
     def attributes(self) -> dict[str, Attribute]:
         """What ONNX calls them; what is as it takes it to be is left out."""
-        (top, bottom), (left, right) = self.pads
+        before, after = zip(*self.pads[: self.axes], strict=True)
         return {
-            "kernel_shape": self.size,
-            "strides": self.stride if self.stride != (1, 1) else None,
-            "dilations": self.dilation if self.dilation != (1, 1) else None,
-            "pads": (top, left, bottom, right) if top or left or bottom or right else None,
+            "kernel_shape": self.size[: self.axes],
+            "strides": self.stride[: self.axes] if self.stride != (1, 1) else None,
+            "dilations": self.dilation[: self.axes] if self.dilation != (1, 1) else None,
+            "pads": (*before, *after) if any(before) or any(after) else None,
         }
+
+
+def _pixels(shape: Shape) -> tuple[int, int]:
+    """The height and width; sequences are images of one column."""
+    return shape[1], shape[2] if len(shape) > 2 else 1
 
 
 def _pool(graph: Graph, at: Place, x: str, operator: str, counted: bool = False) -> str:
@@ -315,8 +335,10 @@ def _pool(graph: Graph, at: Place, x: str, operator: str, counted: bool = False)
     """
     windows = Windows.of(at, at.layer.config["window"])
     over = [
-        (at.out_shape[1 + axis] - 1) * windows.stride[axis] + windows.size[axis] - at.in_shape[1 + axis] - sum(ends)
-        for axis, ends in enumerate(windows.pads)
+        (count - 1) * step + size - pixels - sum(ends)
+        for count, step, size, pixels, ends in zip(
+            _pixels(at.out_shape), windows.stride, windows.size, _pixels(at.in_shape), windows.pads, strict=True
+        )
     ]
     ceil = max(over) > 0
     if ceil and min(over) < 0:

@@ -48,6 +48,16 @@ from fcnn.ops.piecewise import (
 )
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from fcnn.ops.sample_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
+from fcnn.ops.sequences import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    conv1d,
+    conv1d_backward,
+    global_avg_pool1d,
+    global_avg_pool1d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+)
 from fcnn.ops.shape import flatten, flatten_backward, reshape, reshape_backward
 from fcnn.ops.stochastic import dropout, dropout_backward
 from fcnn.ops.transposed import conv_transpose2d, conv_transpose2d_backward
@@ -57,6 +67,8 @@ from fcnn.ops.upsampling import upsample, upsample_backward
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -64,6 +76,8 @@ __all__ = [
     "clip",
     "clip_backward",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -79,6 +93,8 @@ __all__ = [
     "flatten_backward",
     "gelu",
     "gelu_backward",
+    "global_avg_pool1d",
+    "global_avg_pool1d_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "group_norm",
@@ -94,6 +110,8 @@ __all__ = [
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "normalize",

@@ -24,15 +24,18 @@ from fcnn.network.layers.conv import conv2d, conv_transpose2d
 from fcnn.network.layers.linear import dense
 from fcnn.network.layers.norm import batch_norm, group_norm, layer_norm, normalize
 from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
+from fcnn.network.layers.sequences import avg_pool1d, conv1d, global_avg_pool1d, max_pool1d
 from fcnn.network.layers.shape import flatten, identity, reshape
 from fcnn.network.layers.stochastic import dropout
 from fcnn.network.layers.upsampling import upsample
 
 __all__ = [
     "adaptive_avg_pool2d",
+    "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "clip",
+    "conv1d",
     "conv2d",
     "conv_transpose2d",
     "dense",
@@ -40,6 +43,7 @@ __all__ = [
     "elu",
     "flatten",
     "gelu",
+    "global_avg_pool1d",
     "global_avg_pool2d",
     "group_norm",
     "hardsigmoid",
@@ -48,6 +52,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "max_pool1d",
     "max_pool2d",
     "normalize",
     "prelu",

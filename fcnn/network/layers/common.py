@@ -92,6 +92,14 @@ def images(call: str, in_shape: Shape) -> Shape:
     return in_shape
 
 
+def sequences(call: str, in_shape: Shape) -> Shape:
+    """The shape, if it is one of sequences (C, L)."""
+    if len(in_shape) != 2:
+        advice = "; put reshape((1, -1)) before it" if len(in_shape) == 1 else ""
+        raise LayerError(f"{call} expects (C, L), got {in_shape}{advice}")
+    return in_shape
+
+
 def features(call: str, in_shape: Shape) -> Shape:
     """The shape, if it is one of features (D,)."""
     if len(in_shape) != 1:

@@ -46,7 +46,7 @@ def conv2d(
     >>> conv2d(6, 5, padding=2)
     conv2d(6, 5, padding=2)
     """
-    count, parts = _filters("conv2d", filters, groups)
+    count, parts = filter_counts("conv2d", filters, groups)
     bias = boolean("bias", bias)
     check_initializers(weights=weights, biases=biases)
     size, steps, apart = (
@@ -101,7 +101,7 @@ def conv_transpose2d(
     >>> conv_transpose2d(3, 2, stride=2).init(key(0), (8, 5, 5)).out_shape
     (3, 10, 10)
     """
-    count, parts = _filters("conv_transpose2d", filters, groups)
+    count, parts = filter_counts("conv_transpose2d", filters, groups)
     bias = boolean("bias", bias)
     check_initializers(weights=weights, biases=biases)
     size = pair("kernel", kernel, least=1)
@@ -131,7 +131,7 @@ def conv_transpose2d(
     return with_weights(init, op, ops.conv_transpose2d_backward, bias)
 
 
-def _filters(name: str, filters: int, groups: int) -> tuple[int, int]:
+def filter_counts(name: str, filters: int, groups: int) -> tuple[int, int]:
     """How many filters and groups."""
     count, parts = integer("filters", filters, least=1), integer("groups", groups, least=1)
     if count % parts:
