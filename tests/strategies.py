@@ -249,10 +249,10 @@ class Grower:
         window = self.draw(st.integers(1, min(3, shape[1])))
         ends = self.draw(st.tuples(st.integers(0, window - 1), st.integers(0, window - 1)))
         options = {"stride": self.draw(small), "padding": self.draw(st.sampled_from([ends, ends[0], "same"]))}
-        pool = fcnn.avg_pool1d if self.linear else self.draw(st.sampled_from([fcnn.max_pool1d, fcnn.avg_pool1d]))
         return self.one_of(
             lambda: fcnn.conv1d(self.draw(small), window, **options, bias=not self.linear),
-            lambda: pool(window, **options),
+            lambda: fcnn.avg_pool1d(window, **options),
+            lambda: (fcnn.avg_pool1d if self.linear else fcnn.max_pool1d)(window, **options),
             fcnn.global_avg_pool1d,
             fcnn.flatten,
             lambda: fcnn.reshape((*shape, 1)),

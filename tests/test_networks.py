@@ -210,7 +210,7 @@ def test_what_is_drawn_has_layers_of_every_kind() -> None:
     kinds: Counter[str] = Counter()
 
     @given(networks())
-    @examples(400)
+    @examples(1000)
     def draw(network: Any) -> None:
         kinds.update({layer.kind for _, layer in descendants(network[0])})
 

@@ -1,8 +1,9 @@
 """Array-level forward and backward functions, usable alone: `y, cache = conv2d(x, w, b)`, then
 `dx, dw, db = conv2d_backward(dy, cache)`.
 
-They are pure: nothing passed in is written to, and what they return is read-only. Images are (N, C, H, W), features
-(N, D); float32 gives float32, float64 gives float64. How arrays lie in memory is explained in `fcnn.ops.layout`.
+They are pure: nothing passed in is written to, and what they return is read-only. Images are (N, C, H, W), sequences
+(N, C, L), features (N, D); float32 gives float32, float64 gives float64. How arrays lie in memory is explained in
+`fcnn.ops.layout`.
 """
 
 from fcnn.ops.activation import (

@@ -28,7 +28,7 @@ from fcnn.values.arrays import Array, frozen
 
 
 def block(x: Array) -> Array:
-    """The C-contiguous (H, C, W, N) block of images (N, C, H, W), or the (D, N) block of features (N, D).
+    """The C-contiguous (H, C, W, N) block of images (N, C, H, W), (L, C, N) of sequences, or (D, N) of features (N, D).
 
     A view where `x` already lies batch-innermost, otherwise a copy, which is read-only.
     """
