@@ -119,7 +119,10 @@ def as_here(function: Callable[..., T]) -> Callable[..., T]:
 
     NumPy 2 keeps its error state in the context, NumPy 1.26 in the thread.
     """
-    context, call, state = copy_context(), np.geterrcall(), np.geterr()
+    context = copy_context()
+    if not np.__version__.startswith("1."):
+        return functools.partial(context.run, function)
+    call, state = np.geterrcall(), np.geterr()
 
     def run(*arguments: Any) -> T:
         with np.errstate(call=call, **state):  # type: ignore[arg-type]  # None, too, is what `geterrcall` gives
