@@ -36,6 +36,8 @@ threading.Thread.start = start
 del os.fork
 """
 WORK = """
+import importlib
+import pkgutil
 import tempfile
 from pathlib import Path
 
@@ -43,6 +45,9 @@ import numpy as np
 
 import fcnn
 
+for module in pkgutil.walk_packages(fcnn.__path__, "fcnn."):
+    if module.name != "fcnn.inspection.plots":
+        importlib.import_module(module.name)
 rng = np.random.default_rng(0)
 x, y = rng.random((60, 1, 12, 12), np.float32), rng.integers(0, 3, 60)
 network = fcnn.serial(
@@ -58,6 +63,10 @@ with tempfile.TemporaryDirectory() as folder:
     model = fcnn.load_model(path)
     fcnn.save(path, model.params)
     assert fcnn.load(path, like=model.params) == model.params
+    for write, read in ((fcnn.save_torch, fcnn.load_torch), (fcnn.save_safetensors, fcnn.load_safetensors)):
+        write(path, model)
+        assert read(path, model).params == model.params
+    fcnn.save_onnx(path, model)
     np.savez(path, x=x, y=y)
     assert len(fcnn.data.load_npz(path).train) > 40
 outputs = fcnn.predictor(model.network, model.params, model.state)(x)
