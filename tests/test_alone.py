@@ -67,6 +67,7 @@ with tempfile.TemporaryDirectory() as folder:
         write(path, model)
         assert read(path, model).params == model.params
     fcnn.save_onnx(path, model)
+    assert fcnn.load_onnx(path).in_shape == model.in_shape
     np.savez(path, x=x, y=y)
     assert len(fcnn.data.load_npz(path).train) > 40
 outputs = fcnn.predictor(model.network, model.params, model.state)(x)
