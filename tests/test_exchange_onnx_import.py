@@ -79,6 +79,10 @@ OPERATORS = {
         "conv2d(6, 4, padding=((2, 1), (2, 1)), bias=False)",
     ),
     "Conv, valid": (one("Conv", floats(6, 4, 4, 4), auto_pad="VALID"), "conv2d(6, 4, bias=False)"),
+    "Conv of sequences": (
+        one("Conv", floats(6, 2, 3), floats(6), x=(2, 4, 9), group=2, pads=(2, 0), strides=(2,)),
+        "reshape((6, -1))",
+    ),
     "ConvTranspose": (
         one("ConvTranspose", floats(4, 3, 3, 3), floats(3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 0)),
         None,
@@ -100,6 +104,18 @@ OPERATORS = {
     "MaxPool, same": (
         one("MaxPool", kernel_shape=(3, 3), strides=(2, 2), auto_pad="SAME_UPPER"),
         "max_pool2d(3, stride=2, padding='same')",
+    ),
+    "MaxPool of sequences": (one("MaxPool", x=(2, 4, 9), kernel_shape=(3,), strides=(2,)), "reshape((4, -1))"),
+    "BatchNormalization of sequences": (one("BatchNormalization", *batch_norm(), x=(3, 4, 5)), "reshape((4, -1))"),
+    "two of sequences": (
+        chain(
+            node("MaxPool", "x", "a", kernel_shape=(2,)),
+            node("AveragePool", "a", "b", kernel_shape=(2,)),
+            node("Unsqueeze", "b s", "y"),
+            x=(2, 4, 9),
+            s=ints(2),
+        ),
+        "avg_pool2d((1, 2), stride=1)",
     ),
     "AveragePool": (one("AveragePool", kernel_shape=(2, 3), strides=(2, 3)), "avg_pool2d((2, 3))"),
     "AveragePool, pads don't count": (
@@ -125,20 +141,20 @@ OPERATORS = {
     ),
     "ReduceMean": (one("ReduceMean", axes=(2, 3), opset=13), "adaptive_avg_pool2d(1)"),
     "ReduceMean of an input": (one("ReduceMean", ints(-1, -2), keepdims=0), "global_avg_pool2d()"),
-    "Resize": (one("Resize", None, F([1, 1, 2, 3])), "upsample((2, 3), mode='nearest')"),
+    "Resize": (one("Resize", None, F([1, 1, 2, 3])), "upsample((2, 3))"),
     "Resize to a size": (
         one(
             "Resize", None, None, ints(2, 4, 12, 10), coordinate_transformation_mode="asymmetric", nearest_mode="floor"
         ),
-        "upsample(2, mode='nearest')",
+        "upsample(2)",
     ),
     "Resize, linear": (one("Resize", None, F([1, 1, 2, 2]), mode="linear"), "upsample(2, mode='bilinear')"),
     "Resize, linear by corners": (
         one("Resize", None, F([1, 1, 2, 2]), mode="linear", coordinate_transformation_mode="align_corners"),
         "upsample(2, mode='bilinear', align_corners=True)",
     ),
-    "Resize in operator set 10": (one("Resize", F([1, 1, 2, 2]), opset=10), "upsample(2, mode='nearest')"),
-    "Upsample": (one("Upsample", F([1, 1, 2, 2]), opset=9), "upsample(2, mode='nearest')"),
+    "Resize in operator set 10": (one("Resize", F([1, 1, 2, 2]), opset=10), "upsample(2)"),
+    "Upsample": (one("Upsample", F([1, 1, 2, 2]), opset=9), "upsample(2)"),
     "Gemm": (one("Gemm", floats(5, 3), floats(3), x=(2, 5)), "dense(3)"),
     "Gemm, scaled": (one("Gemm", floats(3, 5), floats(1, 3), x=(2, 5), transB=1, alpha=0.5, beta=2.0), "dense(3)"),
     "Gemm, one number for a bias": (one("Gemm", floats(5, 3), floats(), x=(2, 5)), "dense(3)"),
@@ -401,6 +417,10 @@ NETWORKS = {
         "    serial1=serial(adaptive_avg_pool2d1=adaptive_avg_pool2d(1), sigmoid1=sigmoid()),\n"
         "    identity1=identity(),\n)",
     ),
+    "itself twice": (
+        [node("Relu", "x", "a"), node("Concat", "a a", "b", axis=1), node("Conv", "b w", "y")],
+        "conv2d(2, 1, bias=False)",
+    ),
     "itself": ([node("Relu", "x", "a"), node("Mul", "a a", "y")], None),
     "a split within a split, of one value": (
         [node("Tanh", "x", "a"), node("Mul", "a x", "b"), node("Add", "b x", "y")],
@@ -419,7 +439,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_graph_as_combinators(name, tmp_path):
     nodes, expected = NETWORKS[name]
-    data = model(nodes, ("i", ints(0)), ("m", ints(-1)))
+    data = model(nodes, ("i", ints(0)), ("m", ints(-1)), ("w", floats(2, 6, 1, 1)))
     ours = loaded(data, tmp_path)
     assert expected is None or repr([*ours.network.children.values()][-1]) == expected
     runtime = pytest.importorskip("onnxruntime")

@@ -139,7 +139,7 @@ def made(name, dtype):
 
 
 def export(network, x, path, *, dynamo):
-    """Of the exporters, the older one with an open batch, the newer one, whose weights are in a second file, with three."""
+    """By the older exporter with an open batch; by the newer one for three, with the weights in a second file."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each says that the other is better
@@ -175,7 +175,7 @@ def test_the_newer_exporter(name, tmp_path):
 
 def test_what_is_read_trains_on_as_in_pytorch(tmp_path):
     """One step of SGD, in evaluation mode: PyTorch's batch norms are parts of the convolutions before them."""
-    network, x, y = made("residuals and gates", "float64")
+    network, x, _ = made("residuals and gates", "float64")
     export(network, x, tmp_path / "m.onnx", dynamo=False)
     model = fcnn.load_onnx(tmp_path / "m.onnx")
     labels = np.array([0, 3, 1])

@@ -85,6 +85,8 @@ REFUSED = {
                                   "off"),
     "an input without a batch": (model([RELU], inputs=(("x", (5,)),)),
                                  "its input's shape is (5); the first axis is the batch's, and another one is needed"),
+    "nine axes of an input": (model([RELU], inputs=(("x", ("N", *[1] * 8)),)),
+                              "its input has 9 axes; at most 8 are read"),
     "open lengths": (model([RELU], inputs=(("x", ("N", 3, "height", None)),)),
                      "its input's shape is (?, 3, ?, ?), which leaves lengths open; say them: in_shape=(…)"),
     "no shape": (model([RELU], inputs=(field(1, "x") + field(2, field(1, field(1, 1))),)),
@@ -106,6 +108,8 @@ REFUSED = {
                              "Relu 'n' takes 'z', which nothing before it gives"),
     "a circle": (model([node("Add", "x b", "y", name="n"), node("Relu", "y", "b")]),
                  "Add 'n' takes 'b', which nothing before it gives"),
+    "a circle of sizes": (model([node("Shape", "t", "t", name="n"), node("Reshape", "x t", "y")]),
+                          "Shape 'n' takes 't', which nothing before it gives"),
     "a value made twice": (model([RELU, RELU]), "Relu 'act' gives 'y', which there is already"),
     "an output from nowhere": (model([RELU], outputs=("z",)), "its output 'z' isn't computed of its input"),
     "an output that is constant": (model([node("Identity", "w", "y")], W),
@@ -123,7 +127,7 @@ REFUSED = {
                             "MatMul 'n' takes several computed values; of those Add, Sum, Mul, Concat are known"),
     "a sum of unequal shapes": (
         model([node("GlobalAveragePool", "x", "a"), node("Add", "x a", "y", name="n")]),
-        "Add 'n': Add expects children of the same shape, got x (3, 8, 8), a (3, 1, 1)"),
+        "Add 'n': Add expects children of the same shape, got input 1 (3, 8, 8), input 2 (3, 1, 1)"),
     "a concatenation of rows": (model([node("Relu", "x", "a"), node("Concat", "x a", "y", name="n", axis=2)]),
                                 "Concat 'n' is along axis 2; a branch joins channels or features, axis 1"),
     "a sum with a constant": (model([node("Relu", "x", "a"), node("Sum", "x a c", "y", name="n")], ("c", F([1]))),
@@ -193,13 +197,20 @@ REFUSED = {
         model([node("Cast", "x", "i", to=7), node("Reshape", "x i", "y", name="n")]),
         "Reshape 'n' takes several computed values; of those Add, Sum, Mul, Concat are known"),
 
+    "a long list for a shape": (
+        model([node("ConstantOfShape", "s", "c", name="n"), node("Add", "x c", "y")], ints("s", *[1] * 65)),
+        "ConstantOfShape 'n': a list of 65 numbers of int64 for a shape"),
+    "a long attribute": (one("Conv", W, pads=[1] * 65_537),
+                         "an attribute of more than 65,536 numbers, which are read as a tensor alone"),
+    "no target for a shape": (one("Reshape"), "Reshape 'n': its input 2 is missing"),
+
     # operators
     "computed weights": (one("Conv", inputs=["x", "x"]), "Conv 'n' takes several computed values; of those Add, Sum, "
                          "Mul, Concat are known"),
     "no weights": (one("Conv"), "Conv 'n' has no constant weights; only those that the file holds are read"),
     "weights of integers": (one("Conv", ints("w", 1)), "Conv 'n' has weights of int64; only floats are read"),
-    "a convolution of 1-D": (one("Conv", ("w", np.ones((4, 3, 3), F)), shape=("N", 3, 8)),
-                             "Conv 'n' has weights (4, 3, 3), and kernels of two dimensions"),
+    "a convolution of volumes": (one("Conv", ("w", np.ones((4, 3, 3, 3, 3), F)), shape=("N", 3, 8, 8, 8)),
+                                 "Conv 'n' has weights (4, 3, 3, 3, 3), and kernels of two dimensions"),
     "another kernel": (one("Conv", W, kernel_shape=(5, 5)), "Conv 'n' has weights (4, 3, 3, 3), and kernels (5, 5)"),
     "weights of other channels": (one("Conv", ("w", np.ones((4, 2, 3, 3), F))),
                                   "Conv 'n': its values don't fit inputs (3, 8, 8): w: (4, 2, 3, 3), the network has "
@@ -210,7 +221,8 @@ REFUSED = {
                  "Conv 'n' has pads (1, 1); they are four numbers: top, left, bottom, right"),
     "automatic pads": (one("Conv", W, auto_pad="SOME"), "Conv 'n' has auto_pad SOME, which is none"),
     "a convolution of features": (one("Conv", W, shape=("N", 5)),
-                                  "Conv 'n' takes (5,) for each input; layers with windows take images (C, H, W)"),
+                                  "Conv 'n' takes (5,) for each input; layers with windows take images (C, H, W) or "
+                                  "(C, L)"),
     "a transposed convolution's shape": (one("ConvTranspose", ("w", np.ones((3, 4, 3, 3), F)), output_shape=(9, 9)),
                                          "ConvTranspose 'n' says what its output's shape is; only pads and "
                                          "output_padding are read"),

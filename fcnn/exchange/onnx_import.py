@@ -36,6 +36,7 @@ from fcnn.values.tree import Tree, freeze
 _MERGES: dict[str, Merge] = {"Add": "sum", "Sum": "sum", "Mul": "multiply", "Concat": "concat"}
 _MOST_TEXT, _MOST_VALUES = 10_000_000, 100_000  # of what is said beside a graph
 _MOST_CHANNELS, _MOST_NUMBERS = 1 << 20, 1 << 40  # of an input
+_MOST_AXES = 8
 
 
 def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) -> Model:
@@ -95,9 +96,11 @@ def _in_shape(graph: Graph, given: Shape | None) -> Shape:
                 "it doesn't say what shape its inputs have; say it: in_shape=(3, 224, 224), for example"
             )
         return given
-    shown = f"({', '.join('?' if length is None else str(length) for length in graph.shape[:8])})"
+    shown = f"({', '.join('?' if length is None else str(length) for length in graph.shape[:_MOST_AXES])})"
     if len(graph.shape) < 2:
         raise ExchangeError(f"its input's shape is {shown}; the first axis is the batch's, and another one is needed")
+    if len(graph.shape) > _MOST_AXES:
+        raise ExchangeError(f"its input has {len(graph.shape):,} axes; at most {_MOST_AXES} are read")
     declared = graph.shape[1:]
     if given is None:
         if None in declared:
@@ -191,7 +194,7 @@ class _Importer:
         made = [self.chain(way, shape) for way in split.ways]
         if any(name in self.constants.fixed for name in node.inputs):
             raise ExchangeError(f"{node} takes constants beside what is computed; only either is read")
-        outs = {printable(name, 40): out for name, (_, out) in zip(self.constants.flowing(node), made, strict=True)}
+        outs = {f"input {number}": out for number, (_, out) in enumerate(made, 1)}
         if merge == "concat" and attributes["axis"] not in (1, -len(made[0][1])):
             raise ExchangeError(
                 f"{node} is along axis {attributes['axis']}; a branch joins channels or features, axis 1"

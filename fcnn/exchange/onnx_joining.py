@@ -90,6 +90,10 @@ def join(pieces: list[tuple[Piece, Shape]], piece: Piece, shape: Shape, out: Sha
         layer = layers.group_norm(norm.layer.config["groups"], eps=norm.layer.config["eps"])
         values: dict[str, Array | None] = {"gamma": np.ones(out[0], dtype), "beta": np.zeros(out[0], dtype)}
         pieces[-2:] = [(Piece.of(layer, values), out)]
+    elif kinds[-2:] == [layers.reshape, layers.reshape]:
+        before = pieces.pop()[1]
+        if before != out:
+            pieces.append((piece, before))
     else:
         pieces.append((piece, shape))
 

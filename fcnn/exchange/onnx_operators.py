@@ -16,6 +16,7 @@ from fcnn.exchange import onnx_windows as windows
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_graph import Node
 from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site
+from fcnn.exchange.onnx_windows import in_rows
 from fcnn.network import layers
 from fcnn.network.combinators import branch, serial
 from fcnn.network.layer import Layer
@@ -253,14 +254,14 @@ def _with_constant(site: Site) -> Pieces:
 _NORM = {"epsilon": 1e-5, "stash_type": 1}
 OPERATORS: dict[str, Operator] = {
     "Add": Operator(_with_constant),
-    "AveragePool": Operator(windows.average_pool, {**windows.POOL, "count_include_pad": 0}),
+    "AveragePool": Operator(in_rows(windows.average_pool), {**windows.POOL, "count_include_pad": 0}),
     "BatchNormalization": Operator(
-        _batch_norm, {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1}
+        in_rows(_batch_norm), {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1}
     ),
     "Clip": Operator(_clip, {"min": float, "max": float}),
-    "Conv": Operator(windows.conv, {**windows.WINDOW, "group": 1}),
+    "Conv": Operator(in_rows(windows.conv), {**windows.WINDOW, "group": 1}),
     "ConvTranspose": Operator(
-        windows.conv_transpose, {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple}
+        in_rows(windows.conv_transpose), {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple}
     ),
     "Concat": Operator(_with_constant, {"axis": 1}),
     "Div": Operator(_with_constant),
@@ -269,7 +270,7 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": Operator(_flatten, {"axis": 1}),
     "Gelu": Operator(_layer(layers.gelu, approximate="approximate"), {"approximate": "none"}),
     "Gemm": Operator(_gemm, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, "broadcast": 1}),
-    "GlobalAveragePool": Operator(windows.global_average),
+    "GlobalAveragePool": Operator(in_rows(windows.global_average)),
     "GroupNormalization": Operator(_group_norm, {**_NORM, "num_groups": 0}),
     "HardSigmoid": Operator(_hardsigmoid, {"alpha": 0.2, "beta": 0.5}),
     "HardSwish": Operator(_layer(layers.hardswish)),
@@ -279,7 +280,7 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": Operator(_layer(layers.leaky_relu, slope="alpha"), {"alpha": 0.01}),
     "LogSoftmax": Operator(_softmax(layers.log_softmax), {"axis": 1}),
     "MatMul": Operator(_matmul),
-    "MaxPool": Operator(windows.max_pool, {**windows.POOL, "storage_order": 0}),
+    "MaxPool": Operator(in_rows(windows.max_pool), {**windows.POOL, "storage_order": 0}),
     "Mish": Operator(_mish),
     "Mul": Operator(_with_constant),
     "PRelu": Operator(_prelu),

@@ -10,6 +10,7 @@ from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_graph import Node, as_written
 from fcnn.network.layer import Layer, Shape
 from fcnn.values.arrays import Array, frozen
+from fcnn.values.text import printable
 from fcnn.values.tree import EMPTY, Tree, freeze
 
 
@@ -68,7 +69,7 @@ class Site:
 
     def refused(self, what: str) -> ExchangeError:
         """The error that the node can't be read, as a sentence that goes on after its name."""
-        return ExchangeError(f"{self.node} {what}")
+        return ExchangeError(f"{self.node} {printable(what, 300)}")
 
     def constant(self, place: int) -> Array | None:
         """The constant at a place of the inputs, None if it is left out."""

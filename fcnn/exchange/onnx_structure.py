@@ -44,14 +44,14 @@ class _Structure:
 
     @classmethod
     def of(cls, graph: Graph, constants: Constants) -> "_Structure":
-        known = {graph.input}
+        known = {graph.input, *graph.tensors}
         nodes: dict[str, Node] = {}
         for node in graph.nodes:
             for name in node.inputs:
-                if name and name not in known and name not in constants.fixed and name not in constants.sizes:
+                if name and name not in known:
                     raise ExchangeError(f"{node} takes {_quoted(name)}, which nothing before it gives")
             for name in node.outputs:
-                if name in known or name in graph.tensors:
+                if name in known:
                     raise ExchangeError(f"{node} gives {_quoted(name)}, which there is already")
                 if name:
                     known.add(name)

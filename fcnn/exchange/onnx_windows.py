@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 
 from fcnn.exchange.onnx_pieces import Piece, Pieces, Site
@@ -26,6 +27,27 @@ RESIZE = {
 }
 Size = tuple[int, int]
 _MOST_PIXELS = 1 << 20  # along an axis
+
+
+def in_rows(pieces: Callable[[Site], Pieces]) -> Callable[[Site], Pieces]:
+    """The same operator, which also takes sequences (C, L), as images of one row."""
+
+    def of(site: Site) -> Pieces:
+        if len(site.shape) != 2:
+            return pieces(site)
+        attributes, channels = {**site.attributes}, site.shape[0]
+        for name, least in {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}.items():
+            if attributes.get(name) is not None:
+                attributes[name] = (least, *attributes[name])
+        if attributes.get("pads") is not None and len(attributes["pads"]) == 2:
+            attributes["pads"] = (0, attributes["pads"][0], 0, attributes["pads"][1])
+        constants = (one[:, :, None] if one is not None and one.ndim == 3 else one for one in site.constants)
+        shape = (channels, 1, site.shape[1])
+        found = pieces(attrs.evolve(site, shape=shape, attributes=attributes, constants=tuple(constants)))
+        filters = [one.layer.config.get("filters", channels) for one in found if isinstance(one, Piece)]
+        return [Piece(layers.reshape((channels, 1, -1))), *found, Piece(layers.reshape((*filters, -1)))]
+
+    return of
 
 
 def conv(site: Site) -> Pieces:
@@ -151,7 +173,7 @@ def _nearest(size: int, by: int, how: str, nearest: str) -> Array:
 def _image(site: Site) -> Size:
     """The height and width of what flows in."""
     if len(site.shape) != 3:
-        raise site.refused(f"takes {site.shape} for each input; layers with windows take images (C, H, W)")
+        raise site.refused(f"takes {site.shape} for each input; layers with windows take images (C, H, W) or (C, L)")
     return site.shape[1], site.shape[2]
 
 
