@@ -81,7 +81,7 @@ OPERATORS = {
     "Conv, valid": (one("Conv", floats(6, 4, 4, 4), auto_pad="VALID"), "conv2d(6, 4, bias=False)"),
     "Conv of sequences": (
         one("Conv", floats(6, 2, 3), floats(6), x=(2, 4, 9), group=2, pads=(2, 0), strides=(2,)),
-        "reshape((6, -1))",
+        "conv1d(6, 3, stride=2, padding=(2, 0), groups=2)",
     ),
     "ConvTranspose": (
         one("ConvTranspose", floats(4, 3, 3, 3), floats(3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 0)),
@@ -105,8 +105,8 @@ OPERATORS = {
         one("MaxPool", kernel_shape=(3, 3), strides=(2, 2), auto_pad="SAME_UPPER"),
         "max_pool2d(3, stride=2, padding='same')",
     ),
-    "MaxPool of sequences": (one("MaxPool", x=(2, 4, 9), kernel_shape=(3,), strides=(2,)), "reshape((4, -1))"),
-    "BatchNormalization of sequences": (one("BatchNormalization", *batch_norm(), x=(3, 4, 5)), "reshape((4, -1))"),
+    "MaxPool of sequences": (one("MaxPool", x=(2, 4, 9), kernel_shape=(3,), strides=(2,)), "max_pool1d(3, stride=2)"),
+    "BatchNormalization of sequences": (one("BatchNormalization", *batch_norm(), x=(3, 4, 5)), "batch_norm()"),
     "two of sequences": (
         chain(
             node("MaxPool", "x", "a", kernel_shape=(2,)),
@@ -115,7 +115,7 @@ OPERATORS = {
             x=(2, 4, 9),
             s=ints(2),
         ),
-        "avg_pool2d((1, 2), stride=1)",
+        "reshape((4, 1, 7))",
     ),
     "AveragePool": (one("AveragePool", kernel_shape=(2, 3), strides=(2, 3)), "avg_pool2d((2, 3))"),
     "AveragePool, pads don't count": (

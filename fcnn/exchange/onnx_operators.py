@@ -256,7 +256,7 @@ OPERATORS: dict[str, Operator] = {
     "Add": Operator(_with_constant),
     "AveragePool": Operator(in_rows(windows.average_pool), {**windows.POOL, "count_include_pad": 0}),
     "BatchNormalization": Operator(
-        in_rows(_batch_norm), {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1}
+        _batch_norm, {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1}
     ),
     "Clip": Operator(_clip, {"min": float, "max": float}),
     "Conv": Operator(in_rows(windows.conv), {**windows.WINDOW, "group": 1}),
@@ -270,7 +270,7 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": Operator(_flatten, {"axis": 1}),
     "Gelu": Operator(_layer(layers.gelu, approximate="approximate"), {"approximate": "none"}),
     "Gemm": Operator(_gemm, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, "broadcast": 1}),
-    "GlobalAveragePool": Operator(in_rows(windows.global_average)),
+    "GlobalAveragePool": Operator(windows.global_average),
     "GroupNormalization": Operator(_group_norm, {**_NORM, "num_groups": 0}),
     "HardSigmoid": Operator(_hardsigmoid, {"alpha": 0.2, "beta": 0.5}),
     "HardSwish": Operator(_layer(layers.hardswish)),

@@ -44,10 +44,29 @@ def in_rows(pieces: Callable[[Site], Pieces]) -> Callable[[Site], Pieces]:
         constants = (one[:, :, None] if one is not None and one.ndim == 3 else one for one in site.constants)
         shape = (channels, 1, site.shape[1])
         found = pieces(attrs.evolve(site, shape=shape, attributes=attributes, constants=tuple(constants)))
+        if all(isinstance(one, Piece) and one.layer.make in _OF_SEQUENCES for one in found):
+            return [_of_sequences(one) for one in found if isinstance(one, Piece)]
         filters = [one.layer.config.get("filters", channels) for one in found if isinstance(one, Piece)]
         return [Piece(layers.reshape((channels, 1, -1))), *found, Piece(layers.reshape((*filters, -1)))]
 
     return of
+
+
+_OF_SEQUENCES: dict[Any, Callable[..., Layer]] = {
+    layers.conv2d: layers.conv1d,
+    layers.max_pool2d: layers.max_pool1d,
+    layers.avg_pool2d: layers.avg_pool1d,
+}
+
+
+def _of_sequences(piece: Piece) -> Piece:
+    """The layer of sequences that does what one of images does with those of one row."""
+    config = dict(piece.layer.config)
+    for name in ("kernel", "window", "stride", "padding", "dilation"):
+        if isinstance(config.get(name), tuple):
+            config[name] = config[name][1]
+    params = {name: leaf[:, :, 0] if name == "w" else leaf for name, leaf in piece.params.items()}
+    return Piece.of(_OF_SEQUENCES[piece.layer.make](**config), params)
 
 
 def conv(site: Site) -> Pieces:
@@ -101,7 +120,9 @@ def _pool(site: Site, make: Callable[..., Layer], **more: Any) -> Layer:
 
 
 def global_average(site: Site) -> Pieces:
-    """GlobalAveragePool of images: its means are images of one pixel."""
+    """GlobalAveragePool: its means are images of one pixel, or sequences of one place."""
+    if len(site.shape) == 2:
+        return [Piece(layers.global_avg_pool1d()), Piece(layers.reshape((site.shape[0], 1)))]
     _image(site)
     return [Piece(layers.adaptive_avg_pool2d(1))]
 
