@@ -86,7 +86,7 @@ def main() -> int:
 def run(module: str, clone: Path, session: Path, share: float) -> dict[str, object]:
     """Test the mutants of a module that are left, and count."""
     tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]
-    command = " ".join([sys.executable, "-m pytest -x -q -W ignore::SyntaxWarning", *tests])
+    command = " ".join([sys.executable, "-m pytest -n 0 -x -q -W ignore::SyntaxWarning", *tests])
     configuration = session.with_suffix(".toml")
     configuration.write_text(_CONFIGURATION.format(module=json.dumps(module), command=json.dumps(command)))
     environment = {**os.environ, "PYTHONPATH": str(clone), "OPENBLAS_NUM_THREADS": "1"}
