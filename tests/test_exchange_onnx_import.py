@@ -411,6 +411,16 @@ NETWORKS = {
         [node("Relu", "x", "a"), node("Tanh", "x", "b"), node("Concat", "b x a", "y", axis=-3)],
         "branch(merge='concat', tanh1=tanh(), identity1=identity(), relu1=relu())",
     ),
+    "a dense block": (
+        [
+            node("Concat", "x", "z", axis=1),
+            node("Relu", "z", "a"),
+            node("Concat", "x a", "b", axis=1),
+            node("Tanh", "b", "c"),
+            node("Concat", "x a c", "y", axis=1),
+        ],
+        "branch(merge='concat', identity1=identity(), tanh1=tanh())",
+    ),
     "a gate": (
         [node("GlobalAveragePool", "x", "a"), node("Sigmoid", "a", "b"), node("Mul", "b x", "y")],
         "branch(\n    merge='multiply',\n"
@@ -496,7 +506,7 @@ def test_the_models_of_the_onnx_package():
     assert all(text.startswith(f"{path}: ") and len(text) < 900 for path, text in refused.items())
     assert len(right) + len(refused) == len(REAL)
     assert {"test_Conv2d_depthwise_padded", "test_ConvTranspose2d", "test_PReLU_2d_multiparam"} <= set(right)
-    assert len(right) >= 45, sorted(right)
+    assert len(right) >= 54, sorted(right)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception_v2", "squeezenet"])

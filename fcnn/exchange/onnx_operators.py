@@ -237,6 +237,11 @@ def _shaped(site: Site, shape: tuple[int, ...]) -> Pieces:
     return [Piece(layers.flatten() if len(shape) == 1 and len(site.shape) == 3 else layers.reshape(shape))]
 
 
+def _alone(site: Site) -> Pieces:
+    """Values that are added or put side by side, of which there is one; of several, a branch is made."""
+    return [] if len(site.node.inputs) == 1 else _with_constant(site)
+
+
 def _with_constant(site: Site) -> Pieces:
     place = 0 if site.constant(0) is not None else 1
     constant = site.weights(place, "number") if len(site.node.inputs) == 2 else None
@@ -263,7 +268,7 @@ OPERATORS: dict[str, Operator] = {
     "ConvTranspose": Operator(
         in_rows(windows.conv_transpose), {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple}
     ),
-    "Concat": Operator(_with_constant, {"axis": 1}),
+    "Concat": Operator(_alone, {"axis": 1}),
     "Div": Operator(_with_constant),
     "Dropout": Operator(_dropout, {"ratio": 0.5, "seed": 0, "is_test": 1}),
     "Elu": Operator(_layer(layers.elu, alpha="alpha"), {"alpha": 1.0}),
@@ -293,7 +298,7 @@ OPERATORS: dict[str, Operator] = {
     "Softplus": Operator(_layer(layers.softplus)),
     "Squeeze": Operator(_squeeze, {"axes": tuple}),
     "Sub": Operator(_with_constant),
-    "Sum": Operator(_with_constant),
+    "Sum": Operator(_alone),
     "Tanh": Operator(_layer(layers.tanh)),
     "Unsqueeze": Operator(_unsqueeze, {"axes": tuple}),
     "Upsample": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}),

@@ -32,7 +32,26 @@ def structure(graph: Graph, constants: Constants) -> Way:
 
     Raises ExchangeError, with the node at which it stops being one, for another graph.
     """
-    return _Structure.of(graph, constants).way(graph.input, graph.output)
+    return _Structure.of(_one_by_one(graph), constants).way(graph.input, graph.output)
+
+
+def _one_by_one(graph: Graph) -> Graph:
+    """The graph in which what is put beside all that another node puts together is put beside what that gives.
+
+    So each layer of a dense block takes one value (G. Huang et al., CVPR 2017, arXiv 1608.06993).
+    """
+    given: dict[tuple[object, ...], str] = {}
+    nodes = []
+    for node in graph.nodes:
+        found = node
+        if node.operator == "Concat" and node.outputs:
+            axis = node.attributes.get("axis")
+            before = given.get((axis, *node.inputs[:-1]))
+            if before is not None:
+                found = attrs.evolve(node, inputs=(before, node.inputs[-1]))
+            given.setdefault((axis, *node.inputs), node.outputs[0])
+        nodes.append(found)
+    return attrs.evolve(graph, nodes=tuple(nodes))
 
 
 @attrs.frozen
