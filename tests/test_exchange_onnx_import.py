@@ -105,17 +105,28 @@ OPERATORS = {
         one("MaxPool", kernel_shape=(3, 3), strides=(2, 2), auto_pad="SAME_UPPER"),
         "max_pool2d(3, stride=2, padding='same')",
     ),
-    "MaxPool of sequences": (one("MaxPool", x=(2, 4, 9), kernel_shape=(3,), strides=(2,)), "max_pool1d(3, stride=2)"),
+    "Conv of sequences, same from below": (
+        one("Conv", floats(6, 4, 4), x=(2, 4, 9), auto_pad="SAME_LOWER"),
+        "conv1d(6, 4, padding=(2, 1), bias=False)",
+    ),
+    "MaxPool of sequences": (
+        one("MaxPool", x=(2, 4, 9), kernel_shape=(3,), strides=(2,)),
+        "max_pool1d(3, stride=2)",
+    ),
+    "AveragePool of sequences": (
+        one("AveragePool", x=(2, 4, 9), kernel_shape=(3,), pads=(1, 1)),
+        "avg_pool1d(3, stride=1, padding=1, count_include_pad=False)",
+    ),
     "BatchNormalization of sequences": (one("BatchNormalization", *batch_norm(), x=(3, 4, 5)), "batch_norm()"),
-    "two of sequences": (
-        chain(
-            node("MaxPool", "x", "a", kernel_shape=(2,)),
-            node("AveragePool", "a", "b", kernel_shape=(2,)),
-            node("Unsqueeze", "b s", "y"),
-            x=(2, 4, 9),
-            s=ints(2),
-        ),
-        "reshape((4, 1, 7))",
+    "GlobalAveragePool of sequences": (one("GlobalAveragePool", x=(2, 4, 9)), "reshape((4, 1))"),
+    "GlobalAveragePool of sequences, flattened": (
+        chain(node("GlobalAveragePool", "x", "a"), node("Flatten", "a", "y"), x=(2, 4, 9)),
+        "global_avg_pool1d()",
+    ),
+    "ReduceMean of sequences": (one("ReduceMean", ints(-1), x=(2, 4, 9), keepdims=0), "global_avg_pool1d()"),
+    "Mul by channel of sequences": (
+        chain(node("Relu", "x", "a"), node("Mul", "a s", "y"), x=(2, 4, 9), s=floats(4, 1)),
+        "conv1d(4, 1, groups=4, bias=False)",
     ),
     "AveragePool": (one("AveragePool", kernel_shape=(2, 3), strides=(2, 3)), "avg_pool2d((2, 3))"),
     "AveragePool, pads don't count": (

@@ -209,20 +209,27 @@ REFUSED = {
                          "Mul, Concat are known"),
     "no weights": (one("Conv"), "Conv 'n' has no constant weights; only those that the file holds are read"),
     "weights of integers": (one("Conv", ints("w", 1)), "Conv 'n' has weights of int64; only floats are read"),
-    "a convolution of volumes": (one("Conv", ("w", np.ones((4, 3, 3, 3, 3), F)), shape=("N", 3, 8, 8, 8)),
-                                 "Conv 'n' has weights (4, 3, 3, 3, 3), and kernels of two dimensions"),
-    "another kernel": (one("Conv", W, kernel_shape=(5, 5)), "Conv 'n' has weights (4, 3, 3, 3), and kernels (5, 5)"),
+    "a convolution of volumes": (
+        one("Conv", ("w", np.ones((4, 3, 3, 3, 3), F)), shape=("N", 3, 8, 8, 8)),
+        "Conv 'n' takes (3, 8, 8, 8) for each input; its layers take images (C, H, W) or sequences (C, L)"),
+    "another kernel": (one("Conv", W, kernel_shape=(5, 5)),
+                       "Conv 'n' has weights (4, 3, 3, 3) for inputs (3, 8, 8), and kernels (5, 5)"),
     "weights of other channels": (one("Conv", ("w", np.ones((4, 2, 3, 3), F))),
                                   "Conv 'n': its values don't fit inputs (3, 8, 8): w: (4, 2, 3, 3), the network has "
                                   "(4, 3, 3, 3)"),
-    "three strides": (one("Conv", W, strides=(1, 1, 1)),
-                      "Conv 'n' has strides (1, 1, 1); they are two numbers, of height and width"),
-    "two pads": (one("Conv", W, pads=(1, 1)),
-                 "Conv 'n' has pads (1, 1); they are four numbers: top, left, bottom, right"),
+    "three strides": (
+        one("Conv", W, strides=(1, 1, 1)),
+        "Conv 'n' has strides (1, 1, 1) for inputs (3, 8, 8); they are as many as axes after the channels"),
+    "two pads": (
+        one("Conv", W, pads=(1, 1)),
+        "Conv 'n' has pads (1, 1) for inputs (3, 8, 8); they are those before, then those after, of each axis"),
     "automatic pads": (one("Conv", W, auto_pad="SOME"), "Conv 'n' has auto_pad SOME, which is none"),
-    "a convolution of features": (one("Conv", W, shape=("N", 5)),
-                                  "Conv 'n' takes (5,) for each input; layers with windows take images (C, H, W) or "
-                                  "(C, L)"),
+    "a convolution of features": (
+        one("Conv", W, shape=("N", 5)),
+        "Conv 'n' takes (5,) for each input; its layers take images (C, H, W) or sequences (C, L)"),
+    "a transposed convolution of sequences": (
+        one("ConvTranspose", ("w", np.ones((3, 4, 3), F)), shape=("N", 3, 8)),
+        "ConvTranspose 'n' takes (3, 8) for each input; its layer takes images (C, H, W)"),
     "a transposed convolution's shape": (one("ConvTranspose", ("w", np.ones((3, 4, 3, 3), F)), output_shape=(9, 9)),
                                          "ConvTranspose 'n' says what its output's shape is; only pads and "
                                          "output_padding are read"),
@@ -231,9 +238,9 @@ REFUSED = {
                            "smaller window or more padding"),
     "dilations of a pool": (one("MaxPool", kernel_shape=(2, 2), dilations=(2, 2)),
                             "MaxPool 'n' is a pool with dilations; only pools without are read"),
-    "a mean of channels": (one("ReduceMean", axes=(1,)),
-                           "ReduceMean 'n' is a mean over other axes than those of an image's height and width, (2, "
-                           "3)"),
+    "a mean of channels": (
+        one("ReduceMean", axes=(1,)),
+        "ReduceMean 'n' is a mean over other axes than those of an image's height and width, or a sequence's places"),
     "scales that aren't whole": (one("Resize", ("r", F([])), ("s", F([1, 1, 1.5, 2]))),
                                  "Resize 'n' scales 8x8 by other than whole numbers (1.5, 2.0)"),
     "scales of channels": (one("Resize", ("r", F([])), ("s", F([1, 2, 2, 2]))),

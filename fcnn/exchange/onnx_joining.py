@@ -4,17 +4,19 @@ Numbers that are added or multiplied become a bias, part of a normalisation, or 
 that are flattened become features.
 """
 
+from collections.abc import Callable
+
 import attrs
 import numpy as np
 
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_pieces import Affine, Piece, as_floats
 from fcnn.network import layers
-from fcnn.network.layer import Shape
+from fcnn.network.layer import Layer, Shape
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.tree import Tree, freeze
 
-_BIASED = (layers.conv2d, layers.conv_transpose2d, layers.dense)
+_BIASED = (layers.conv1d, layers.conv2d, layers.conv_transpose2d, layers.dense)
 _MOST_CHANNELS = 1 << 20  # for which a filter is made of one number
 _SCALED = (layers.batch_norm, layers.group_norm)
 
@@ -44,10 +46,11 @@ def settled(before: Piece | None, affines: list[Affine], shape: Shape) -> list[P
         else:
             mean, std = (as_floats((number / scale).astype(dtype)) for number in (0 - shift, np.ones(())))
         return [*given, Piece(layers.normalize(_fewest(mean), _fewest(std)))]
-    if len(shape) == 3 and shape[0] <= _MOST_CHANNELS:  # a filter of one pixel for each channel
-        w = np.broadcast_to(scale, width).astype(dtype).reshape(-1, 1, 1, 1)
+    if len(shape) in (2, 3) and shape[0] <= _MOST_CHANNELS:  # a filter of one pixel for each channel
+        w = np.broadcast_to(scale, width).astype(dtype).reshape(-1, *[1] * len(shape))
         b = np.broadcast_to(shift, width).astype(dtype) if shift.any() else None
-        layer = layers.conv2d(shape[0], 1, groups=shape[0], bias=b is not None)
+        make: Callable[..., Layer] = layers.conv2d if len(shape) == 3 else layers.conv1d
+        layer = make(shape[0], 1, groups=shape[0], bias=b is not None)
         return [*given, Piece.of(layer, {"w": frozen(w), "b": b})]
     raise ExchangeError(f"{affines[0].node} multiplies features by numbers below 0 or one by one, as no layer does")
 
@@ -90,7 +93,7 @@ def join(pieces: list[tuple[Piece, Shape]], piece: Piece, shape: Shape, out: Sha
         layer = layers.group_norm(norm.layer.config["groups"], eps=norm.layer.config["eps"])
         values: dict[str, Array | None] = {"gamma": np.ones(out[0], dtype), "beta": np.zeros(out[0], dtype)}
         pieces[-2:] = [(Piece.of(layer, values), out)]
-    elif kinds[-2:] == [layers.reshape, layers.reshape]:
+    elif kinds[-2:] in ([layers.reshape, layers.reshape], [layers.reshape, layers.flatten]):
         before = pieces.pop()[1]
         if before != out:
             pieces.append((piece, before))

@@ -16,7 +16,6 @@ from fcnn.exchange import onnx_windows as windows
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_graph import Node
 from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site
-from fcnn.exchange.onnx_windows import in_rows
 from fcnn.network import layers
 from fcnn.network.combinators import branch, serial
 from fcnn.network.layer import Layer
@@ -234,7 +233,7 @@ def _shaped(site: Site, shape: tuple[int, ...]) -> Pieces:
         return []
     if not shape:
         raise site.refused("leaves the batch's axis alone")
-    return [Piece(layers.flatten() if len(shape) == 1 and len(site.shape) == 3 else layers.reshape(shape))]
+    return [Piece(layers.flatten() if len(shape) == 1 and len(site.shape) <= 3 else layers.reshape(shape))]
 
 
 def _alone(site: Site) -> Pieces:
@@ -259,14 +258,14 @@ def _with_constant(site: Site) -> Pieces:
 _NORM = {"epsilon": 1e-5, "stash_type": 1}
 OPERATORS: dict[str, Operator] = {
     "Add": Operator(_with_constant),
-    "AveragePool": Operator(in_rows(windows.average_pool), {**windows.POOL, "count_include_pad": 0}),
+    "AveragePool": Operator(windows.average_pool, {**windows.POOL, "count_include_pad": 0}),
     "BatchNormalization": Operator(
         _batch_norm, {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1}
     ),
     "Clip": Operator(_clip, {"min": float, "max": float}),
-    "Conv": Operator(in_rows(windows.conv), {**windows.WINDOW, "group": 1}),
+    "Conv": Operator(windows.conv, {**windows.WINDOW, "group": 1}),
     "ConvTranspose": Operator(
-        in_rows(windows.conv_transpose), {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple}
+        windows.conv_transpose, {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple}
     ),
     "Concat": Operator(_alone, {"axis": 1}),
     "Div": Operator(_with_constant),
@@ -285,7 +284,7 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": Operator(_layer(layers.leaky_relu, slope="alpha"), {"alpha": 0.01}),
     "LogSoftmax": Operator(_softmax(layers.log_softmax), {"axis": 1}),
     "MatMul": Operator(_matmul),
-    "MaxPool": Operator(in_rows(windows.max_pool), {**windows.POOL, "storage_order": 0}),
+    "MaxPool": Operator(windows.max_pool, {**windows.POOL, "storage_order": 0}),
     "Mish": Operator(_mish),
     "Mul": Operator(_with_constant),
     "PRelu": Operator(_prelu),

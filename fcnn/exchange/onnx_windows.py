@@ -1,15 +1,14 @@
 """Operators of ONNX that look at images through windows: convolutions, pools and scaling, as layers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
-import attrs
 import numpy as np
 
 from fcnn.exchange.onnx_pieces import Piece, Pieces, Site
 from fcnn.network import layers
 from fcnn.network.layer import Layer
-from fcnn.ops.window import Padding, pads_of
+from fcnn.ops.window import pads_of
 from fcnn.values.arrays import Array
 
 WINDOW = {"kernel_shape": tuple, "strides": tuple, "pads": tuple, "dilations": tuple, "auto_pad": "NOTSET"}
@@ -25,115 +24,84 @@ RESIZE = {
     "extrapolation_value": 0.0,
     "keep_aspect_ratio_policy": "stretch",
 }
-Size = tuple[int, int]
+Size: TypeAlias = tuple[int, int]
+Sizes: TypeAlias = tuple[int, ...]
 _MOST_PIXELS = 1 << 20  # along an axis
 
 
-def in_rows(pieces: Callable[[Site], Pieces]) -> Callable[[Site], Pieces]:
-    """The same operator, which also takes sequences (C, L), as images of one row."""
-
-    def of(site: Site) -> Pieces:
-        if len(site.shape) != 2:
-            return pieces(site)
-        attributes, channels = {**site.attributes}, site.shape[0]
-        for name, least in {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}.items():
-            if attributes.get(name) is not None:
-                attributes[name] = (least, *attributes[name])
-        if attributes.get("pads") is not None and len(attributes["pads"]) == 2:
-            attributes["pads"] = (0, attributes["pads"][0], 0, attributes["pads"][1])
-        constants = (one[:, :, None] if one is not None and one.ndim == 3 else one for one in site.constants)
-        shape = (channels, 1, site.shape[1])
-        found = pieces(attrs.evolve(site, shape=shape, attributes=attributes, constants=tuple(constants)))
-        if all(isinstance(one, Piece) and one.layer.make in _OF_SEQUENCES for one in found):
-            return [_of_sequences(one) for one in found if isinstance(one, Piece)]
-        filters = [one.layer.config.get("filters", channels) for one in found if isinstance(one, Piece)]
-        return [Piece(layers.reshape((channels, 1, -1))), *found, Piece(layers.reshape((*filters, -1)))]
-
-    return of
-
-
-_OF_SEQUENCES: dict[Any, Callable[..., Layer]] = {
-    layers.conv2d: layers.conv1d,
-    layers.max_pool2d: layers.max_pool1d,
-    layers.avg_pool2d: layers.avg_pool1d,
-}
-
-
-def _of_sequences(piece: Piece) -> Piece:
-    """The layer of sequences that does what one of images does with those of one row."""
-    config = dict(piece.layer.config)
-    for name in ("kernel", "window", "stride", "padding", "dilation"):
-        if isinstance(config.get(name), tuple):
-            config[name] = config[name][1]
-    params = {name: leaf[:, :, 0] if name == "w" else leaf for name, leaf in piece.params.items()}
-    return Piece.of(_OF_SEQUENCES[piece.layer.make](**config), params)
-
-
 def conv(site: Site) -> Pieces:
-    """Conv of images."""
+    """Conv of images, or of sequences."""
     w, b = site.weights(1, "weights"), _bias(site)
-    kernel = _kernel(site, w)
-    steps, apart = _pair(site, "strides"), _pair(site, "dilations")
+    size, kernel = _size(site), _kernel(site, w)
+    steps, apart = _numbers(site, "strides"), _numbers(site, "dilations")
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, apart, strict=True))
-    more = {"stride": (steps, (1, 1)), "dilation": (apart, (1, 1)), "groups": (site["group"], 1)}
-    given = {name: _short(value) for name, (value, usual) in more.items() if value != usual}
-    padding = _padding(site, _image(site), (reach[0], reach[1]), steps)
-    layer = layers.conv2d(len(w), _short(kernel), padding=padding, bias=b is not None, **given)
+    more = {"stride": _short(steps), "dilation": _short(apart), "groups": site["group"]}
+    given = {name: value for name, value in more.items() if value != 1}
+    make: Callable[..., Layer] = layers.conv2d if len(size) == 2 else layers.conv1d
+    layer = make(len(w), _short(kernel), padding=_padding(site, size, reach, steps), bias=b is not None, **given)
     return [Piece.of(layer, {"w": w, "b": b})]
 
 
 def conv_transpose(site: Site) -> Pieces:
     """ConvTranspose of images."""
     w, b = site.weights(1, "weights"), _bias(site)
+    _image(site)
     kernel, groups = _kernel(site, w), site["group"]
     if site["output_shape"] or site["auto_pad"] not in ("NOTSET", "VALID"):
         raise site.refused("says what its output's shape is; only pads and output_padding are read")
-    more = {"stride": "strides", "dilation": "dilations"}
-    given = {ours: _short(_pair(site, theirs)) for ours, theirs in more.items() if _pair(site, theirs) != (1, 1)}
-    extra = _pair(site, "output_padding", 0)
+    more = {"stride": _numbers(site, "strides"), "dilation": _numbers(site, "dilations"), "groups": groups}
+    given = {name: _short(value) for name, value in more.items() if _short(value) != 1}
+    extra = _numbers(site, "output_padding", 0)
     given |= {"output_padding": _short(extra)} if any(extra) else {}
-    given |= {"groups": groups} if groups != 1 else {}
     padding: Any = _padding(site, _image(site), kernel, (1, 1))
     layer = layers.conv_transpose2d(w.shape[1] * groups, _short(kernel), padding=padding, bias=b is not None, **given)
     return [Piece.of(layer, {"w": w, "b": b})]
 
 
 def max_pool(site: Site) -> Pieces:
-    """MaxPool of images."""
-    return [Piece(_pool(site, layers.max_pool2d))]
+    """MaxPool of images, or of sequences."""
+    return [Piece(_pool(site, layers.max_pool2d, layers.max_pool1d))]
 
 
 def average_pool(site: Site) -> Pieces:
-    """AveragePool of images."""
+    """AveragePool of images, or of sequences."""
     # Without padding there is nothing that could count.
     counted = bool(site["count_include_pad"]) or not (any(site["pads"] or ()) or site["auto_pad"].startswith("SAME"))
-    return [Piece(_pool(site, layers.avg_pool2d, **({} if counted else {"count_include_pad": False})))]
+    more = {} if counted else {"count_include_pad": False}
+    return [Piece(_pool(site, layers.avg_pool2d, layers.avg_pool1d, **more))]
 
 
-def _pool(site: Site, make: Callable[..., Layer], **more: Any) -> Layer:
-    image, window, steps = _image(site), _pair(site, "kernel_shape", 0), _pair(site, "strides")
-    if _pair(site, "dilations") != (1, 1):
+def _pool(site: Site, of_images: Callable[..., Layer], of_sequences: Callable[..., Layer], **more: Any) -> Layer:
+    size, window, steps = _size(site), _numbers(site, "kernel_shape", 0), _numbers(site, "strides")
+    if {*_numbers(site, "dilations")} != {1}:
         raise site.refused("is a pool with dilations; only pools without are read")
     more |= {"stride": _short(steps)} if steps != window else {}
     more |= {"ceil_mode": True} if site["ceil_mode"] else {}
-    return make(_short(window), padding=_padding(site, image, window, steps), **more)
+    make = of_images if len(size) == 2 else of_sequences
+    return make(_short(window), padding=_padding(site, size, window, steps), **more)
 
 
 def global_average(site: Site) -> Pieces:
-    """GlobalAveragePool: its means are images of one pixel, or sequences of one place."""
-    if len(site.shape) == 2:
-        return [Piece(layers.global_avg_pool1d()), Piece(layers.reshape((site.shape[0], 1)))]
-    _image(site)
-    return [Piece(layers.adaptive_avg_pool2d(1))]
+    """GlobalAveragePool of images, or of sequences: its means have one pixel, or one place."""
+    return _means(site, len(_size(site)), keep=True)
+
+
+def _means(site: Site, axes: int, *, keep: bool) -> Pieces:
+    if axes == 1:
+        means = Piece(layers.global_avg_pool1d())
+        return [means, Piece(layers.reshape((site.shape[0], 1)))] if keep else [means]
+    return [Piece(layers.adaptive_avg_pool2d(1) if keep else layers.global_avg_pool2d())]
 
 
 def reduce_mean(site: Site) -> Pieces:
-    """ReduceMean over height and width."""
+    """ReduceMean over height and width, or over a sequence's places."""
     axes = site.axes()
     over = None if axes is None else sorted(axis % site.rank for axis in axes)
-    if site.rank != 4 or over != [2, 3]:
-        raise site.refused("is a mean over other axes than those of an image's height and width, (2, 3)")
-    return [Piece(layers.adaptive_avg_pool2d(1) if site["keepdims"] else layers.global_avg_pool2d())]
+    if site.rank not in (3, 4) or over != [*range(2, site.rank)]:
+        raise site.refused(
+            "is a mean over other axes than those of an image's height and width, or a sequence's places"
+        )
+    return _means(site, site.rank - 2, keep=bool(site["keepdims"]))
 
 
 def resize(site: Site) -> Pieces:
@@ -194,45 +162,62 @@ def _nearest(size: int, by: int, how: str, nearest: str) -> Array:
 def _image(site: Site) -> Size:
     """The height and width of what flows in."""
     if len(site.shape) != 3:
-        raise site.refused(f"takes {site.shape} for each input; layers with windows take images (C, H, W) or (C, L)")
+        raise site.refused(f"takes {site.shape} for each input; its layer takes images (C, H, W)")
     return site.shape[1], site.shape[2]
+
+
+def _size(site: Site) -> Sizes:
+    """The height and width, or the length, of what flows in."""
+    if len(site.shape) not in (2, 3):
+        raise site.refused(f"takes {site.shape} for each input; its layers take images (C, H, W) or sequences (C, L)")
+    return site.shape[1:]
 
 
 def _bias(site: Site) -> Array | None:
     return site.weights(2, "bias") if site.has(2) else None
 
 
-def _kernel(site: Site, w: Array) -> Size:
-    if w.ndim != 4 or site["kernel_shape"] not in (None, w.shape[2:]):
-        raise site.refused(f"has weights {w.shape}, and kernels {site['kernel_shape'] or 'of two dimensions'}")
-    return w.shape[2], w.shape[3]
+def _kernel(site: Site, w: Array) -> Sizes:
+    axes = len(site.shape) - 1
+    if w.ndim != 2 + axes or site["kernel_shape"] not in (None, w.shape[2:]):
+        kernels = f", and kernels {site['kernel_shape']}" if site["kernel_shape"] else ""
+        raise site.refused(f"has weights {w.shape} for inputs {site.shape}{kernels}")
+    kernel: Sizes = w.shape[2:]
+    return kernel
 
 
-def _pair(site: Site, name: str, usual: int = 1) -> Size:
-    found: tuple[int, ...] = (usual, usual) if site[name] is None else site[name]
-    if len(found) != 2:
-        raise site.refused(f"has {name} {found}; they are two numbers, of height and width")
-    return found[0], found[1]
+def _numbers(site: Site, name: str, usual: int = 1) -> Sizes:
+    """An attribute that is a number for each axis of an image, or of a sequence."""
+    axes = len(site.shape) - 1
+    found: Sizes = (usual,) * axes if site[name] is None else site[name]
+    if len(found) != axes:
+        raise site.refused(f"has {name} {found} for inputs {site.shape}; they are as many as axes after the channels")
+    return found
 
 
-def _padding(site: Site, image: Size, window: Size, steps: Size) -> Padding:
-    """The padding of windows of so many pixels, as short as it can be said."""
-    how, pads = site["auto_pad"], site["pads"] or (0, 0, 0, 0)
-    if len(pads) != 4:
-        raise site.refused(f"has pads {pads}; they are four numbers: top, left, bottom, right")
+def _padding(site: Site, size: Sizes, window: Sizes, steps: Sizes) -> Any:
+    """The padding of windows of so many pixels, or places, as short as it can be said."""
+    axes, how = len(size), site["auto_pad"]
+    pads = site["pads"] or (0,) * 2 * axes
+    if len(pads) != 2 * axes:
+        raise site.refused(
+            f"has pads {pads} for inputs {site.shape}; they are those before, then those after, of each axis"
+        )
+    before, after = pads[:axes], pads[axes:]
     if how == "SAME_UPPER":
         return "same"
     if how == "SAME_LOWER":  # as "same", but with the greater part before
-        ((top, bottom), (left, right)) = pads_of(image, window, steps, "same")
-        pads = (bottom, right, top, left)
+        padded = [pads_of((n, 1), (k, 1), (step, 1), "same")[0] for n, k, step in zip(size, window, steps, strict=True)]
+        after, before = zip(*padded, strict=True)
     elif how == "VALID":
-        pads = (0, 0, 0, 0)
+        return 0
     elif how != "NOTSET":
         raise site.refused(f"has auto_pad {how}, which is none")
-    top, left, bottom, right = pads
-    return _short((top, left)) if (top, left) == (bottom, right) else ((top, bottom), (left, right))
+    if before == after:
+        return _short(before)
+    return tuple(zip(before, after, strict=True)) if axes == 2 else (before[0], after[0])
 
 
 def _short(value: Any) -> Any:
-    """A pair of the same numbers as one number."""
-    return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
+    """The same numbers as one number."""
+    return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
