@@ -63,6 +63,20 @@ def program(main: Callable[[], int]) -> int:
         return 1
 
 
+def in_sentences(work: Callable[[], int]) -> int:
+    """The exit code that a script's work gives; whatever stops it is said in a line on stderr."""
+    try:
+        return work()
+    except BrokenPipeError:
+        raise  # nobody reads the output any more, and nobody is told
+    except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
+        complain(str(error))
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
+        return stopping.code_of(interrupt)
+
+
 def is_folder(name: str) -> bool:
     """Whether data is a folder of pictures, as far as its name says."""
     return fcnn.data.is_own(name) and not name.endswith(".npz")

@@ -27,10 +27,9 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
-from console import Stop, complain, program
+from console import Stop, in_sentences, program
 from model_files import import_as
 from options import MODELS, image_shape, whole
 
@@ -48,29 +47,25 @@ _MOST_NAMES = 10_000_000  # bytes of a file of names
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = parse(argv)
-    try:
-        if arguments.out is not None:
-            formats.format_of(arguments.out)  # before anything is read
-        if arguments.model is None and arguments.out is None and has_names(arguments.file):
-            print(as_table({name: (name, leaf) for name, leaf in formats.load_arrays(arguments.file).items()}))
-            return 0
-        names = arguments.names if arguments.names in (None, "torchvision") else read_names(arguments.names)
-        found = import_as(
-            arguments.file, arguments.model, arguments.in_shape, arguments.classes,
-            names=names if has_names(arguments.file) else None,
-        )  # fmt: skip
-        print(as_table({path: (found.names[path], leaf) for path, leaf in values_of(found.model).items()}))
-        if arguments.out is not None:
-            write(arguments, found, names)
-            print(f"{printable(arguments.out, None)}: {Path(arguments.out).stat().st_size:,} bytes")
-    except BrokenPipeError:
-        raise  # nobody reads the output any more, and nobody is told
-    except (Stop, ValueError, TypeError, OSError) as error:
-        complain(str(error))
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
-        return stopping.code_of(interrupt)
+    return in_sentences(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, show and write; the exit code."""
+    if arguments.out is not None:
+        formats.format_of(arguments.out)  # before anything is read
+    if arguments.model is None and arguments.out is None and has_names(arguments.file):
+        print(as_table({name: (name, leaf) for name, leaf in formats.load_arrays(arguments.file).items()}))
+        return 0
+    names = arguments.names if arguments.names in (None, "torchvision") else read_names(arguments.names)
+    found = import_as(
+        arguments.file, arguments.model, arguments.in_shape, arguments.classes,
+        names=names if has_names(arguments.file) else None,
+    )  # fmt: skip
+    print(as_table({path: (found.names[path], leaf) for path, leaf in values_of(found.model).items()}))
+    if arguments.out is not None:
+        write(arguments, found, names)
+        print(f"{printable(arguments.out, None)}: {Path(arguments.out).stat().st_size:,} bytes")
     return 0
 
 
@@ -108,7 +103,7 @@ def has_names(path: str) -> bool:
     return formats.format_of(path) in formats.HAVE_NAMES
 
 
-def read_names(path: str) -> dict[str, Any]:
+def read_names(path: str) -> dict[str, str]:
     """The names in a JSON file, by path."""
     file = Path(path)
     if file.stat().st_size > _MOST_NAMES:
@@ -117,7 +112,7 @@ def read_names(path: str) -> dict[str, Any]:
         found = json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Stop(f"{path}: no JSON ({error})") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise Stop(f'{path}: names are a JSON object, such as {{"conv1/w": "features.0.weight"}}')
     return found
 

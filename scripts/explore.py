@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from console import Stop, complain, is_folder, load_data, program
+from console import Stop, in_sentences, is_folder, load_data, program
 from model_files import is_foreign, load_network
 from options import whole
 
@@ -29,25 +29,21 @@ from fcnn.values.text import printable
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = parse(argv)
-    try:
-        own = arguments.dataset is not None and fcnn.data.is_own(arguments.dataset)
-        model, trained_on = load_network(arguments.model_file, arguments.model, None if own else arguments.dataset)
-        name = arguments.dataset or trained_on
-        if name is None and arguments.examples and (name := own_data(arguments.model_file)):
-            note(f"the test images are those of {name}, as the file says")
-        examples = test_images(model, name, arguments.data) if arguments.examples else None
-        page = fcnn.explore(model, examples, title=arguments.title, count=arguments.examples)
-        out = Path(arguments.out or Path(arguments.model_file).with_name("explorer.html"))
-        with replacing(out) as file:
-            file.write(page.encode())
-    except BrokenPipeError:
-        raise  # nobody reads the output any more, and nobody is told
-    except (Stop, ValueError, ImportError, OSError) as error:
-        complain(str(error))
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
-        return stopping.code_of(interrupt)
+    return in_sentences(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the page; the exit code."""
+    own = arguments.dataset is not None and fcnn.data.is_own(arguments.dataset)
+    model, trained_on = load_network(arguments.model_file, arguments.model, None if own else arguments.dataset)
+    name = arguments.dataset or trained_on
+    if name is None and arguments.examples and (name := own_data(arguments.model_file)):
+        note(f"the test images are those of {name}, as the file says")
+    examples = test_images(model, name, arguments.data) if arguments.examples else None
+    page = fcnn.explore(model, examples, title=arguments.title, count=arguments.examples)
+    out = Path(arguments.out or Path(arguments.model_file).with_name("explorer.html"))
+    with replacing(out) as file:
+        file.write(page.encode())
     print(f"{printable(str(out), None)} ({len(page.encode()) / 1e6:.1f} MB): open it in a browser")
     return 0
 

@@ -32,7 +32,7 @@ from typing import Any, TypeAlias
 
 import finding
 import numpy as np
-from console import Stop, complain, load_data, program
+from console import Stop, complain, in_sentences, load_data, program
 from machine import cores
 from model_files import load_network
 from options import MODELS, whole
@@ -53,39 +53,35 @@ Example: TypeAlias = tuple[pictures.Pixels, dict[str, Any]]
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = parse(argv)
-    try:
-        model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
-        if arguments.rows is not None and pictures.preprocessing_of(model.meta):
-            raise Stop("--rows are of a data set with a name, and the network was trained on pictures; name pictures")
-        rows = read_rows(arguments, trained_on)
-        prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
+    return in_sentences(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, and print it; the exit code."""
+    model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
+    if arguments.rows is not None and pictures.preprocessing_of(model.meta):
+        raise Stop("--rows are of a data set with a name, and the network was trained on pictures; name pictures")
+    rows = read_rows(arguments, trained_on)
+    prepared_as = trained_on or pictures.prepared_as(model.in_shape, model.classes, model.meta)
+    if arguments.find:
+        finding.check(model, prepared_as)
+        examples, found, many = finding.read(model, arguments, INVERT[arguments.invert])
+    else:
+        readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
+        examples, many = readable + rows, len(readable)
+        found = predict(model, examples)
+    if arguments.save_prepared:
+        for number, ((pixels, _), item) in enumerate(zip(examples, found, strict=True), 1):
+            seen, folder = pictures.as_picture(pixels), arguments.save_prepared
+            item["prepared"] = finding.save(seen, folder, number, item["source"], "seen", "--save-prepared")
+    if arguments.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    elif found:
+        print(as_table(found, arguments.top))
         if arguments.find:
-            finding.check(model, prepared_as)
-            examples, found, many = finding.read(model, arguments, INVERT[arguments.invert])
-        else:
-            readable = read_pictures(arguments.images, prepared_as, INVERT[arguments.invert])
-            examples, many = readable + rows, len(readable)
-            found = predict(model, examples)
+            print(f"boxes are drawn into copies in {printable(arguments.boxed, None)}")
         if arguments.save_prepared:
-            for number, ((pixels, _), item) in enumerate(zip(examples, found, strict=True), 1):
-                seen, folder = pictures.as_picture(pixels), arguments.save_prepared
-                item["prepared"] = finding.save(seen, folder, number, item["source"], "seen", "--save-prepared")
-        if arguments.json:
-            print(json.dumps(found, indent=1, allow_nan=False))
-        elif found:
-            print(as_table(found, arguments.top))
-            if arguments.find:
-                print(f"boxes are drawn into copies in {printable(arguments.boxed, None)}")
-            if arguments.save_prepared:
-                print(f"what the network saw is in {printable(arguments.save_prepared, None)}")
-    except BrokenPipeError:
-        raise  # nobody reads the output any more, and nobody is told
-    except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
-        complain(str(error))
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
-        return stopping.code_of(interrupt)
+            print(f"what the network saw is in {printable(arguments.save_prepared, None)}")
     return 1 if many < len(arguments.images) else 0
 
 
