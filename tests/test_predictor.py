@@ -55,7 +55,7 @@ def test_what_a_layer_keeps_of_its_input_never_changes() -> None:
         return inner.apply(params, state, x, train=train, key=key)
 
     inner = fcnn.tanh()
-    spy = Layer("spy", {}, {}, fcnn.tanh, inner.init, apply, inner.backward)
+    spy = Layer("spy", {}, {}, lambda: spy, inner.init, apply, inner.backward)
     network = fcnn.serial(conv=fcnn.conv2d(4, 3), spy=spy)
     predict = fcnn.predictor(network, network.init(KEY, (2, 6, 6)).params)
     for scale in (1, 2):

@@ -1,7 +1,8 @@
 """Which neighbours in a `serial` can be computed as one, recognised by the constructors that made them.
 
 A group is a convolution or a dense layer, then batch norm, ReLU and, after a convolution, a 2x2 max pool, as far as
-they are there in this order. Layers that were rewritten, such as held ones, are in none: nobody knows what they do.
+they are there in this order; or another elementwise activation in the place of the last two. Layers that were
+rewritten, such as held ones, are in none: nobody knows what they do.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,16 +17,23 @@ from fcnn.values.arrays import Array
 from fcnn.values.checks import FLOATS, pair
 from fcnn.values.tree import EMPTY, Tree
 
-Role = Literal["conv", "dense", "norm", "relu", "pool", "other"]
+Role = Literal["conv", "dense", "norm", "relu", "pool", "act", "other"]
 _MAKES: dict[Role, Any] = {"conv": layers.conv2d, "dense": layers.dense, "norm": layers.batch_norm, "relu": layers.relu}
-_AFTER: dict[Role, tuple[Role, ...]] = {"conv": ("norm", "relu", "pool"), "dense": ("norm", "relu")}
+_ACTS: tuple[Any, ...] = (
+    layers.clip, layers.elu, layers.gelu, layers.hardsigmoid, layers.hardswish, layers.leaky_relu, layers.relu6,
+    layers.sigmoid, layers.silu, layers.softplus, layers.tanh,
+)  # fmt: skip
+_AFTER: dict[Role, tuple[Role, ...]] = {"conv": ("norm", "relu", "pool", "act"), "dense": ("norm", "relu", "act")}
 
 
-def groups(children: Mapping[str, Layer]) -> Iterator[dict[Role, str]]:
-    """All children in order, in groups: the name by role. What is in no group is alone, as "other"."""
+def groups(children: Mapping[str, Layer], acts: bool = False) -> Iterator[dict[Role, str]]:
+    """All children in order, in groups: the name by role. What is in no group is alone, as "other".
+
+    With `acts`, activations other than ReLU are in groups, and those after none are alone as "act".
+    """
     names = [*children]
     while names:
-        found = _group([(name, _role(children[name])) for name in names])
+        found = _group([(name, _role(children[name], acts)) for name in names])
         yield found
         names = names[len(found) :]
 
@@ -33,17 +41,20 @@ def groups(children: Mapping[str, Layer]) -> Iterator[dict[Role, str]]:
 def _group(left: list[tuple[str, Role]]) -> dict[Role, str]:
     name, role = left.pop(0)
     if role not in _AFTER:
-        return {"other": name}
+        return {role if role == "act" else "other": name}
     found: dict[Role, str] = {role: name}
     for after in _AFTER[role]:
-        if left and left[0][1] == after:
+        taken = after == "act" and ("relu" in found or "pool" in found)
+        if left and left[0][1] == after and not taken:
             found[after] = left.pop(0)[0]
     return found
 
 
-def _role(layer: Layer) -> Role:
+def _role(layer: Layer, acts: bool) -> Role:
     if layer.rewritten:
         return "other"
+    if acts and layer.make in _ACTS:
+        return "act"
     if layer.make is layers.max_pool2d:
         config = layer.config
         window = pair("window", config["window"], least=1)

@@ -14,7 +14,7 @@ import numpy as np
 from fcnn.ops import grouped, lowered, winograd
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, total, work
-from fcnn.ops.passes import Hits, by_channel, pool_part, rectify
+from fcnn.ops.passes import Hits, InPlace, by_channel, pool_part
 from fcnn.ops.processor import Product
 from fcnn.ops.window import Geometry, Padding, pad_block
 from fcnn.values.allocation import empty, scratch
@@ -86,7 +86,7 @@ def conv2d(
     g, memory = Geometry.of(x.shape, w.shape, stride, padding, dilation, groups), keep(block(x))
     inner = with_border(g)
     weights = kernel_for(inner, "forward").forward_weights(w, inner)
-    y, _ = forward(pad_for(g, memory), weights, b, g, inner, relu=False, pool=False, keeps=False)
+    y, _ = forward(pad_for(g, memory), weights, b, g, inner, after=None, pool=False, keeps=False)
     return frozen(unblock(y)), ConvCache(memory, keep(w), b is not None, g)
 
 
@@ -115,11 +115,20 @@ def conv2d_backward(
 
 
 def forward(
-    x: Array, weights: Any, b: Array | None, g: Geometry, inner: Geometry, *, relu: bool, pool: bool, keeps: bool
+    x: Array,
+    weights: Any,
+    b: Array | None,
+    g: Geometry,
+    inner: Geometry,
+    *,
+    after: InPlace | None,
+    pool: bool,
+    keeps: bool,
 ) -> tuple[Array, list[Hits]]:
-    """The output block, after ReLU and a 2x2 max pool as far as asked for; and if `keeps`, where the maxima were.
+    """The output block, after a 2x2 max pool if asked for; and if `keeps`, where the maxima were.
 
-    x is a block of geometry `inner`, as `with_border` gives it, and the weights are its kernel's.
+    `after` is done to each part (R, F, M) in place; with a pool it is ReLU (`fcnn.ops.passes.rectify`). x is a block of
+    geometry `inner`, as `with_border` gives it, and the weights are its kernel's.
     """
     oh, filters, ow, n = g.out_shape
     kernel, parts = kernel_for(inner, "forward"), parts_of(g.out_shape)
@@ -138,8 +147,8 @@ def forward(
             hits = pool_part(lines(z), target, keeps)
         if b is not None:
             by_channel(np.add, target, b, target)
-        if relu:
-            rectify(target)
+        if after is not None:
+            after(target)
         return hits
 
     found = each_part(len(parts), one, work(g, passes=4))

@@ -18,7 +18,7 @@ import attrs
 from fcnn.ops.conv import forward, input_gradient, kernel_for, pad_for, with_border
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, place, total, work
-from fcnn.ops.passes import Hits, unpool_part, where_positive
+from fcnn.ops.passes import Hits, rectify, unpool_part, where_positive
 from fcnn.ops.statistics import channel_sum
 from fcnn.ops.window import Geometry
 from fcnn.values.allocation import empty
@@ -53,7 +53,7 @@ def fused(x: Array, w: Array, b: Array | None, g: Geometry, *, relu: bool, pool:
     """
     inner, memory = with_border(g), pad_for(g, block(x))
     weights = kernel_for(inner, "forward").forward_weights(w, inner)
-    y, hits = forward(memory, weights, b, g, inner, relu=relu, pool=pool, keeps=True)
+    y, hits = forward(memory, weights, b, g, inner, after=rectify if relu else None, pool=pool, keeps=True)
     return frozen(unblock(y)), FusedCache(g, inner, memory, w, frozen(y), b is not None, relu, hits if pool else None)
 
 

@@ -11,8 +11,8 @@ times.
 
 Where a group has few filters, and a depthwise one has a single one, its products are of few rows. There 4 output rows
 are computed together, or how many divide what there is, by a matrix with each filter in it 4 times, shifted down by
-0 … 3 steps, and its rows apart as dilation says. Most of what it multiplies is by 0. Still a product of 4 rows takes a fifth of the time of a
-multiplication and a sum for each tap, since each of those goes through memory.
+0 … 3 steps, and its rows apart as dilation says. Most of what it multiplies is by 0. Still a product of 4 rows takes a
+fifth of the time of a multiplication and a sum for each tap, since each of those goes through memory.
 
 The functions have the signatures of `fcnn.ops.lowered`. They work on some rows, columns and groups at a time, so that L
 stays in cache.

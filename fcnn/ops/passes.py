@@ -5,7 +5,8 @@ in long runs. Max pooling commutes with adding a bias, with a scale above 0 and 
 of them are monotone; after the pool they touch a quarter of the numbers.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from fcnn.values.allocation import empty, scratch
 from fcnn.values.arrays import Array, frozen
 
 _LARGE = 1 << 17  # numbers of a part
+
+
+InPlace: TypeAlias = Callable[[Array], object]  # what is done to a part in place, such as `rectify`
 
 
 class Hits(NamedTuple):

@@ -120,7 +120,7 @@ def conv_transpose2d_backward(
     if need_dx:
         inner = with_border(g)
         weights = kernel_for(inner, "forward").forward_weights(w, inner)
-        found, _ = forward(pad_for(g, out), weights, None, g, inner, relu=False, pool=False, keeps=False)
+        found, _ = forward(pad_for(g, out), weights, None, g, inner, after=None, pool=False, keeps=False)
         dx = frozen(unblock(found))
     return dx, dw, db
 
