@@ -72,6 +72,9 @@ def in_sentences(work: Callable[[], int]) -> int:
     except (Stop, fcnn.data.DataError, ValueError, ImportError, OSError) as error:
         complain(str(error))
         return 1
+    except MemoryError as error:
+        complain(f"not enough memory ({error})" if str(error) else "not enough memory")
+        return 1
     except KeyboardInterrupt as interrupt:
         print(f"\n{stopping.word_for(interrupt)}", file=sys.stderr)
         return stopping.code_of(interrupt)

@@ -7,7 +7,8 @@
     python scripts/convert.py lenet.pt lenet.npz --model lenet5 --classes 10 --in-shape 1x28x28
 
 The endings of the names say the formats: .npz (fcnn), .pt and .pth (PyTorch), .safetensors, .onnx. PyTorch's and
-safetensors' hold values by name and no network, so --model names it; those of fcnn and ONNX hold their network.
+safetensors' hold values by name and no network, so --model names it (but from one of them to the other all is taken as
+it is); those of fcnn and ONNX hold their network.
 
 Values are found by their names where these are fcnn's own or torchvision's, and else in the file's order, layer by
 layer, where all shapes agree. Else --names says which is which: a JSON object of paths in the network and names in the
@@ -38,6 +39,7 @@ from fcnn.exchange import formats
 from fcnn.exchange.names import values_of
 from fcnn.exchange.torchvision import NETWORKS, torchvision_names
 from fcnn.values.arrays import Array
+from fcnn.values.files import opened
 from fcnn.values.text import printable
 from fcnn.values.tree import freeze
 
@@ -52,19 +54,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, show and write; the exit code."""
+    to_names = arguments.out is not None and has_names(
+        arguments.out
+    )  # what is written is known before anything is read
+    plain = arguments.model is arguments.names is arguments.mean is None  # nothing asks for a network
+    if plain and has_names(arguments.file) and (arguments.out is None or to_names):
+        arrays = formats.load_arrays(arguments.file)
+        table = {name: (name, leaf) for name, leaf in arrays.items()}
+        if to_names:
+            formats.save_arrays(arguments.out, arrays)
+    else:
+        names = None if arguments.names in (None, "torchvision") else read_names(arguments.names)
+        given = names if has_names(arguments.file) else None
+        found = import_as(arguments.file, arguments.model, arguments.in_shape, arguments.classes, names=given)
+        table = {path: (found.names[path], leaf) for path, leaf in values_of(found.model).items()}
+        if arguments.out is not None:
+            write(arguments, found, names)
+    print(as_table(table))
     if arguments.out is not None:
-        formats.format_of(arguments.out)  # before anything is read
-    if arguments.model is None and arguments.out is None and has_names(arguments.file):
-        print(as_table({name: (name, leaf) for name, leaf in formats.load_arrays(arguments.file).items()}))
-        return 0
-    names = arguments.names if arguments.names in (None, "torchvision") else read_names(arguments.names)
-    found = import_as(
-        arguments.file, arguments.model, arguments.in_shape, arguments.classes,
-        names=names if has_names(arguments.file) else None,
-    )  # fmt: skip
-    print(as_table({path: (found.names[path], leaf) for path, leaf in values_of(found.model).items()}))
-    if arguments.out is not None:
-        write(arguments, found, names)
         print(f"{printable(arguments.out, None)}: {Path(arguments.out).stat().st_size:,} bytes")
     return 0
 
@@ -77,10 +84,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("file", metavar="IN", help="the network, or its values")
     add("out", metavar="OUT", nargs="?", help="what to write (default: nothing; what is in the file is listed)")
+    add("--in-shape", type=image_shape, metavar="CxHxW", help="an image, where the file leaves that open (3x224x224)")
     add = parser.add_argument_group("what the values are for, where the file holds no network").add_argument
     add("--model", choices=MODELS, help="the network")
     add("--classes", type=whole(1), help="how many (default: as the network was made for, 10 or 1000)")
-    add("--in-shape", type=image_shape, metavar="CxHxW", help="an image (default: as the network was made for)")
     add("--names", metavar="torchvision|FILE.json", help="what values are called in a file that has no network")
     add = parser.add_argument_group("what goes before the network").add_argument
     add("--mean", type=numbers, metavar="0.485,0.456,0.406", help="of each channel, where pixels go from 0 to 1")
@@ -95,7 +102,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def numbers(text: str) -> list[float]:
     """The numbers in a text with commas between them."""
-    return [float(part) for part in text.split(",")]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between them, got {text!r}") from None
 
 
 def has_names(path: str) -> bool:
@@ -105,11 +115,12 @@ def has_names(path: str) -> bool:
 
 def read_names(path: str) -> dict[str, str]:
     """The names in a JSON file, by path."""
-    file = Path(path)
-    if file.stat().st_size > _MOST_NAMES:
+    with opened(path) as file:
+        text = file.read(_MOST_NAMES + 1)
+    if len(text) > _MOST_NAMES:
         raise Stop(f"{path}: more than {_MOST_NAMES:,} bytes; no file of names")
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Stop(f"{path}: no JSON ({error})") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
@@ -117,12 +128,12 @@ def read_names(path: str) -> dict[str, str]:
     return found
 
 
-def write(arguments: argparse.Namespace, found: formats.Imported, names: str | Mapping[str, str] | None) -> None:
+def write(arguments: argparse.Namespace, found: formats.Imported, names: Mapping[str, str] | None) -> None:
     """Write the model, with what goes before it, and the names that its values came with."""
     model = found.model
     if not has_names(arguments.out):
         names = None
-    elif names == "torchvision":
+    elif arguments.names == "torchvision":
         names = torchvision_names(arguments.model, model)
     elif names is None and has_names(arguments.file):
         names = found.names

@@ -1,6 +1,8 @@
 """Which network a file holds, and on which data set it was trained: for every script that takes one."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,17 @@ import fcnn
 from fcnn.data import pictures
 from fcnn.data.pictures import CLASSES, SHAPES
 from fcnn.exchange import formats
-from fcnn.exchange.torchvision import NETWORKS, torchvision_names
-from fcnn.network.description import inits
 from fcnn.training.undescribed import load_undescribed
 from fcnn.values.files import why_unreadable
 
 
-def load_network(path: str, model_name: str | None, dataset: str | None) -> tuple[fcnn.Model, str | None]:
-    """The model in a file, and the data set that it was trained on, where the file or the option says it."""
+def load_network(
+    path: str, model_name: str | None, dataset: str | None, in_shape: tuple[int, ...] | None = None
+) -> tuple[fcnn.Model, str | None]:
+    """The model in a file, and the data set that it was trained on, where the file or the option says it.
+
+    in_shape: an image's, where the file leaves that open.
+    """
     if dataset is not None and dataset not in SHAPES and fcnn.data.is_own(dataset):  # else it guesses what was meant
         raise Stop(f"--dataset {dataset}: only {', '.join(SHAPES)} have a name; leave it out for pictures of your own")
     if model_name is not None and model_name not in MODELS:
@@ -26,7 +31,7 @@ def load_network(path: str, model_name: str | None, dataset: str | None) -> tupl
     if reason := why_unreadable(path):
         raise Stop(f"{path}: {reason}; MODEL is a checkpoint of scripts/train.py or fcnn.fit, or another model")
     if is_foreign(path):
-        shape, classes = (SHAPES[dataset], CLASSES[dataset]) if dataset else (None, ())
+        shape, classes = (SHAPES[dataset], CLASSES[dataset]) if dataset else (in_shape, ())
         return import_as(path, model_name, shape, len(classes) or None, classes).model, dataset
     meta = fcnn.load_meta(path)
     held = "a network of its own" if "network" in meta else model_name
@@ -63,7 +68,7 @@ def import_as(
     in_shape: tuple[int, ...] | None = None,
     count: int | None = None,
     classes: Iterable[str] = (),
-    names: str | Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> formats.Imported:
     """The model in a file of any format, and what its values are called there.
 
@@ -72,7 +77,7 @@ def import_as(
         model_name: of MODELS, what the values are for, where the file doesn't say it.
         in_shape, count: an image's shape, and how many classes; by default those that the network was made for.
         classes: their names.
-        names: the file's name for each path, or "torchvision".
+        names: the file's name for each path; by default they are found.
     """
     kind = formats.format_of(path)
     if model_name is None:
@@ -81,7 +86,8 @@ def import_as(
                 f"{path}: a file of {kind} holds values by name, and no network; name it with --model, one of "
                 f"{', '.join(MODELS)}"
             )
-        return formats.import_model(path, in_shape=in_shape, classes=classes)
+        with at_the_terminal():
+            return formats.import_model(path, in_shape=in_shape, classes=classes)
     if model_name not in MODELS:
         raise Stop(f"unknown model {model_name!r}; there are {', '.join(MODELS)}")
     if kind == "ONNX":
@@ -89,11 +95,19 @@ def import_as(
     usual_shape, usual_count = USUAL[model_name]
     shape = in_shape or usual_shape
     network = MODELS[model_name](shape, count or usual_count)
-    if kind in formats.HAVE_NAMES and (names == "torchvision" or (names is None and model_name in NETWORKS)):
-        theirs = torchvision_names(model_name, inits(network, shape)[""])
-        if names == "torchvision" or formats.load_arrays(path).keys() >= set(theirs.values()):
-            names = theirs
-    return formats.import_model(path, network, in_shape=shape, classes=classes, names=names)
+    with at_the_terminal():
+        return formats.import_model(path, network, in_shape=shape, classes=classes, names=names)
+
+
+@contextlib.contextmanager
+def at_the_terminal() -> Iterator[None]:
+    """Name options instead of arguments in what the library advises."""
+    try:
+        yield
+    except fcnn.ExchangeError as error:
+        text = re.sub(r"in_shape=\((3, 224, 224|…)\)", "--in-shape 3x224x224", str(error))
+        text = text.replace("with names=…", "with --names")
+        raise Stop(text) from None
 
 
 def known_name(path: str, settings: Any, what: str, known: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ import numpy as np
 from console import Stop, complain, in_sentences, load_data, program
 from machine import cores
 from model_files import load_network
-from options import MODELS, whole
+from options import MODELS, image_shape, whole
 
 import fcnn
 from fcnn import parallel
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and print it; the exit code."""
-    model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset)
+    model, trained_on = load_network(arguments.checkpoint, arguments.model, arguments.dataset, arguments.in_shape)
     if arguments.rows is not None and pictures.preprocessing_of(model.meta):
         raise Stop("--rows are of a data set with a name, and the network was trained on pictures; name pictures")
     rows = read_rows(arguments, trained_on)
@@ -105,6 +105,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("how").add_argument
     add("--dataset", metavar="NAME", help=f"{', '.join(SHAPES)} (default: what the network was trained on)")
     add("--model", metavar="NAME", help=f"{', '.join(MODELS)}; for a file that doesn't describe its network")
+    add("--in-shape", type=image_shape, metavar="CxHxW", help="an image, where a file of ONNX leaves that open")
     add("--invert", choices=INVERT, default="auto", help="swap light and dark (default auto: as is said below)")
     add = parser.add_argument_group("what is written").add_argument
     add("--top", type=whole(1), default=3, help="classes shown in the table: the prediction and runners-up (default 3)")

@@ -75,6 +75,7 @@ def test_values_are_found_by_torchvisions_names_in_any_order(run):
     fcnn.save_safetensors("shuffled.safetensors", shuffled)
     options = ["--model", "squeezenet1_1", "--classes", "4", "--in-shape", "3x40x40"]
     for file in ("theirs.pt", "shuffled.safetensors"):
+        assert_same_values(formats.import_model(file, model.network, in_shape=(3, 40, 40)).model, model)
         code, out, err = run(file, "ours.npz", *options)
         assert (code, err) == (0, "")
         assert "features/fire2/squeeze/w  " in out
@@ -88,6 +89,19 @@ def test_values_are_found_by_torchvisions_names_in_any_order(run):
     assert fcnn.load_torch("back.pt").keys() == set(names.values())
     assert run("values.npz", "ours.pt", *options)[0] == 0
     assert fcnn.load_torch("ours.pt").keys() == set(fcnn.torch_names(model).values())
+
+
+def test_values_go_from_one_file_to_another_without_a_network(run):
+    mine = {"a.weight": np.ones((2, 3), np.float32), "steps": np.array(7), "half": np.ones(3, np.float16)}
+    fcnn.save_torch("some.pt", mine)
+    code, out, err = run("some.pt", "some.safetensors")
+    assert (code, err) == (0, "")
+    assert "3 arrays, 10 numbers" in out
+    assert run("some.safetensors", "again.pth")[0] == 0
+    found = fcnn.load_torch("again.pth")
+    assert {name: (leaf.dtype, leaf.tobytes()) for name, leaf in found.items()} == {
+        name: (leaf.dtype, leaf.tobytes()) for name, leaf in mine.items()
+    }
 
 
 def test_names_of_ones_own(run):
@@ -164,7 +178,10 @@ def test_classes_are_kept_and_given(tmp_path):
             ["in.pt", "out.pt", "--model", "lenet5_bn", "--mean", "0.5", "--std", "1"],
             "a file of values alone holds non",
         ),
+        (["in.pt", "out.npz", "--model", "lenet5_bn", "--names", "/dev/zero"], "a device, not a file: '/dev/zero'"),
+        (["in.pt", "out.npz", "--model", "lenet5_bn", "--names", "numbers.json"], "names are a JSON object"),
         (["in.npz", "folder.onnx"], "folder.onnx"),
+        (["open.onnx", "out.npz"], "say them: --in-shape 3x224x224"),
     ],
 )
 def test_what_does_not_go_gets_one_sentence(run, tmp_path, arguments, sentence):
@@ -172,6 +189,8 @@ def test_what_does_not_go_gets_one_sentence(run, tmp_path, arguments, sentence):
         formats.export_model(f"in{ending}", lenet())
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "numbers.json").write_text('{"conv1/w": 1}')
+    write_open(tmp_path / "open.onnx")
     (tmp_path / "few.json").write_text('{"conv1/w": "conv1.weight"}')
     code, _, err = run(*arguments)
     assert code == 1
@@ -181,9 +200,34 @@ def test_what_does_not_go_gets_one_sentence(run, tmp_path, arguments, sentence):
     assert not (tmp_path / arguments[1]).is_file()
 
 
+def write_open(path):
+    """A network of ONNX whose file doesn't say how large its images are."""
+    network = fcnn.serial(fcnn.conv2d(2, 3), fcnn.global_avg_pool2d())
+    made = network.init(fcnn.key(0), (3, 17, 19))
+    fcnn.save_onnx(path, fcnn.Model(network, made.params, in_shape=(3, 17, 19), classes=("a", "b")))
+    shape = b"".join(bytes([0x0A, 0x02, 0x08, length]) for length in (3, 17, 19))  # each {dim_value: length}
+    data = path.read_bytes()
+    assert data.count(shape) == 1
+    path.write_bytes(data.replace(shape, bytes([0x0A, 0x02, 0x08, 3, 0x0A, 0x02, 0x08, 0, 0x0A, 0x02, 0x08, 0])))
+
+
+def test_images_of_any_size_that_a_file_leaves_open(run, tmp_path, capsys):
+    import predict
+
+    write_open(tmp_path / "open.onnx")
+    Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 100).convert("RGB").save("picture.png")
+    assert run("open.onnx", "closed.npz", "--in-shape", "3x30x40")[0] == 0
+    assert fcnn.load_model("closed.npz").in_shape == (3, 30, 40)
+    tell = runner(predict, capsys)
+    code, out, err = tell("open.onnx", "picture.png", "--in-shape", "3x30x40")
+    assert (code, err) == (0, "")
+    assert out == tell("closed.npz", "picture.png")[1].replace("closed.npz", "open.onnx")
+
+
 def test_options_that_make_no_sense(run):
     for arguments, sentence in (
         (["a.pt", "b.npz", "--mean", "1"], "--mean and --std go together"),
+        (["a.pt", "b.npz", "--mean", "1,x", "--std", "1,2"], "expected numbers with commas between them, got '1,x'"),
         (["a.pt", "b.npz", "--model", "lenet5", "--names", "torchvision"], "--names torchvision needs --model, one of"),
         (["a.pt", "b.npz", "--model", "lenet5", "--in-shape", "28x28"], "expected channels, height and width"),
         (["a.pt", "b.npz", "--model", "lenet6"], "invalid choice: 'lenet6'"),

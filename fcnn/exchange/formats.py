@@ -61,6 +61,14 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
     return load_torch(path) if kind == "PyTorch" else load_safetensors(path)
 
 
+def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
+    """Write arrays by name as a file of PyTorch's or of safetensors, atomically."""
+    kind = format_of(path)
+    if kind not in HAVE_NAMES:
+        raise ExchangeError(f"{path}: a file of {kind} is a network, and not arrays by name alone")
+    (save_torch if kind == "PyTorch" else save_safetensors)(path, arrays)
+
+
 def import_model(
     path: str | os.PathLike[str],
     network: Layer | None = None,

@@ -1,5 +1,6 @@
 """Which value of a file is which of a network: by names, or in order with shapes; all that doesn't fit is told."""
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import attrs
 
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.names import Like, T, names_by_path, torch_name, torch_names, values_of
+from fcnn.exchange.torchvision import NETWORKS, torchvision_names
 from fcnn.network.layer import Init
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import FLOATS, mapping
@@ -32,8 +34,8 @@ class Match(NamedTuple):
 def match(arrays: Mapping[str, Array], like: Like, *, ordered: bool = True) -> dict[str, str]:
     """The name of each value of a network among named arrays, such as `load_torch` gives; to be used for `names`.
 
-    Names that `torch_names` gives are recognised. Others are matched layer by layer in order, and the shapes must
-    agree; `num_batches_tracked` is passed over.
+    Names that `torch_names` gives are recognised, and torchvision's of its networks (`torchvision_names`). Others are
+    matched layer by layer in order, and the shapes must agree; `num_batches_tracked` is passed over.
 
     Args:
         arrays: arrays by name.
@@ -109,6 +111,11 @@ def _matched(arrays: Mapping[str, Array], like: Like, ordered: bool) -> Match:
     named = _compared(arrays, like, by_name, wanted, names)
     if not named.problems:
         return named
+    for kind in NETWORKS:
+        with contextlib.suppress(ValueError):  # it has another number of layers
+            theirs = torchvision_names(kind, like)
+            if set(theirs.values()) == set(names):
+                return _compared(arrays, like, theirs, theirs, names)
     layers = _groups({path: torch_name(path) for path in wanted}, "/")
     shapes = {path: leaf.shape for path, leaf in values_of(like).items()}
     groups = _groups({name: name for name in names}, ".")

@@ -49,8 +49,9 @@ def load_safetensors(path: str | os.PathLike[str], like: Any = None, *, names: M
         path: the file.
         like: what the values are for: a `Model`, an `Init` as a network's `init` makes it, or a tree of parameters.
         names: the file's name for each path of `like`, such as {"conv1/w": "features.0.weight"}. Without, names that
-            `torch_names` gives are recognised. Others are matched by their shapes, as the file has them in no order of
-            layers; those of equal shapes by the numbers in their names, and refused where these don't tell.
+            `torch_names` gives are recognised, and torchvision's. Others are matched by their shapes, as the file has
+            them in no order of layers; those of equal shapes by the numbers in their names, and refused where these
+            don't tell: then a `.pt`, which keeps the order, does.
 
     Returns:
         What `like` is, with the file's values, and halves as float32; without `like`, a dict from the file's names to

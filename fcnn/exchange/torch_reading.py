@@ -78,7 +78,7 @@ def load_torch(
         path: the file, by custom ending in `.pt` or `.pth`.
         like: what the values are for: a `Model`, an `Init` as a network's `init` makes it, or a tree of parameters.
         names: the file's name for each path of `like`, such as {"conv1/w": "features.0.weight"}. Without, names that
-            `torch_names` gives are recognised; others are matched in the file's order, layer by layer, with shapes.
+            `torch_names` gives are recognised, and torchvision's; others are matched in the file's order, with shapes.
         part: which part of a checkpoint is meant, such as "model_ema".
 
     Returns:
