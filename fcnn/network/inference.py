@@ -119,10 +119,10 @@ def _flat(x: Array) -> Array:
 
 
 def _relu(x: Array) -> Array:
-    """`fcnn.ops.relu` for images that lie channel by channel, and any other array."""
+    """`fcnn.ops.relu` of an array that lies in any order, of images channel by channel for one."""
     memory = np.moveaxis(x, 0, -1)
-    y = np.array(memory, order="C" if memory.flags.c_contiguous else "K")
-    rectify(y.reshape(len(y), -1) if memory.flags.c_contiguous and y.size else y)
+    lines = memory.reshape(len(memory), -1) if memory.flags.c_contiguous and memory.size else memory
+    y = np.maximum(lines, np.zeros(lines.shape[-1:], x.dtype)).reshape(memory.shape)
     return frozen(np.moveaxis(y, -1, 0))
 
 

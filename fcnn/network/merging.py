@@ -58,8 +58,11 @@ def merged(merge: Merge, ys: Sequence[Array]) -> Array:
 
 def added(arrays: Sequence[Array]) -> Array:
     """The sum of arrays of one shape."""
-    total = np.array(arrays[0], dtype=np.result_type(*arrays), order="K")
-    for array in arrays[1:]:
+    dtype = np.result_type(*arrays)
+    if len(arrays) == 1:
+        return frozen(np.array(arrays[0], order="K"))
+    total = np.add(arrays[0], arrays[1], out=np.empty_like(arrays[0], dtype))  # in the memory order of the first
+    for array in arrays[2:]:
         total += array
     return frozen(total)
 

@@ -23,9 +23,10 @@ from fcnn.ops.window import Geometry, Pads
 from fcnn.values.allocation import empty, scratch, scratch_space
 from fcnn.values.arrays import Array
 
-_TOGETHER = 1 << 19  # numbers of a product and its operand: more than this leaves the cache
+_TOGETHER = 1 << 19  # numbers of a product and its operand at a time
 _COLUMNS = 256  # of a product at least, as each reads all its weights
-_PASS = 1 << 17  # numbers of outputs of a convolution in groups
+_OUTPUTS = 1 << 18  # numbers at a time of a convolution in groups
+_PIXELS = 1 << 16  # numbers at a time of pooling
 
 
 def convolution(g: Geometry, w: Array, b: Array | None, after: InPlace | None) -> Callable[[Array], Array]:
@@ -47,14 +48,11 @@ def convolution(g: Geometry, w: Array, b: Array | None, after: InPlace | None) -
 
     def run(x: Array) -> Array:
         y = empty((filters, oh, ow, n), np.result_type(x, w))
+
+        def operand(rows: range) -> Array:
+            return x[:, rows.start : rows.stop].reshape(depth, -1) if direct else _lowered(x, g, rows, ones)
+
         with scratch_space():
-            source = x if direct else _phases(x, g)
-
-            def operand(rows: range) -> Array:
-                if direct:
-                    return source[:, rows.start : rows.stop].reshape(depth, -1)
-                return _lowered(source, g, rows, ones)
-
             whole = operand(rows_of[0]) if halves else None
 
             def one(number: int) -> None:
@@ -74,7 +72,7 @@ def convolution(g: Geometry, w: Array, b: Array | None, after: InPlace | None) -
 
 def _in_groups(g: Geometry, w: Array, b: Array | None, after: InPlace | None) -> Callable[[Array], Array]:
     weights, (oh, filters, ow, n) = grouped.forward_weights(w, g), g.out_shape
-    rows_of = _cuts(oh, _PASS // (filters * ow * n))
+    rows_of = _cuts(oh, _OUTPUTS // (filters * ow * n))
 
     def run(x: Array) -> Array:
         y = empty((filters, oh, ow, n), np.result_type(x, w))
@@ -96,29 +94,41 @@ def _in_groups(g: Geometry, w: Array, b: Array | None, after: InPlace | None) ->
 
 
 def max_pool(x: Array, window: tuple[int, int], stride: tuple[int, int], pads: Pads, out: tuple[int, int]) -> Array:
-    """The greatest numbers of windows of images (C, H, W, N), (C, OH, OW, N).
+    """The greatest numbers of windows of images (C, H, W, N), (C, OH, OW, N)."""
+    channels, height, width, n = x.shape
+    y = empty((channels, *out, n), x.dtype)
+    parts = _cuts(channels, _PIXELS // (height * width * n))
+    down, across = (
+        [slice(k, k + (o - 1) * s + 1, s) for k in range(w)] for w, s, o in zip(window, stride, out, strict=True)
+    )
 
-    Along the height first: then what is taken number by number, along the width, is less.
-    """
-    for axis, (size, step, (before, after), count) in enumerate(zip(window, stride, pads, out, strict=True), 1):
-        if before or after:
-            shape = list(x.shape)
-            shape[axis] += before + after
-            padded = np.full(shape, -np.inf, x.dtype)
-            padded.swapaxes(0, axis)[before : before + x.shape[axis]] = x.swapaxes(0, axis)
-            x = padded
-        lines = x.swapaxes(0, axis)
-        views = [lines[k : k + (count - 1) * step + 1 : step].swapaxes(0, axis) for k in range(size)]
-        x = np.array(views[0]) if size == 1 else np.maximum(views[0], views[1])
-        for view in views[2:]:
-            np.maximum(x, view, out=x)
-    return x
+    def one(number: int) -> None:
+        some = slice(parts[number].start, parts[number].stop)
+        image = x[some]
+        if pads != ((0, 0), (0, 0)):
+            (top, bottom), (left, right) = pads
+            image = scratch((len(image), top + height + bottom, left + width + right, n), x.dtype)
+            image.fill(-np.inf)
+            image[:, top : top + height, left : left + width] = x[some]
+        # Along the height first: then there is less to take number by number, along the width.
+        rows = scratch((len(image), out[0], image.shape[2], n), x.dtype)
+        _greatest([image[:, line] for line in down], rows)
+        _greatest([rows[:, :, line] for line in across], y[some])
+
+    each_part(len(parts), one, x.size / 1000)
+    return y
+
+
+def _greatest(views: list[Array], out: Array) -> None:
+    np.maximum(views[0], views[-1], out=out)
+    for view in views[1:-1]:
+        np.maximum(out, view, out=out)
 
 
 def _cuts(length: int, most: int) -> list[range]:
-    """A length in equal parts, of multiples of 4 where they are longer; the last one may be less."""
-    size = -(-length // -(-length // max(1, most)))
-    size = -(-size // 4) * 4 if size > 4 else size
+    """A length in equal parts, of which the last one may be less; if in several, in an even number, for two cores."""
+    count = -(-length // max(1, most))
+    size = -(-length // (count + (count > 1 and count % 2)))
     return [range(begin, min(begin + size, length)) for begin in range(0, length, size)]
 
 
@@ -127,17 +137,17 @@ def _part(y: Array, filters: range, rows: range) -> Array:
     return y[filters.start : filters.stop, rows.start : rows.stop].reshape(len(filters), -1)
 
 
-def _phases(x: Array, g: Geometry) -> Array:
-    """x with its padding, the columns of each step's remainder together, (C, rows, stride, columns, N).
+def _phases(x: Array, g: Geometry, rows: range) -> Array:
+    """What some rows of the output need of x and its padding, (C, rows, stride, columns, N), in scratch memory.
 
-    So what a tap meets lies in one run: column x * stride + l * dilation is one of those with the remainder of
-    l * dilation.
+    Columns with the same remainder by the stride lie together. So what a tap meets lies in one run: the column
+    x * stride + l * dilation is one of those with the remainder of l * dilation.
     """
     (channels, height, width, n), ((top, _), (left, _)), (sh, sw) = x.shape, g.pads, g.stride
-    rows, columns = (g.out[0] - 1) * sh + g.window[0], g.out[1] + (g.window[1] - 1) // sw
-    phases = scratch((channels, rows, sw, columns, n), x.dtype)
+    count, columns = (len(rows) - 1) * sh + g.window[0], g.out[1] + (g.window[1] - 1) // sw
+    phases = scratch((channels, count, sw, columns, n), x.dtype)
     phases.fill(0)
-    row, first, last = within(-top, 1, rows, height)
+    row, first, last = within(rows.start * sh - top, 1, count, height)
     for phase in range(sw):
         at, begin, end = within(phase - left, sw, columns, width)
         if first < last and begin < end:
@@ -146,18 +156,18 @@ def _phases(x: Array, g: Geometry) -> Array:
     return phases
 
 
-def _lowered(phases: Array, g: Geometry, rows: range, ones: bool) -> Array:
-    """L of some rows of the output, with a row of ones below it if asked for."""
+def _lowered(x: Array, g: Geometry, rows: range, ones: bool) -> Array:
+    """L of some rows of the output, with a row of ones below it if asked for; in scratch memory."""
     (kh, kw), (sh, sw), (down, across), ow = g.kernel, g.stride, g.dilation, g.out[1]
-    channels, n, item = phases.shape[0], phases.shape[4], phases.itemsize
+    phases = _phases(x, g, rows)
+    channels, n, item = len(x), x.shape[3], x.itemsize
     depth = channels * kh * kw
-    lowered = scratch((depth + ones, len(rows) * ow * n), phases.dtype)
+    lowered = scratch((depth + ones, len(rows) * ow * n), x.dtype)
     lowered[depth:] = 1
     target = lowered[:depth].reshape(channels, kh, kw, len(rows), ow * n)
-    channel, line, _, pixel, _ = phases.strides
+    channel, line, phase, pixel, _ = phases.strides
     for tap in range(kw):
-        at, phase = divmod(tap * across, sw)
-        first = rows.start * sh * line + phase * phases.strides[2] + at * pixel
+        at, remainder = divmod(tap * across, sw)
         shape, strides = (channels, kh, len(rows), ow * n), (channel, down * line, sh * line, item)
-        target[:, :, tap] = np.ndarray(shape, phases.dtype, phases, first, strides)
+        target[:, :, tap] = np.ndarray(shape, x.dtype, phases, remainder * phase + at * pixel, strides)
     return lowered

@@ -31,8 +31,8 @@ from fcnn.values.arrays import Array
 
 _TOGETHER = (4, 7, 6, 5, 3)  # how many output rows may be computed together, the best one first
 _FEW = 4  # filters of a group, from which on there is no need to
-_LOWERED = 1 << 17  # numbers of L at a time
-_LENGTH = 512  # numbers of one of its rows
+_LOWERED = 1 << 19  # numbers of L at a time
+_LENGTH = 1024  # numbers of one of its rows
 
 
 class _Piece(NamedTuple):
