@@ -78,6 +78,14 @@ def test_pixels_are_divided_by_255_and_lie_batch_innermost(shape):
         assert array.base is None or not array.base.flags.writeable
 
 
+def test_sequences_of_floats_lie_batch_innermost():
+    x, y = np.random.default_rng(0).standard_normal((7, 3, 5)), np.arange(7)
+    for batch in (as_batch(x, y), next(batches(Split(x, y), 7, key(0), shuffle=False))):
+        np.testing.assert_array_equal(batch.x, x.astype(np.float32))
+        assert batch.x.T.flags.c_contiguous  # (L, C, N)
+        assert not batch.x.flags.writeable
+
+
 def test_every_grey_level_is_the_float_quotient():
     x = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
     expected = np.arange(256, dtype=np.float32) / np.float32(255)

@@ -70,7 +70,7 @@ def test_features_and_numbers_are_taken(path):
         ({"x": X, "y": Y[:9]}, "a split has one target for each input, got 30 inputs and 9 targets"),
         (
             {"x": X.astype(int), "y": Y},
-            "a split's x is an array, images (N, C, H, W) or features (N, D), of uint8 or of",
+            "a split's x is an array, images (N, C, H, W) or features (N, D) of uint8 or of",
         ),
         (
             {"x": X.astype(np.float32), "y": Y},

@@ -350,6 +350,41 @@ def test_features_and_targets_of_ones_own(dtype):
     assert "accuracy" not in epoch_line(found.history[-1])
 
 
+def test_a_network_of_sequences_is_trained_evaluated_predicted_and_looked_into(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    x = rng.standard_normal((120, 2, 30)) * 0.3
+    x[:, 0] += np.sin(np.arange(30) * np.where(y, 1.5, 0.5)[:, None])  # two tones, in one of two channels
+    network = fcnn.serial(
+        conv=fcnn.conv1d(4, 5), act=fcnn.relu(), pool=fcnn.max_pool1d(2), mean=fcnn.global_avg_pool1d(),
+        out=fcnn.dense(2),
+    )  # fmt: skip
+    split = Split(x, y)
+    assert (repr(split), split.in_shape) == ("Split(120 sequences of 2x30)", (2, 30))
+    assert [split.take(3).x.shape, split.hold_out(20)[0].x.shape] == [(3, 2, 30), (100, 2, 30)]
+    options = {"epochs": 20, "batch_size": 16, "optimizer": fcnn.adam(1e-2), "validation": 20}
+    whole = run(network, (x, y), **options)
+    assert whole.history[-1]["validation_accuracy"] > 0.9
+    run(network, (x, y), **{**options, "epochs": 7}, folder=tmp_path)
+    assert run(network, (x, y), **options, folder=tmp_path, resume=True, workers=3).state == whole.state
+    model = whole.model
+    found = fcnn.predict(model, x)
+    assert np.mean(found.classes == y) > 0.9
+    # float32: the layers that training runs one by one, in batches of another size, add in another order
+    batch = fcnn.data.as_batch(x, y)
+    plain = model.network.apply(model.params, model.state, batch.x, train=False).y
+    np.testing.assert_allclose(found.outputs, plain, rtol=1e-4, atol=1e-5)
+    maps = fcnn.saliency(model.network, model.params, model.state, batch.x)
+    dy = np.eye(2, dtype=np.float32)[plain.argmax(axis=1)]
+    traced = fcnn.trace(model.network, model.params, model.state, batch.x, dy=dy)
+    assert maps.shape == (120, 30)
+    assert (maps == np.abs(traced.dx).max(axis=1)).all()
+    assert traced.outputs["pool"].shape == (120, 4, 13)
+    fcnn.save_model(tmp_path / "tones.npz", model)
+    again = fcnn.predict(fcnn.load_model(tmp_path / "tones.npz"), x)
+    assert (again.outputs == found.outputs).all()
+
+
 def test_float_images_stay_as_they_are_and_uint8_become_shares():
     floats = Split(DATA.train.x / np.float32(255), DATA.train.y)
     assert run(data=floats, validation=DATA.test).state == run(data=DATA.train, validation=DATA.test).state

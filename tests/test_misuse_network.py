@@ -865,7 +865,8 @@ MISUSES = [
     Misuse("dense.init with an empty shape", lambda: fcnn.dense(2).init(KEY, ()),
            ValueError, "in_shape is a tuple of lengths, such as (1, 28, 28), each at least 1, got ()"),
     Misuse("dense.init of a matrix", lambda: fcnn.dense(2).init(KEY, (3, 4)),
-           LayerError, "dense(2) expects (D,), got (3, 4); in_shape has no batch axis"),
+           LayerError, "dense(2) expects (D,), got (3, 4); put flatten() before it, or, of features, leave out "
+           "the batch axis"),
     Misuse("dense.init of images", lambda: fcnn.dense(2).init(KEY, (3, 4, 4)),
            LayerError, "dense(2) expects (D,), got (3, 4, 4); put flatten() before it"),
     Misuse("conv2d.init of small images", lambda: fcnn.conv2d(2, 5).init(KEY, (1, 4, 4)),

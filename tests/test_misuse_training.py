@@ -58,7 +58,7 @@ A_MAP = "map_fn is a function that maps as `map` does"
 DATASETS = 'dataset is "mnist", "fashion_mnist", "cifar10" or "digits", got '
 A_MODEL = "a Model, such as fitted.model"
 FLOATS = "an array of float32 or float64"
-INPUTS = "an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
+INPUTS = "an array, images (N, C, H, W) or features (N, D) of uint8 or of floats, or sequences (N, C, L) of floats"
 TARGETS = "classes, integers (N,), or numbers, floats (N,) or (N, K)"
 LABELS = "softmax_cross_entropy expects logits (N, K) and integer labels (N,)"
 TO_INPUTS = (
@@ -123,6 +123,12 @@ def of_features(outputs):
     """A model of one dense layer."""
     network = fcnn.dense(outputs)
     return fcnn.Model(network, network.init(KEY, (2,)).params, in_shape=(2,))
+
+
+def of_sequences(channels, length):
+    """A model of sequences, of two classes."""
+    network = fcnn.serial(pool=fcnn.global_avg_pool1d(), fc=fcnn.dense(2))
+    return fcnn.Model(network, network.init(KEY, (channels, length)).params, in_shape=(channels, length))
 
 
 def enter_pool():
@@ -646,6 +652,13 @@ EVALUATION_AND_PREDICTION = [
            ValueError,
            "predict expects at least one input, in the shape that the network takes, (N, 1, 4, 4), got (6, 4, 4, "
            "1); where channels come last, x.transpose(0, 3, 1, 2) is such"),
+    Misuse("prediction of images without channels", lambda: fcnn.predict(MODEL, X8[:, 0]), ValueError,
+           "predict expects at least one input, in the shape that the network takes, (N, 1, 4, 4), got (6, 4, 4); "
+           "x[:, None] is such"),
+    Misuse("prediction of sequences whose channels come last",
+           lambda: fcnn.predict(of_sequences(2, 5), np.ones((3, 5, 2))), ValueError,
+           "predict expects at least one input, in the shape that the network takes, (N, 2, 5), got (3, 5, 2); "
+           "where channels come last, x.transpose(0, 2, 1) is such"),
     Misuse("prediction of a list", lambda: fcnn.predict(MODEL, X.tolist()), TypeError,
            f"predict's x is {INPUTS}, got a list of 6; np.asarray(…) makes an array of it"),
     Misuse("prediction of integers", lambda: fcnn.predict(MODEL, X8.astype(int)), TypeError,
@@ -682,6 +695,11 @@ FITTING = [
            lambda: fit(fcnn.lenet5(), (np.zeros((2, 28, 28, 1), np.uint8), Y[:2])), fcnn.LayerError,
            "pool1: a window of 2x2 does not fit into 28x1 with padding (0, 0) x (0, 0); use a smaller window or "
            "more padding; where the channels of (28, 28, 1) come last, x.transpose(0, 3, 1, 2) puts them first"),
+    Misuse("fit of a network of images on grey ones without channels", lambda: fit(NET, (X[:, 0], Y)), fcnn.LayerError,
+           "conv: conv2d(2, 3) expects (C, H, W), got (4, 4); x[:, None] gives grey images (N, H, W) their "
+           "channel"),
+    Misuse("fit of a network of features on sequences", lambda: fit(fcnn.dense(3), (X[:, 0], Y)), fcnn.LayerError,
+           "dense(3) expects (D,), got (4, 4); put flatten() before it, or, of features, leave out the batch axis"),
     Misuse("fit on numbers with the loss of classes", lambda: fit(fcnn.dense(1), (X[:, 0, 0], X[:, 0, 0, 0])),
            ValueError,
            f"{LABELS}, got (6, 1) and float32 (6,); for numbers there is fcnn.mean_squared_error()"),
@@ -883,8 +901,15 @@ SPLITS_AND_SETS = [
     Misuse("images of complex numbers", lambda: fcnn.Split(X.astype(complex), Y), TypeError,
            f"a split's x is {INPUTS}, got complex128"),
     Misuse("images without channels", lambda: fcnn.Split(X8[:, 0], Y), ValueError,
-           f"a split's x is {INPUTS}, none of them empty, got uint8 (6, 4, 4); x[:, None] gives grey images (N, H, "
-           "W) their channel"),
+           f"a split's x is {INPUTS}, got uint8 (6, 4, 4); x[:, None] gives grey images (N, H, W) their channel, "
+           "x.astype(np.float32) makes sequences of it"),
+    Misuse("images without channels, of integers", lambda: fcnn.Split(X8[:, 0].astype(int), Y), TypeError,
+           f"a split's x is {INPUTS}, got int64; grey images (N, H, W) of levels from 0 to 255 become uint8 with "
+           "x[:, None].astype(np.uint8), any other numbers floats with x.astype(np.float32)"),
+    Misuse("sequences without a place", lambda: fcnn.Split(X[:, 0, :, :0], Y), ValueError,
+           f"a split's x is {INPUTS}, none of them empty, got float32 (6, 4, 0)"),
+    Misuse("inputs of five axes", lambda: fcnn.Split(X[None], Y), ValueError,
+           f"a split's x is {INPUTS}, none of them empty, got float32 (1, 6, 1, 4, 4)"),
     Misuse("images without a pixel", lambda: fcnn.Split(X8[:, :, :0], Y), ValueError,
            f"a split's x is {INPUTS}, none of them empty, got uint8 (6, 1, 0, 4)"),
     Misuse("masked images", lambda: fcnn.Split(np.ma.masked_array(X, X > 0.5), Y), TypeError,
@@ -1218,7 +1243,9 @@ LOOKING_INTO = [
     Misuse("a trace in neither mode", lambda: trace(train=1), TypeError, "train is True or False, got 1"),
     Misuse("a trace of a seed", lambda: trace(key=0), TypeError, f"key is {A_KEY}, got 0"),
     Misuse("a saliency of features", lambda: fcnn.saliency(NET, PARAMS, STATE, X[:, 0, 0]), ValueError,
-           "saliency expects images (N, C, H, W), got (6, 4)"),
+           "saliency expects images (N, C, H, W) or sequences (N, C, L), got (6, 4)"),
+    Misuse("a Grad-CAM of sequences", lambda: fcnn.grad_cam(NET, PARAMS, STATE, X[:, 0]), ValueError,
+           "grad_cam expects images (N, C, H, W), got (6, 4, 4)"),
     Misuse("a saliency of one class", lambda: fcnn.saliency(NET, PARAMS, STATE, X, classes=2), ValueError,
            "classes are integers (6,) from 0 on, got int64 ()"),
     Misuse("a saliency of float classes",

@@ -28,9 +28,10 @@ def batches(
 ) -> "Batches":
     """The batches of `epochs` passes over `split`, each in an order of its own.
 
-    A batch has x, float32 (batch_size, C, H, W) or (batch_size, D), of uint8 images in [0, 1], and y, the targets; both
-    are read-only, x is batch-innermost in memory. The last batch of an epoch is smaller where the batch size does not
-    divide the split, or is left out with `drop_last`. The stream has a length, `len(stream)`: the batches left.
+    A batch has x, float32 (batch_size, C, H, W), (batch_size, C, L) or (batch_size, D), of uint8 images in [0, 1], and
+    y, the targets; both are read-only, x is batch-innermost in memory. The last batch of an epoch is smaller where the
+    batch size does not divide the split, or is left out with `drop_last`. The stream has a length, `len(stream)`: the
+    batches left.
 
     A pure function of its arguments: epoch e's order is drawn from `fold_in(fold_in(key, "epoch"), e)`, step s's
     `transform(key, batch)` gets `fold_in(fold_in(key, "transform"), s)`, and so step s is the same batch wherever the
@@ -111,7 +112,7 @@ def steps_per_epoch(split_len: int, batch_size: int, drop_last: bool = False) ->
 
 
 def as_batch(x: NDArray[Any], y: NDArray[Any]) -> Batch:
-    """Turn inputs, uint8 or floats, (N, C, H, W) or (N, D), and their targets, as a `Split` has them, into a batch.
+    """Turn inputs (N, C, H, W), (N, C, L) or (N, D), and their targets, as a `Split` has them, into a batch.
 
     x becomes float32, batch-innermost; uint8 is divided by 255. Raises TypeError or ValueError as `Split` does.
 

@@ -27,8 +27,9 @@ def load_npz(path: str | os.PathLike[str], *, test: float = 0.2, seed: int = 0) 
     """Read arrays as `np.savez(path, x=x, y=y)` writes them.
 
     Which there are:
-        x, y (or x_train, y_train): inputs and targets as `Split` takes them; grey images may lack their channel, and
-            those of floats are from 0 to 1, as pictures are when they are predicted from.
+        x, y (or x_train, y_train): images or features, and targets, as `Split` takes them; grey images may lack their
+            channel, so that (N, H, W) is such and not sequences, and images of floats are from 0 to 1, as pictures are
+            when they are predicted from.
         x_test, y_test: the same to test with; without them, a share of each class (of all, where y is numbers) is.
         classes: the names of the classes, text (K,); without it, their numbers.
 

@@ -8,7 +8,7 @@ _AT_A_TIME = 1 << 22  # numbers that are made float64
 
 
 def channel_statistics(split: Split) -> tuple[list[float], list[float]]:
-    """The mean and the standard deviation of each channel (C, H, W) or feature (D,), as a network sees them.
+    """The mean and the standard deviation of each channel (of images and sequences) or feature, as a network sees them.
 
     So grey levels of uint8 count as numbers from 0 to 1. The deviation is that of the numbers at hand (not the unbiased
     one), and 1 for what is always the same, which it then leaves as it is. Raises ValueError for an empty split.

@@ -26,7 +26,8 @@ class DataWarning(UserWarning):
 
 
 class Batch(NamedTuple):
-    """What a network is trained on: inputs `x`, floats (N, C, H, W) or (N, D), and targets `y`, classes or numbers."""
+    """What a network is trained on: inputs `x`, floats (N, C, H, W), (N, C, L) or (N, D), and targets `y`, classes or
+    numbers."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -44,13 +45,19 @@ _INPUTS = (np.uint8, np.float32, np.float64)
 
 
 def check_inputs(owner: str, x: Any) -> None:
-    """Raise TypeError or ValueError unless `x` is what networks take: images or features, uint8 or floats."""
-    expected = f"{owner}'s x is an array, images (N, C, H, W) or features (N, D), of uint8 or of floats"
+    """Raise TypeError or ValueError unless `x` is what networks take: images, sequences or features."""
+    expected = (
+        f"{owner}'s x is an array, images (N, C, H, W) or features (N, D) of uint8 or of floats, "
+        "or sequences (N, C, L) of floats"
+    )
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{expected}, got {told(x)}{_how_to_make_an_array(x)}")
-    if x.ndim not in (2, 4) or 0 in x.shape[1:]:
-        advice = "; x[:, None] gives grey images (N, H, W) their channel" if x.ndim == 3 and x.size else ""
-        raise ValueError(f"{expected}, none of them empty, got {told(x)}{advice}")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
+        raise ValueError(f"{expected}, none of them empty, got {told(x)}")
+    if x.ndim == 3 and x.dtype == np.uint8:
+        # Of grey levels these are images that lack their channel, far more often than sequences.
+        advice = "x[:, None] gives grey images (N, H, W) their channel, x.astype(np.float32) makes sequences of it"
+        raise ValueError(f"{expected}, got {told(x)}; {advice}")
     if x.dtype.type not in _INPUTS:
         raise TypeError(f"{expected}, got {x.dtype}{_how_to_make_inputs(x)}")
 
@@ -75,8 +82,9 @@ def check_targets(owner: str, y: Any, count: int) -> None:
 def _how_to_make_inputs(x: NDArray[Any]) -> str:
     """Advice that is right for these numbers, or none."""
     if x.dtype.kind in "iu" and x.size and 0 <= x.min() <= x.max() <= 255:
+        levels = "grey images (N, H, W) of levels" if x.ndim == 3 else "grey levels"
         return (
-            "; grey levels from 0 to 255 become uint8 with x.astype(np.uint8), "
+            f"; {levels} from 0 to 255 become uint8 with x{'[:, None]' if x.ndim == 3 else ''}.astype(np.uint8), "
             "any other numbers floats with x.astype(np.float32)"
         )
     return "; x.astype(np.float32) makes floats of it" if x.dtype.kind in "biuf" else ""
@@ -122,8 +130,8 @@ def _how_to_make_an_array(value: Any) -> str:
 class Split:
     """Inputs `x` with what is to be learnt of them, `y`.
 
-    x: images (N, C, H, W) or features (N, D); as uint8 grey levels 0 to 255, of which training makes floats 0 to 1, or
-        as floats, which stay as they are (in a batch as float32).
+    x: images (N, C, H, W), sequences (N, C, L) or features (N, D); as floats, which stay as they are (in a batch as
+        float32), or, but for sequences, as uint8 grey levels 0 to 255, of which training makes floats 0 to 1.
     y: classes, integers (N,) from 0 on; or numbers, floats (N,) or (N, K): targets of a regression, or 0 and 1 for
         each of K labels that an input may have at once.
 
@@ -135,6 +143,8 @@ class Split:
     (Split(5 images of 1x28x28), 5, Split(2 images of 1x28x28), array([4, 0]))
     >>> Split(np.zeros((5, 3)), np.zeros((5, 2)))
     Split(5 rows of 3 features, 2 targets each)
+    >>> Split(np.zeros((5, 2, 100)), np.arange(5))
+    Split(5 sequences of 2x100)
     """
 
     x: NDArray[Any] = attrs.field()
@@ -160,7 +170,7 @@ class Split:
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """One input's shape: (C, H, W) or (D,)."""
+        """One input's shape: (C, H, W), (C, L) or (D,)."""
         return tuple(self.x.shape[1:])
 
     def __len__(self) -> int:
@@ -168,7 +178,8 @@ class Split:
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.in_shape))
-        what = f"{len(self)} images of {size}" if self.x.ndim == 4 else f"{len(self)} rows of {size} features"
+        kind = {2: f"rows of {size} features", 3: f"sequences of {size}", 4: f"images of {size}"}[self.x.ndim]
+        what = f"{len(self)} {kind}"
         return f"Split({what})" if self.has_classes else f"Split({what}, {math.prod(self.y.shape[1:])} targets each)"
 
     def take(self, which: int | NDArray[Any] | list[int]) -> "Split":

@@ -61,7 +61,7 @@ def trace(
 
     Args:
         network, params, state: a network and its values.
-        x: the input, (N, C, H, W) or (N, D).
+        x: the input, (N, C, H, W), (N, C, L) or (N, D).
         dy: the gradient of the network's output, or a function that gives it for the output, such as
             `lambda y: loss(y, targets)[1]`; None for the forward pass alone.
         train: the mode; with batch norm and dropout it makes a difference.
@@ -82,7 +82,7 @@ def trace(
     boolean("train", train)
     if key is not None:
         expect_key("key", key)
-    if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim in (2, 4):
         raise TypeError("trace's x is an array of float32 or float64, got uint8; fcnn.data.as_batch(x, y).x is such")
     x = floats("trace's x", x)
     if dy is not None and not callable(dy):
@@ -112,16 +112,18 @@ def trace(
 
 
 def saliency(network: Layer, params: Tree, state: Tree, x: Array, *, classes: Array | None = None) -> Array:
-    """How much each pixel moves the score of a class: the greatest |d score / d x| over the channels, (N, H, W).
+    """How much each pixel moves the score of a class: the greatest |d score / d x| over the channels, (N, H, W); of
+    sequences how much each place does, (N, L).
 
     K. Simonyan, A. Vedaldi and A. Zisserman, ICLR 2014 workshop (arXiv 1312.6034), section 3.
 
     Args:
-        network, params, state: a classifier of images, whose outputs (N, K) are scores, and its values.
-        x: images, (N, C, H, W).
-        classes: of which class each image's map is, integers (N,); the predicted one when None.
+        network, params, state: a classifier, whose outputs (N, K) are scores, and its values.
+        x: images (N, C, H, W) or sequences (N, C, L).
+        classes: of which class each input's map is, integers (N,); the predicted one when None.
     """
-    _expect_images("saliency", x)
+    if isinstance(x, np.ndarray) and (x.ndim not in (3, 4) or not x.size):
+        raise ValueError(f"saliency expects images (N, C, H, W) or sequences (N, C, L), got {x.shape}")
     dx = trace(network, params, state, x, dy=lambda y: _one_score(y, classes)).dx
     assert dx is not None
     return frozen(np.abs(dx).max(axis=1))
@@ -148,7 +150,8 @@ def grad_cam(
 
     Raises ValueError for a path without images; it lists those that there are.
     """
-    _expect_images("grad_cam", x)
+    if isinstance(x, np.ndarray) and (x.ndim != 4 or not x.size):
+        raise ValueError(f"grad_cam expects images (N, C, H, W), got {x.shape}")
     if path is not None:
         instance("path", path, str, "a layer's path, such as 'conv2'")
     found = trace(network, params, state, x, dy=lambda y: _one_score(y, classes))
@@ -181,13 +184,8 @@ def cam_path(params: Tree, in_shape: Shape, out_shapes: Mapping[str, Shape]) -> 
     return None
 
 
-def _expect_images(name: str, x: Any) -> None:
-    if isinstance(x, np.ndarray) and (x.ndim != 4 or not x.size):
-        raise ValueError(f"{name} expects images (N, C, H, W), got {x.shape}")
-
-
 def _one_score(y: Array, classes: Array | None) -> Array:
-    """The gradient of each image's score for its class, which is 1 there and 0 elsewhere."""
+    """The gradient of each input's score for its class, which is 1 there and 0 elsewhere."""
     if y.ndim != 2:
         raise ValueError(f"expected a classifier with outputs (N, K), got outputs {y.shape}")
     chosen = y.argmax(axis=1) if classes is None else array("classes", classes, f"integers ({len(y)},) from 0 on")

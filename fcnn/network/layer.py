@@ -6,7 +6,7 @@ A layer is one immutable record of three pure functions. A network is a layer to
     apply(params, state, x, *, train, key=None)  -> Out(y, state, cache)
     backward(params, cache, dy, *, need_dx=True) -> Grads(dx, params)
 
-- Shapes at `init` have no batch axis: (C, H, W) for images, (D,) for features.
+- Shapes at `init` have no batch axis: (C, H, W) for images, (C, L) for sequences, (D,) for features.
 - `params` and `state` are immutable trees; `state` is what changes without a gradient, such as running means.
 - `train` has no default. A stochastic layer needs `key` in training, and says so when it is missing.
 - `cache` is opaque plain data for `backward`, which is the true derivative of `apply` in the mode that made the

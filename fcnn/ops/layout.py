@@ -14,7 +14,7 @@ Why. A convolution needs, for each output row, all channels of KH neighbouring i
 contiguous piece of memory*. Any slice along C, H or W still has runs of N numbers, so shifted adds, pooling windows
 and strides run at memory speed. The result of the matrix product comes out in the very order that the next layer
 wants, so nothing is ever transposed between layers. Features lie likewise, as a (D, N) block, and a dense layer is
-`W @ X`.
+`W @ X`; sequences (N, C, L) as a (L, C, N) block.
 
 Any other order is accepted everywhere and gives the same values: `block` copies it into place once. NumPy's own
 elementwise functions, `np.where` and `astype` keep the order of their operands, so most layers need not know of it.
@@ -37,7 +37,7 @@ def block(x: Array) -> Array:
 
 
 def unblock(block: Array) -> Array:
-    """The logical (N, C, H, W) or (N, D) view of a block; the inverse of `block`."""
+    """The logical (N, C, H, W), (N, C, L) or (N, D) view of a block; the inverse of `block`."""
     return _logical(block)
 
 

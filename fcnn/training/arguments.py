@@ -1,14 +1,16 @@
 """What training asks of what a user hands it: batches, metrics, and functions that map."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fcnn.network.layer import Layer, LayerError, Shape
 from fcnn.training.mapping import MapFn
 from fcnn.values.arrays import Array
 from fcnn.values.checks import floats, function, told
+from fcnn.values.keys import key
 
 Kind = TypeVar("Kind")
 
@@ -75,6 +77,17 @@ def inputs_of(batch: Any) -> Array:
     if not x.ndim:
         raise ValueError("a batch's x is inputs (N, …), got one number")
     return x
+
+
+def how_to_shape_inputs(network: Layer, in_shape: Shape) -> str:
+    """Advice that is right for inputs of a shape that the network doesn't take, or none."""
+    if len(in_shape) == 3 and in_shape[2] in (1, 3, 4) and in_shape[0] > 4:
+        return f"; where the channels of {in_shape} come last, x.transpose(0, 3, 1, 2) puts them first"
+    if len(in_shape) == 2:
+        with suppress(LayerError):
+            network.init(key(0), (1, *in_shape))
+            return "; x[:, None] gives grey images (N, H, W) their channel"
+    return ""
 
 
 def measured(statement: str, value: Any) -> float:

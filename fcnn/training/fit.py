@@ -127,8 +127,8 @@ def fit(
 
     Args:
         network: what to train.
-        data: a Dataset, a Split, or a pair of arrays (x, y): images (N, C, H, W) or features (N, D), uint8 or floats,
-            with classes (N,) or numbers (N, K); `fcnn.Split` says more.
+        data: a Dataset, a Split, or a pair of arrays (x, y): images (N, C, H, W), sequences (N, C, L) or features
+            (N, D), uint8 or floats, with classes (N,) or numbers (N, K); `fcnn.Split` says more.
         epochs: passes over the training inputs, in all: what a resumed or continued state has behind it counts.
         batch_size, drop_last: inputs a step, and whether an epoch's last, smaller batch is left out.
         optimizer, loss: how it learns, and from what.

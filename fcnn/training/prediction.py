@@ -9,6 +9,7 @@ import numpy as np
 
 from fcnn.data import pictures
 from fcnn.data.types import Split, check_inputs
+from fcnn.network.layer import Shape
 from fcnn.network.model import Model, expect_model
 from fcnn.ops import softmax
 from fcnn.training.step import evaluate
@@ -43,8 +44,8 @@ def predict(
 
     Args:
         model: a network whose outputs are scores as `softmax_cross_entropy` takes them, not yet probabilities.
-        x: images (N, C, H, W) or features (N, D) of the model's `in_shape`, at least one: uint8 grey levels, of which
-            floats 0 to 1 are made as in training, or floats as they are.
+        x: images (N, C, H, W), sequences (N, C, L) or features (N, D) of the model's `in_shape`, at least one: floats
+            as they are, or uint8 grey levels, of which floats 0 to 1 are made as in training.
         batch_size, map_fn: as `evaluate` takes them.
 
     Raises:
@@ -65,12 +66,9 @@ def predict(
     expect_model("model", model)
     if isinstance(x, np.ndarray) and (x.shape[1:] != model.in_shape or not len(x)):
         expected = ", ".join(["N", *map(str, model.in_shape)])
-        advice = "; x[None] is a batch of one" if x.shape == model.in_shape else ""
-        if x.ndim == 4 and len(x) and (x.shape[3], *x.shape[1:3]) == model.in_shape:
-            advice = "; where channels come last, x.transpose(0, 3, 1, 2) is such"
         raise ValueError(
             f"predict expects at least one input, in the shape that the network takes, ({expected}), got {x.shape}"
-            f"{advice}"
+            f"{_how_to_shape(x, model.in_shape)}"
         )
     check_inputs("predict", x)
     split = Split(x, np.zeros(len(x), np.int64))  # labels, as evaluate asks for some
@@ -129,6 +127,17 @@ def predict_pictures(
         except pictures.PictureError as error:
             raise pictures.PictureError(f"{printable(os.fspath(path), None)}: {error}") from None
     return predict(model, np.stack(images), batch_size=batch_size, map_fn=map_fn)
+
+
+def _how_to_shape(x: Array, in_shape: Shape) -> str:
+    """Advice that is right for inputs of another shape, or none."""
+    if x.shape == in_shape:
+        return "; x[None] is a batch of one"
+    if len(x) and (1, *x.shape[1:]) == in_shape:
+        return "; x[:, None] is such"
+    if x.ndim in (3, 4) and len(x) and (x.shape[-1], *x.shape[1:-1]) == in_shape:
+        return f"; where channels come last, x.transpose{(0, 3, 1, 2) if x.ndim == 4 else (0, 2, 1)} is such"
+    return ""
 
 
 def _none(outputs: Array, targets: Any) -> tuple[float, Array]:

@@ -23,7 +23,15 @@ from fcnn.network.inference import predictor
 from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import leaves as layers_of
 from fcnn.network.rewriting import without_caches
-from fcnn.training.arguments import expect_map_fn, expect_metrics, inputs_and_targets, inputs_of, mapped, measured
+from fcnn.training.arguments import (
+    expect_map_fn,
+    expect_metrics,
+    how_to_shape_inputs,
+    inputs_and_targets,
+    inputs_of,
+    mapped,
+    measured,
+)
 from fcnn.training.loss import Loss, expect_loss, loss_of, weights_of
 from fcnn.training.losses import softmax_cross_entropy
 from fcnn.training.optim import apply_updates
@@ -109,9 +117,8 @@ def init_state(model: Layer, optimizer: Transform, key: Key, in_shape: Shape, dt
     try:
         made = model.init(fold_in(key, "init"), in_shape)
     except LayerError as error:
-        if len(in_shape) != 3 or in_shape[2] not in (1, 3, 4) or in_shape[0] <= 4:
+        if not (advice := how_to_shape_inputs(model, in_shape)):
             raise
-        advice = f"; where the channels of {in_shape} come last, x.transpose(0, 3, 1, 2) puts them first"
         raise LayerError(error.message + advice, error.path) from error
     params = astype(made.params, dtype)
     return TrainState(params, astype(made.state, dtype), optimizer.init(params), 0, fold_in(key, "train"))
@@ -315,7 +322,7 @@ def evaluate(
     value, _ = loss_of(measure, outputs, split.y)
     found: dict[str, float] = {}
     for metric in metrics:
-        name = _name_of(metric)
+        name = str(getattr(metric, "__name__", metric))
         alike = sum(other.partition(" ")[0] == name for other in found)
         value_of = measured(f"the metric {name} gives", metric(outputs, split.y))
         found[f"{name} {alike + 1}" if alike else name] = value_of
@@ -330,10 +337,6 @@ def evaluate(
 def _over_cores(count: int, function: Callable[[int], Any], numbers: Iterable[int]) -> list[Any]:
     """As `map`, of the numbers from 0 to `count`."""
     return each_of(count, function, 1e6)
-
-
-def _name_of(metric: Metric) -> str:
-    return str(getattr(metric, "__name__", metric))
 
 
 def _are_scores(outputs: Array, targets: Array) -> bool:

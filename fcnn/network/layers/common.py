@@ -103,6 +103,7 @@ def sequences(call: str, in_shape: Shape) -> Shape:
 def features(call: str, in_shape: Shape) -> Shape:
     """The shape, if it is one of features (D,)."""
     if len(in_shape) != 1:
-        advice = {2: "; in_shape has no batch axis", 3: "; put flatten() before it"}.get(len(in_shape), "")
+        batch = "; put flatten() before it, or, of features, leave out the batch axis"
+        advice = {2: batch, 3: "; put flatten() before it"}.get(len(in_shape), "")
         raise LayerError(f"{call} expects (D,), got {in_shape}{advice}")
     return in_shape
