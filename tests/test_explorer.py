@@ -169,6 +169,11 @@ def test_lessons_quote_the_library():
             "the explorer's page expects a network that gives scores of two classes or more, not probabilities",
         ),
         (
+            fcnn.serial(a=fcnn.flatten(), b=fcnn.serial(c=fcnn.dense(2), d=fcnn.softmax()), e=fcnn.dropout(0.5)),
+            (1, 2, 2), ValueError,
+            "the explorer's page expects a network that gives scores of two classes or more, not probabilities",
+        ),
+        (
             fcnn.serial(a=fcnn.flatten(), b=fcnn.dense(1)), (1, 2, 2), ValueError,
             "the explorer's page expects a network that gives scores of two classes or more, not outputs of shape (1,)",
         ),

@@ -36,6 +36,39 @@ def test_predictions_are_the_softmax_of_what_evaluation_gives(dtype):
     assert found.names == ("0", "1", "2")
 
 
+ENDINGS = {
+    "softmax": lambda: fcnn.serial(end=fcnn.softmax()),
+    "log_softmax": lambda: fcnn.serial(end=fcnn.log_softmax()),
+    "nested": lambda: fcnn.serial(a=fcnn.serial(b=fcnn.serial(end=fcnn.softmax()))),
+    "what is not there in evaluation": lambda: fcnn.serial(
+        end=fcnn.softmax(), same=fcnn.serial(a=fcnn.identity(), b=fcnn.dropout(0.5), c=fcnn.flatten())
+    ),
+    "images of one pixel": lambda: fcnn.serial(
+        image=fcnn.reshape((3, 1, 1)), end=fcnn.softmax(), flat=fcnn.reshape((3,))
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", [lambda net: net, lambda net: fcnn.hold(net, "*"), fcnn.checked, fcnn.fuse])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_of_a_network_that_ends_in_a_softmax_the_outputs_are_the_probabilities(ending, rule):
+    model = model_of(NETWORK)
+    longer = model_of(fcnn.serial(net=NETWORK, ending=ENDINGS[ending]()))
+    ending = fcnn.Model(rule(longer.network), longer.params, longer.state, in_shape=longer.in_shape)
+    inner = fcnn.Model(NETWORK, longer.params["net"], longer.state["net"], in_shape=model.in_shape)
+    found, scores = fcnn.predict(ending, IMAGES), fcnn.predict(inner, IMAGES)
+    # float32, rounded by 6e-8 in scores of at most 10
+    np.testing.assert_allclose(found.probabilities, scores.probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(found.classes, scores.classes)
+
+
+def test_the_probabilities_of_each_pixel_are_scores_of_none():
+    maps = fcnn.serial(end=fcnn.softmax(), flat=fcnn.flatten())  # of two channels, over four pixels
+    found = fcnn.predict(model_of(maps, (2, 2, 2)), np.random.default_rng(0).random((5, 2, 2, 2)))
+    # float64: sums of eight shares of 1
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-12)
+
+
 def test_neither_batches_nor_threads_change_an_output():
     model, whole = model_of(NETWORK), fcnn.predict(model_of(NETWORK), IMAGES, batch_size=300)
     with parallel.threads(2) as map_fn:

@@ -71,6 +71,18 @@ def test_a_network_of_ones_own_that_fit_trained(run, found, fitted):
     assert "accuracy" in run(path, "--dataset", "digits", "--rows", "0:100")[1]
 
 
+def test_a_file_whose_network_ends_in_a_softmax_gives_its_probabilities(found, fitted):
+    model = fitted[0].model
+    network = fcnn.serial(net=model.network, end=fcnn.softmax())
+    params, state = fcnn.freeze({"net": model.params}), fcnn.freeze({"net": model.state})
+    fcnn.save_model("scores.npz", model)
+    fcnn.save_onnx("ended.onnx", fcnn.Model(network, params, state, in_shape=model.in_shape, classes=model.classes))
+    as_picture(TEST.x[0]).save("digit.png")
+    scores, ended = (found(path, "digit.png") for path in ("scores.npz", "ended.onnx"))
+    # float32, rounded by 6e-8 in scores of at most 10
+    np.testing.assert_allclose(probabilities(ended), probabilities(scores), rtol=1e-4)
+
+
 def test_a_checkpoint_of_the_training_script_needs_no_option(found, fitted):
     kept, _ = fitted
     meta = {

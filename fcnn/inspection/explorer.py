@@ -21,7 +21,7 @@ from fcnn.data.pictures import CLASSES, SHAPES
 from fcnn.data.types import Split
 from fcnn.inspection.lessons import lesson_of
 from fcnn.inspection.tracing import cam_path
-from fcnn.network.combinators import serial
+from fcnn.network.combinators import last_of, serial
 from fcnn.network.description import inits
 from fcnn.network.layer import Init, Layer, LayerError, Shape
 from fcnn.network.model import Model, expect_model
@@ -67,7 +67,7 @@ def explore(model: Model, examples: Split | None = None, *, title: str | None = 
         _record(path, layer, in_shape, made[path], model)
         for (path, layer), in_shape in zip(layers, in_shapes, strict=False)
     ]
-    _expect_classifier(model, made[""].out_shape, layers[-1][1])
+    _expect_classifier(model, made[""].out_shape)
     shapes = {path: made[path].out_shape for path, _ in layers}
     cam = cam_path(model.params, model.in_shape, shapes)
     data = {
@@ -198,12 +198,13 @@ def _array(array: NDArray[Any]) -> dict[str, Any]:
     return {"shape": plain.shape, "dtype": array.dtype.name, "data": text}
 
 
-def _expect_classifier(model: Model, out_shape: Shape, last: Layer) -> None:
+def _expect_classifier(model: Model, out_shape: Shape) -> None:
     if len(model.in_shape) != 3 or model.in_shape[0] not in (1, 3):
         taken = "the explorer's page takes pictures, (1, H, W) or (3, H, W)"
         raise ValueError(f"{taken}; the network takes {model.in_shape}")
-    if len(out_shape) != 1 or out_shape[0] < 2 or last.kind == "softmax":
-        given = "probabilities" if last.kind == "softmax" else f"outputs of shape {out_shape}"
+    are_probabilities = last_of(model.network).kind == "softmax"
+    if len(out_shape) != 1 or out_shape[0] < 2 or are_probabilities:
+        given = "probabilities" if are_probabilities else f"outputs of shape {out_shape}"
         raise ValueError(f"the explorer's page expects a network that gives scores of two classes or more, not {given}")
     if model.classes and len(model.classes) != out_shape[0]:
         raise ValueError(f"the model has names for {len(model.classes)} classes, and {out_shape[0]} outputs")

@@ -4,7 +4,7 @@ A child's name is its key in the parameters, the state and the gradients, and it
 inserting a layer changes nothing in the others. Children without parameters or state take no place in the trees.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -22,7 +22,8 @@ from fcnn.network.layer import (
     expect_layer,
     expect_values,
 )
-from fcnn.network.layers.shape import identity
+from fcnn.network.layers.shape import flatten, identity, reshape
+from fcnn.network.layers.stochastic import dropout
 from fcnn.network.merging import Merge, added, merged, merged_shape, parted
 from fcnn.values import tree
 from fcnn.values.arrays import Array, keep, zeros_like
@@ -49,6 +50,27 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     """
     children = _named("serial", layers, named)
     return in_runs(children, [one_after_another({name: child}) for name, child in children.items()])
+
+
+_THE_SAME_IN_EVALUATION = (identity, dropout, flatten, reshape)
+
+
+def last_of(network: Layer) -> Layer:
+    """The layer whose outputs are the network's in evaluation, but for their shape; it may lie in nested `serial`s.
+
+    >>> from fcnn import dense, softmax
+    >>> last_of(serial(a=dense(2), b=serial(c=softmax(), d=identity())))
+    softmax()
+    """
+    return next((layer for layer in _from_the_last(network) if layer.make not in _THE_SAME_IN_EVALUATION), network)
+
+
+def _from_the_last(layer: Layer) -> Iterator[Layer]:
+    if layer.make is not serial:
+        yield layer
+        return
+    for child in reversed([*layer.children.values()]):
+        yield from _from_the_last(child)
 
 
 class Run(NamedTuple):

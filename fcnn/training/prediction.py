@@ -9,6 +9,8 @@ import numpy as np
 
 from fcnn.data import pictures
 from fcnn.data.types import Split, check_inputs
+from fcnn.network import layers
+from fcnn.network.combinators import last_of
 from fcnn.network.layer import Shape
 from fcnn.network.model import Model, expect_model
 from fcnn.ops import softmax
@@ -22,8 +24,8 @@ from fcnn.values.text import printable
 class Predictions:
     """What a model says of N inputs.
 
-    outputs: the network's scores of K classes, (N, K).
-    probabilities: their softmax, float64 (N, K).
+    outputs: the network's, (N, K): scores of K classes, or of a network that ends in a softmax their probabilities.
+    probabilities: float64 (N, K): the softmax of scores, and otherwise the outputs.
     classes: the likeliest class of each, int64 (N,), 0 to K - 1.
     names: of the K classes; their numbers where the model has no names.
     """
@@ -43,7 +45,8 @@ def predict(
     `.outputs` alone: the softmax says nothing there.
 
     Args:
-        model: a network whose outputs are scores as `softmax_cross_entropy` takes them, not yet probabilities.
+        model: a network whose outputs are scores as `softmax_cross_entropy` takes them; or whose last layer, whatever
+            `serial` it lies in, is a `softmax`, so that they are probabilities already, or a `log_softmax`.
         x: images (N, C, H, W), sequences (N, C, L) or features (N, D) of the model's `in_shape`, at least one: floats
             as they are, or uint8 grey levels, of which floats 0 to 1 are made as in training.
         batch_size, map_fn: as `evaluate` takes them.
@@ -88,7 +91,10 @@ def predict(
             "the network's outputs are not finite, its training diverged or its inputs are not finite either; "
             "use an earlier checkpoint, or look at the inputs"
         )
-    probabilities = frozen(softmax(outputs.astype(np.float64))[0])
+    probabilities = outputs.astype(np.float64)
+    if not _are_probabilities(model, outputs):  # the softmax of a log_softmax's outputs is their exp
+        probabilities = softmax(probabilities)[0]
+    probabilities = frozen(probabilities)
     classes = frozen(probabilities.argmax(axis=1).astype(np.int64, copy=False))
     return Predictions(outputs, probabilities, classes, names)
 
@@ -127,6 +133,13 @@ def predict_pictures(
         except pictures.PictureError as error:
             raise pictures.PictureError(f"{printable(os.fspath(path), None)}: {error}") from None
     return predict(model, np.stack(images), batch_size=batch_size, map_fn=map_fn)
+
+
+def _are_probabilities(model: Model, outputs: Array) -> bool:
+    """Whether the outputs are a softmax over all classes, and not one over the channels of maps laid end to end."""
+    if last_of(model.network).make is not layers.softmax:
+        return False
+    return bool(np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=0.5))  # of maps it is their number of pixels
 
 
 def _how_to_shape(x: Array, in_shape: Shape) -> str:
