@@ -21,11 +21,14 @@ from fcnn import (
     dense,
     dropout,
     flatten,
+    global_avg_pool1d,
+    global_avg_pool2d,
     identity,
     layer_constructor,
     relu,
     residual,
     serial,
+    sigmoid,
 )
 from fcnn.values.tree import EMPTY, freeze, set_at
 
@@ -85,6 +88,10 @@ def test_positional_layers_are_named_by_kind_and_ordinal() -> None:
     assert list(branch(relu(), relu(), merge="sum").children) == ["relu1", "relu2"]
 
 
+def dense_of_means(units):
+    return serial(mean=global_avg_pool2d(), fc=dense(units))
+
+
 WRONG_SHAPES = [
     (
         serial(flat=flatten(), res1=residual(serial(conv1=conv2d(16, 5)))),
@@ -116,6 +123,23 @@ WRONG_SHAPES = [
         branch(merge="multiply", a=identity(), b=flatten()),  # which NumPy would broadcast
         (1, 1, 4),
         "branch expects children of the same shape, but for lengths of 1, got a (1, 1, 4), b (4,)",
+    ),
+    (
+        serial(se=branch(identity(), serial(global_avg_pool2d(), dense(3), sigmoid()), merge="multiply")),
+        (3, 5, 5),
+        "se: branch expects children of the same shape, but for lengths of 1, got identity1 (3, 5, 5), serial1 (3,); "
+        "put reshape((3, 1, 1)) after serial1 to scale channels by it",
+    ),
+    (
+        branch(merge="multiply", x=identity(), a=global_avg_pool1d(), b=global_avg_pool1d()),
+        (3, 5),
+        "branch expects children of the same shape, but for lengths of 1, got x (3, 5), a (3,), b (3,); "
+        "put reshape((3, 1)) after a and b to scale channels by it",
+    ),
+    (
+        branch(merge="multiply", x=identity(), a=global_avg_pool2d(), b=dense_of_means(2)),
+        (3, 5, 5),
+        "branch expects children of the same shape, but for lengths of 1, got x (3, 5, 5), a (3,), b (2,)",
     ),
     (branch(merge="concat", a=flatten(), b=identity()), (1, 2, 2), "branch expects children of the same shape after"),
     (

@@ -954,7 +954,8 @@ MISUSES = [
     Misuse("apply of a sum of several widths", lambda: WIDE.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
            LayerError, "branch expects children of the same shape, got a (2, 3, 4, 4), b (2, 3)"),
     Misuse("apply of a product of maps and features", lambda: GATED.apply(EMPTY, EMPTY, Z(2, 3, 4, 4), train=False),
-           LayerError, "branch expects children of the same shape, but for lengths of 1, got a (2, 3, 4, 4), b (2, 3)"),
+           LayerError, "branch expects children of the same shape, but for lengths of 1, got a (2, 3, 4, 4), b (2, 3); "
+                       "put reshape((3, 1, 1)) after b to scale channels by it"),
     Misuse("apply of a layer of one's own that gives nothing",
            lambda: fcnn.serial(mine=mine()).apply(EMPTY, EMPTY, Z(2, 3), train=False),
            LayerError, "mine: what apply gives is Out(y, state, cache), got None"),

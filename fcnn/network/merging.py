@@ -31,7 +31,8 @@ def merged_shape(kind: str, merge: Merge, shapes: Mapping[str, Shape], axis: int
         )
     if not fit:
         got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise LayerError(f"{kind} expects children of {expected}, got {got}")
+        advice = _how_to_fit(shapes, axis) if (kind, merge) == ("branch", "multiply") else ""
+        raise LayerError(f"{kind} expects children of {expected}, got {got}{advice}")
     if merge == "sum":
         return first
     if merge == "multiply":
@@ -44,6 +45,17 @@ def _broadcast(shapes: Sequence[Shape], axis: int) -> bool:
     if len({len(shape) for shape in shapes}) > 1 or len({shape[:axis] for shape in shapes}) > 1:
         return False
     return all(len({*lengths} - {1}) <= 1 for lengths in zip(*shapes, strict=True))
+
+
+def _how_to_fit(shapes: Mapping[str, Shape], axis: int) -> str:
+    """Advice that is right for factors of these shapes, or none: a number for each channel scales that."""
+    most = max((shape[axis:] for shape in shapes.values()), key=len)
+    gate = (*most[:1], *[1] * len(most[1:]))
+    gates = [name for name, shape in shapes.items() if shape[axis:] == most[:1] != most]
+    longer = [(*shape[:axis], *gate) if name in gates else shape for name, shape in shapes.items()]
+    if not gates or not _broadcast(longer, axis):
+        return ""
+    return f"; put reshape({gate}) after {' and '.join(gates)} to scale channels by it"
 
 
 def merged(merge: Merge, ys: Sequence[Array]) -> Array:
