@@ -1020,6 +1020,11 @@ MISUSES = [
                       "relu(…)"),
     Misuse("rewrite by a rule that gives nothing", lambda: fcnn.rewrite(NET, lambda path, layer: None),
            LayerError, "fc: the rule gave None for dense(2), where it gives a layer"),
+    Misuse("hold of several patterns without a list", lambda: fcnn.hold(NET, "conv1", "bn1"),
+           TypeError, "hold takes a network and its patterns, one text or a list of them, got 3 arguments; "
+                      "hold(network, ['conv1', 'bn1']) is such"),
+    Misuse("hold of several layers", lambda: fcnn.hold(NET, "conv1", fcnn.relu()),
+           TypeError, "hold takes a network and its patterns, one text or a list of them, got 3 arguments"),
     Misuse("hold of a number", lambda: fcnn.hold(NET, 1),
            TypeError, 'the patterns of paths are text, such as "conv*", got 1'),
     Misuse("hold of layers", lambda: fcnn.hold(NET, [fcnn.relu()]),

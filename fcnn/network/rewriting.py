@@ -5,7 +5,7 @@ None of them needs a mode or a hook, and the paths of parameters survive them al
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import numpy as np
@@ -81,7 +81,7 @@ def every_layer(network: Layer) -> Iterator[Layer]:
         yield from every_layer(child)
 
 
-def hold(network: Layer, patterns: Patterns) -> Layer:
+def hold(network: Layer, patterns: Patterns, *more: NoReturn) -> Layer:
     """The network with some layers frozen: they go on computing, and don't learn.
 
     A held layer's gradients are zeros of the same structure, and are never computed; the backward pass ends where
@@ -102,6 +102,12 @@ def hold(network: Layer, patterns: Patterns) -> Layer:
     ['conv1']
     """
     expect_layer("network", network)
+    if more:  # Python's own error would not say that a list is meant
+        given = [patterns, *more]
+        advice = f"; hold(network, {given}) is such" if all(isinstance(one, str) for one in given) else ""
+        raise TypeError(
+            f"hold takes a network and its patterns, one text or a list of them, got {1 + len(given)} arguments{advice}"
+        )
     wanted = as_patterns(patterns, "conv*")
     expect_matches("hold: no layer's path", wanted, (path for path, _ in leaves(network)))
     return rewrite_leaves(network, lambda path, layer: layer if first_match(wanted, path) is None else _held(layer))
