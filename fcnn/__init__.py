@@ -72,7 +72,7 @@ from fcnn.training.losses import (
     mean_squared_error,
     softmax_cross_entropy,
 )
-from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
+from fcnn.training.metrics import accuracy, binary_accuracy, classification_report, confusion_matrix
 from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, rmsprop, sgd
 from fcnn.training.prediction import Predictions, predict, predict_pictures
 from fcnn.training.reading import Reading, read_figures
@@ -276,6 +276,7 @@ __all__ = [
     "Reading",
     "read_figures",
     "accuracy",
+    "binary_accuracy",
     "confusion_matrix",
     "classification_report",
     "metrics",

@@ -396,6 +396,26 @@ def test_several_labels_an_input_have_no_accuracy():
     assert (found.history[-1]["train_accuracy"], found.history[-1]["validation_accuracy"]) == (None, None)
 
 
+def test_several_labels_an_input_have_a_metric_of_their_own():
+    y = (X[:, :3] > 0).astype(np.float32)
+    found = run(
+        fcnn.dense(3), (X, y), loss=fcnn.binary_cross_entropy(), validation=50, metrics=[fcnn.binary_accuracy],
+        epochs=20, optimizer=fcnn.adam(0.1),
+    )  # fmt: skip
+    share = found.history[-1]["metrics"]["binary_accuracy"]
+    assert share > 0.9
+    values = found.model.params, found.model.state
+    held_out = (X[-50:], y[-50:])
+    said = fcnn.evaluate(
+        found.model.network, *values, held_out, loss=fcnn.binary_cross_entropy(), metrics=[fcnn.binary_accuracy]
+    )
+    assert said.metrics == {"binary_accuracy": share}
+    with pytest.raises(ValueError, match=r"for several labels an input there is fcnn\.binary_cross_entropy\(\)$"):
+        run(fcnn.dense(3), (X, y))
+    with pytest.raises(ValueError, match=r"for a yes or no there is fcnn\.binary_cross_entropy\(\)$"):
+        run(fcnn.dense(1), (X, y[:, 0].astype(int)))
+
+
 def test_one_output_has_no_accuracy():
     y = (X[:, 0] > 0).astype(int)
 

@@ -8,6 +8,7 @@ import pytest
 
 from fcnn import (
     accuracy,
+    binary_accuracy,
     binary_cross_entropy,
     classification_report,
     confusion_matrix,
@@ -133,6 +134,16 @@ GUESSES = np.array([0, 0, 0, 1, 1, 0, 2, 2, 2, 1])
 def test_accuracy():
     assert accuracy(GUESSES, LABELS) == 0.7
     assert accuracy(LABELS, LABELS) == 1.0
+
+
+def test_binary_accuracy_is_the_share_of_labels_that_are_right():
+    logits = np.array([[1.0, -1.0, 0.0], [2.0, 3.0, -4.0]])
+    targets = np.array([[1, 1, 0], [0, 1, 0]])  # of the first, second and third label 1, 1 and 2 are right
+    for kind in (np.float32, np.int64, bool):
+        assert binary_accuracy(logits, targets.astype(kind)) == 4 / 6
+    assert binary_accuracy(logits[:, :1], targets[:, 0]) == binary_accuracy(logits[:, 0], targets[:, 0]) == 0.5
+    assert binary_accuracy(logits[:, :1], targets[:, :1]) == 0.5
+    assert binary_accuracy(np.array([np.nan, np.inf], np.float32), np.array([1, 1])) == 0.5
 
 
 def test_confusion_matrix_has_the_truth_in_rows_and_the_guesses_in_columns():

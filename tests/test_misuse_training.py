@@ -158,7 +158,17 @@ LOSSES = [
     Misuse("no logits", lambda: LOSS(None, Y), TypeError, f"softmax_cross_entropy's logits is {FLOATS}, got None"),
     Misuse("one-hot labels", lambda: LOSS(LOGITS, ONE_HOT), ValueError,
            f"{LABELS}, got (6, 3) and int64 (6, 3); rows with one 1 each (one-hot) become labels with "
-           "labels.argmax(axis=1)"),
+           "labels.argmax(axis=1), for several labels an input there is fcnn.binary_cross_entropy()"),
+    Misuse("several labels an input", lambda: LOSS(LOGITS, np.ones((6, 3), np.float32)), ValueError,
+           f"{LABELS}, got (6, 3) and float32 (6, 3); for several labels an input there is "
+           "fcnn.binary_cross_entropy()"),
+    Misuse("several numbers an input", lambda: LOSS(LOGITS, np.full((6, 3), 2.5)), ValueError,
+           f"{LABELS}, got (6, 3) and float64 (6, 3); for numbers there is fcnn.mean_squared_error()"),
+    Misuse("a yes or no as floats", lambda: LOSS(LOGITS[:, :1], np.ones((6, 1))), ValueError,
+           f"{LABELS}, got (6, 1) and float64 (6, 1); for a yes or no there is fcnn.binary_cross_entropy()"),
+    Misuse("a yes or no as integers", lambda: LOSS(LOGITS[:, :1], np.minimum(Y, 1)), ValueError,
+           "softmax_cross_entropy expects labels 0 to 0 for logits (6, 1), got 0 to 1; for a yes or no there is "
+           "fcnn.binary_cross_entropy()"),
     Misuse("soft labels", lambda: LOSS(LOGITS, np.full((6, 3), 1 / 3)), ValueError,
            f"{LABELS}, got (6, 3) and float64 (6, 3)"),
     Misuse("labels in a column", lambda: LOSS(LOGITS, Y[:, None]), ValueError,
@@ -281,7 +291,27 @@ METRICS = [
            "predictions are classes, integers (N,), got float32 (6, 3); of scores (N, K), .argmax(axis=1) is the "
            "class"),
     Misuse("predictions of one output", lambda: fcnn.accuracy(np.array([0.2, 0.9]), np.array([0, 1])), ValueError,
-           "predictions are classes, integers (N,), got float64 (2,)"),
+           "predictions are classes, integers (N,), got float64 (2,); fcnn.binary_accuracy takes logits, of which "
+           "those above 0 say 1"),
+    Misuse("predictions of one output, in a column", lambda: fcnn.accuracy(LOGITS[:, :1], np.minimum(Y, 1)), ValueError,
+           "predictions are classes, integers (N,), got float32 (6, 1); fcnn.binary_accuracy takes logits, of which "
+           "those above 0 say 1"),
+    Misuse("predictions of several labels", lambda: fcnn.accuracy(LOGITS, ONE_HOT.astype(float)), ValueError,
+           "predictions are classes, integers (N,), got float32 (6, 3); of scores (N, K), .argmax(axis=1) is the "
+           "class; of several labels an input, fcnn.binary_accuracy takes logits, of which those above 0 say 1"),
+    Misuse("predictions of numbers", lambda: fcnn.accuracy(LOGITS[:, :1], Y + 0.5), ValueError,
+           "predictions are classes, integers (N,), got float32 (6, 1)"),
+    Misuse("a binary accuracy of classes", lambda: fcnn.binary_accuracy(LOGITS, Y), ValueError,
+           "binary_accuracy expects targets of the outputs' shape, at least one, got outputs (6, 3) and targets (6,)"),
+    Misuse("a binary accuracy of one output and classes", lambda: fcnn.binary_accuracy(LOGITS[:, :1], Y), ValueError,
+           "binary_accuracy expects targets 0 and 1, got 0 to 2"),
+    Misuse("a binary accuracy of nothing", lambda: fcnn.binary_accuracy(LOGITS[:0], LOGITS[:0]), ValueError,
+           "binary_accuracy expects targets of the outputs' shape, at least one, got outputs (0, 3) and targets (0, "
+           "3)"),
+    Misuse("a binary accuracy of integers", lambda: fcnn.binary_accuracy(Y, Y), TypeError,
+           f"binary_accuracy's outputs is {FLOATS}, got int64 (6,); .astype(np.float32) makes one of it"),
+    Misuse("a binary accuracy of text", lambda: fcnn.binary_accuracy(LOGITS, "yes"), TypeError,
+           "binary_accuracy's targets are 0 and 1, got 'yes'"),
     Misuse("no predictions, as one output gives none", lambda: fcnn.accuracy(None, Y), TypeError,
            "predictions are classes, integers (N,), got None"),
     Misuse("labels as a table", lambda: fcnn.accuracy(Y, ONE_HOT), ValueError,

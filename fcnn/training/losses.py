@@ -278,9 +278,11 @@ def _check_labels(logits: Array, labels: Array, ignored: int | None) -> None:
     known = labels if ignored is None else labels[labels != ignored]
     if known.size and (known.min() < 0 or known.max() >= logits.shape[1]):
         but = "" if ignored is None else f", or {ignored}, which is ignored,"
+        is_yes_or_no = logits.shape[1] == 1 and known.min() >= 0 and known.max() <= 1
+        advice = "; for a yes or no there is fcnn.binary_cross_entropy()" if is_yes_or_no else ""
         raise ValueError(
             f"softmax_cross_entropy expects labels 0 to {logits.shape[1] - 1}{but} for logits {logits.shape}, "
-            f"got {known.min()} to {known.max()}"
+            f"got {known.min()} to {known.max()}{advice}"
         )
 
 
@@ -288,9 +290,16 @@ def _how_to_make_labels(logits: Array, labels: Array) -> str:
     """Advice that is right for these labels, or none."""
     if logits.ndim != 2 or not labels.size or labels.shape[:1] != logits.shape[:1]:
         return ""
+    are_yes_or_no = labels.dtype.kind in "biuf" and bool(np.isin(labels, (0, 1)).all())
     if labels.shape == logits.shape and logits.shape[1] > 1:
-        is_one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
-        return "; rows with one 1 each (one-hot) become labels with labels.argmax(axis=1)" if is_one_hot else ""
+        several = "for several labels an input there is fcnn.binary_cross_entropy()"
+        if are_yes_or_no and (labels.sum(axis=1) == 1).all():
+            return f"; rows with one 1 each (one-hot) become labels with labels.argmax(axis=1), {several}"
+        are_numbers = labels.dtype.kind == "f" and not ((labels >= 0) & (labels <= 1)).all()
+        for_numbers = "; for numbers there is fcnn.mean_squared_error()" if are_numbers else ""
+        return f"; {several}" if are_yes_or_no else for_numbers
+    if logits.shape[1] == 1 and labels.size == len(logits) and are_yes_or_no:
+        return "; for a yes or no there is fcnn.binary_cross_entropy()"
     if labels.size != len(logits) or labels.dtype.kind not in "biuf":
         return ""
     flat = "" if labels.ndim == 1 else ".reshape(-1)"

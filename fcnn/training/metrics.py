@@ -1,12 +1,13 @@
-"""Accuracy, the confusion matrix, and the classification report as scikit-learn's users know it."""
+"""Accuracies, the confusion matrix, and the classification report as scikit-learn's users know it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import array, integer, texts, told
+from fcnn.values.checks import array, floats, integer, texts, told
 
 _MOST_CLASSES = 1 << 14  # of a confusion matrix, which then takes 2 GiB
 _GREATEST = np.iinfo(np.int64).max
@@ -18,8 +19,37 @@ def accuracy(predictions: Array, labels: Array) -> float:
     >>> accuracy(np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]))
     0.75
     """
-    predictions, labels = _check(predictions, labels)
+    predictions, labels = _check(predictions, labels, advise=_how_to_compare)
     return float(np.mean(predictions == labels))
+
+
+def binary_accuracy(outputs: Array, targets: Array) -> float:
+    """The share of labels that are right, 0 to 1, where an output above 0 says 1 and any other says 0.
+
+    A metric for `fit` and `evaluate`, beside `binary_cross_entropy`: as there, outputs are logits. (Those of a network
+    that ends in a sigmoid, which are probabilities, are to be compared with a half: give `outputs - 0.5`.)
+
+    Args:
+        outputs: logits (N, K) of K labels that an input may have at once, or of one output, (N, 1) or (N,).
+        targets: 0 and 1, of the same shape; for outputs (N, 1) also (N,).
+
+    Raises ValueError for other shapes, other targets, and where there are none.
+
+    >>> binary_accuracy(np.array([[2.0, -1.0], [0.5, 0.5]]), np.array([[1, 0], [1, 0]]))
+    0.75
+    """
+    outputs = floats("binary_accuracy's outputs", outputs)
+    targets = array("binary_accuracy's targets", targets, "0 and 1")
+    if outputs.shape == (*targets.shape, 1) and targets.ndim == 1:
+        targets = targets[:, None]
+    if outputs.shape != targets.shape or not targets.size:
+        raise ValueError(
+            "binary_accuracy expects targets of the outputs' shape, at least one, "
+            f"got outputs {outputs.shape} and targets {targets.shape}"
+        )
+    if not np.isin(targets, (0, 1)).all():
+        raise ValueError(f"binary_accuracy expects targets 0 and 1, got {targets.min():g} to {targets.max():g}")
+    return float(np.mean((outputs > 0) == targets))
 
 
 def confusion_matrix(predictions: Array, labels: Array, classes: int | None = None) -> Array:
@@ -131,14 +161,31 @@ def _count(predictions: Array, labels: Array, classes: int | None) -> int:
     return count
 
 
-def _check(predictions: Array, labels: Array) -> tuple[Array, Array]:
+def _how_to_choose(numbers: Array, labels: Any) -> str:
+    """Advice that is right for what is no class, or none."""
+    are_scores = numbers.ndim == 2 and numbers.dtype.kind in "fiu" and numbers.shape[1] > 1
+    return "; of scores (N, K), .argmax(axis=1) is the class" if are_scores else ""
+
+
+def _how_to_compare(numbers: Array, labels: Any) -> str:
+    """The same, for an accuracy: of logits, there is another."""
+    advice = _how_to_choose(numbers, labels)
+    try:
+        binary_accuracy(numbers, labels)
+    except (TypeError, ValueError):
+        return advice
+    another = "fcnn.binary_accuracy takes logits, of which those above 0 say 1"
+    return f"{advice}; of several labels an input, {another}" if advice else f"; {another}"
+
+
+def _check(
+    predictions: Array, labels: Array, advise: Callable[[Array, Any], str] = _how_to_choose
+) -> tuple[Array, Array]:
     found = []
     for name, value in (("predictions", predictions), ("labels", labels)):
         numbers = array(name, value, "classes, integers (N,)")
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-            are_scores = numbers.ndim == 2 and numbers.dtype.kind in "fiu" and numbers.shape[1] > 1
-            advice = "; of scores (N, K), .argmax(axis=1) is the class" if are_scores else ""
-            raise ValueError(f"{name} are classes, integers (N,), got {told(numbers)}{advice}")
+            raise ValueError(f"{name} are classes, integers (N,), got {told(numbers)}{advise(numbers, labels)}")
         if numbers.dtype == np.uint64 and numbers.max(initial=0) > _GREATEST:
             raise ValueError(f"{name} are classes, numbers of at most 63 bits, got {numbers.max()}")
         found.append(numbers.astype(np.int64, copy=False))
