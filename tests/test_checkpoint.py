@@ -471,7 +471,7 @@ def test_meta_that_is_none(path, meta, message):
         load_meta(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", bytes(5000), npy(np.ones(3))])
+@pytest.mark.parametrize("content", [b"", b"not\0a zip", bytes(5000)])
 def test_what_is_no_zip_is_refused(path, content):
     path.write_bytes(content)
     refused(path, r"not a whole \.npz file")

@@ -206,15 +206,21 @@ SAVE_AGAIN = "where PyTorch is, save its values alone: torch.save(model.state_di
 COUNTS = "a pickle with a tensor whose offset, shape or strides are no counts"
 REFUSED = {
     "empty": (b"", "no PyTorch file: it is empty"),
-    "text": (b"<!DOCTYPE html>", "no PyTorch file: it begins with b'<!DOCTYP'"),
-    "git lfs": (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not the file itself; fetch it"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as Keras writes them; np.savez('w.npz', *model.get_w"),
+    "text": (b"<!DOCTYPE html>", "no PyTorch file; it looks like a web page, not what was to be downloaded"),
+    "git lfs": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "no PyTorch file; it looks like a pointer of Git LFS",
+    ),
+    "hdf5": (
+        b"\x89HDF\r\n\x1a\n" + bytes(99),
+        "no PyTorch file; it looks like HDF5, as Keras writes it: ",
+    ),
     "tar": (b"sys_info".ljust(257, b"\0") + b"ustar" + bytes(99), "PyTorch 0.1's tar format, which isn't read"),
-    "safetensors": (b"\2\0\0\0\0\0\0\0{}", "no PyTorch file, but as it seems safetensors"),
+    "safetensors": (b"\2\0\0\0\0\0\0\0{}", "no PyTorch file; it looks like a file of safetensors: use"),
     "a pickle": (pickle.dumps([1]), "no PyTorch file: a pickle, but not one of torch.save"),
     "another version": (files.MAGIC + b"\x80\x02K\5.", "PyTorch's format 5, which isn't known"),
     "cut short": (GOOD[:-30], "not a whole PyTorch file (its directory: File is not a zip file)"),
-    "no pickle": (files.zipped(None), "no PyTorch file: a zip without a data.pkl in its one folder"),
+    "no pickle": (files.zipped(None), "no PyTorch file; it looks like a zip of something else"),
     "torchscript": (files.zipped(b"", more={"code/a.py": b""}), "a TorchScript program, which only PyTorch can run"),
     "compressed": (
         files.zipped(files.pickled({"w": W}), {"0": bytes(4000)}, compression=zipfile.ZIP_DEFLATED),

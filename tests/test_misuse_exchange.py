@@ -1,11 +1,18 @@
 """Misuse of files of other programs: each call is wrong in its own way, and says so in a sentence."""
 
+import io
+import pickle
+import zipfile
+
 import numpy as np
+import onnx_files
 import pytest
+import torch_files
 from misuse import Misuse, check
 
 import fcnn
 from fcnn.exchange import keras, matching, torchvision
+from fcnn.exchange.errors import ExchangeError
 
 TREE = fcnn.freeze({"fc": {"w": np.ones((2, 3)), "b": np.ones(2)}})
 NAMES = {"fc/w": "a", "fc/b": "b"}
@@ -148,3 +155,99 @@ def test_says_what_is_wrong(misuse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check(misuse)
     assert not list(tmp_path.iterdir())
+
+
+# Files of another kind than the one that is to be read.
+
+
+def _zip(*names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"{}")
+    return stream.getvalue()
+
+
+def _npz(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+KERAS = "beside Keras, np.savez('w.npz', *model.get_weights()) makes a file for fcnn.load_keras"
+TORCH_ZIP = torch_files.zipped(torch_files.pickled({}))
+KINDS_OF_FILES = {
+    "fcnn": (_npz(meta=np.array("{}")), "a checkpoint of fcnn: use fcnn.load_model, or fcnn.load"),
+    "NumPy": (_npz(a=np.ones(2)), "arrays of NumPy: use np.load, or fcnn.load_keras for Keras's weights"),
+    "PyTorch": (TORCH_ZIP, "a file of PyTorch: use fcnn.load_torch"),
+    "PyTorch before 1.6": (torch_files.legacy(torch_files.pickled({})), "a file of PyTorch: use fcnn.load_torch"),
+    "TorchScript": (_zip("m/code/a.py", "m/data.pkl"), "a file of PyTorch: use fcnn.load_torch"),
+    "safetensors": (b"\2\0\0\0\0\0\0\0{}", "a file of safetensors: use fcnn.load_safetensors"),
+    "ONNX": (onnx_files.model([]), "a model of ONNX: use fcnn.load_onnx"),
+    "ONNX of PyTorch": (b"\x08\t\x12\x07pytorch", "a model of ONNX: use fcnn.load_onnx"),
+    "Keras": (_zip("metadata.json", "config.json", "model.weights.h5"), f"a file of Keras: {KERAS}"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(99), f"HDF5, as Keras writes it: {KERAS}"),
+    "zip": (_zip("a.txt"), "a zip of something else"),
+    "npy": (b"\x93NUMPY\1\0", "one array of NumPy (.npy): use np.load"),
+    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture (PNG)"),
+    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(99), "a picture (JPEG)"),
+    "GIF": (b"GIF89a" + bytes(99), "a picture (GIF)"),
+    "TIFF": (b"MM\0*" + bytes(99), "a picture (TIFF)"),
+    "WebP": (b"RIFF\4\0\0\0WEBP" + bytes(99), "a picture (WebP)"),
+    "gzip": (b"\x1f\x8b" + bytes(99), "a file of gzip: unpack it first"),
+    "pickle": (pickle.dumps([1]), "a pickle, of which nothing is run here: save its arrays with np.savez"),
+    "git lfs": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`",
+    ),
+    "page": (b"\n<!DOCTYPE html><p>", "a web page, not what was to be downloaded from there: download it again"),
+    "source": (b"import torch\n\nnetwork = 1  # \xc3\xa9\n", "text"),
+    "text cut within a character": (("é" * 999).encode()[1:], None),
+    "long text": (b"a" + ("é" * 999).encode(), "text"),
+}
+NO_CHECKPOINT = "no checkpoint of fcnn: it holds no `meta`"
+LOADERS = {
+    "load_torch": (fcnn.load_torch, "no PyTorch file", ("PyTorch", "TorchScript", "pickle")),
+    "load_safetensors": (fcnn.load_safetensors, "no safetensors file", ("safetensors",)),
+    "load_onnx": (fcnn.load_onnx, "no ONNX model", ("ONNX",)),
+    "load_keras": (lambda path: keras.load_keras(path, MODEL), "no file of np.savez", ("NumPy",)),
+    "load_model": (fcnn.load_model, "no checkpoint of fcnn", ("fcnn",)),
+    "load": (lambda path: fcnn.load(path, like=TREE), "no checkpoint of fcnn", ("fcnn",)),
+    "load_meta": (fcnn.load_meta, "no checkpoint of fcnn", ("fcnn",)),
+}
+WRONG_KINDS = [
+    (loader, kind)
+    for loader, (_, _, own) in LOADERS.items()
+    for kind, (_, seen) in KINDS_OF_FILES.items()
+    if seen is not None and not kind.startswith(own)
+]
+
+
+@pytest.mark.parametrize(("loader", "kind"), WRONG_KINDS)
+def test_a_file_of_another_kind_is_told_by_what_it_looks_like(loader, kind, tmp_path):
+    (load, none_of_them, _), (data, seen) = LOADERS[loader], KINDS_OF_FILES[kind]
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    with pytest.raises((ExchangeError, fcnn.CheckpointError)) as caught:
+        load(path)
+    beginnings = (none_of_them, NO_CHECKPOINT) if none_of_them == "no checkpoint of fcnn" else (none_of_them,)
+    assert str(caught.value) in [f"{path}: {beginning}; it looks like {seen}" for beginning in beginnings]
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("data", [b"", bytes(99), KINDS_OF_FILES["text cut within a character"][0], b"\xff" * 600])
+def test_of_bytes_that_look_like_nothing_nothing_is_said(loader, data, tmp_path):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises((ExchangeError, fcnn.CheckpointError)) as caught:
+        LOADERS[loader][0](tmp_path / "a")
+    assert "looks like" not in str(caught.value)
+
+
+def test_a_zip_that_is_not_whole(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(TORCH_ZIP[:-30])
+    with pytest.raises(ExchangeError) as caught:
+        fcnn.load_onnx(path)
+    assert str(caught.value) == f"{path}: no ONNX model; it looks like a zip that isn't whole"
+    with pytest.raises(ExchangeError, match="not a whole PyTorch file"):
+        fcnn.load_torch(path)

@@ -46,7 +46,7 @@ def beside(**place):
 REFUSED = {
     # bytes
     "nothing": (b"", "no ONNX model: it has no graph"),
-    "text": (b"hello, this is no model\n", "its model has a field of the kind 4, which is none"),
+    "text": (b"hello, this is no model\n", "no ONNX model; it looks like text"),
     "a cut file": (model([RELU])[:-9], "a field of its model ends beyond it"),
     "a number cut": (b"\x08", "its model ends within a number"),
     "a number without an end": (b"\x08" + b"\xff" * 11, "its model has a number of more than ten bytes"),

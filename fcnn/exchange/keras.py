@@ -18,6 +18,7 @@ from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import FLOATS, file_path
 from fcnn.values.keys import Key
 from fcnn.values.keys import key as make_key
+from fcnn.values.kinds import looks_like
 from fcnn.values.text import printable
 from fcnn.values.tree import Tree, flatten, unflatten
 
@@ -47,9 +48,12 @@ def load_keras(path: str | os.PathLike[str], like: Model) -> Model:
     shapes = _in_shapes(like.network, like.in_shape)
     try:
         with opened_archive(path) as archive:
+            if (seen := looks_like(path, "NumPy")) is not None:
+                raise ExchangeError(f"{path}: no file of np.savez; {seen}")
             values = _read(path, archive, like, shapes)
     except DamagedFileError as error:
-        raise ExchangeError(f"{path}: {error}") from error
+        seen = looks_like(path, "NumPy")
+        raise ExchangeError(f"{path}: {f'no file of np.savez; {seen}' if seen else error}") from error
 
     def taken(tree: Tree) -> Tree:
         return unflatten({name: values[name] for name in flatten(tree)})

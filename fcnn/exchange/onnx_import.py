@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fcnn.exchange.errors import ExchangeError
@@ -30,6 +31,7 @@ from fcnn.values.archives import DamagedFileError
 from fcnn.values.checks import file_path, lengths
 from fcnn.values.files import opened
 from fcnn.values.keys import key
+from fcnn.values.kinds import looks_like
 from fcnn.values.text import json_values, printable
 from fcnn.values.tree import Tree, freeze
 
@@ -63,7 +65,7 @@ def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) ->
     with opened(path) as file:
         data = file.read()
     try:
-        graph = read_graph(data, path.parent)
+        graph = _graph(data, path)
         del data
         constants = Constants.of(graph)
         shape = _in_shape(graph, in_shape)
@@ -76,6 +78,15 @@ def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) ->
         return Model(whole.layer, whole.params, whole.state, in_shape=shape, classes=classes or (), meta=meta or {})
     except (TypeError, ValueError):
         return Model(whole.layer, whole.params, whole.state, in_shape=shape)
+
+
+def _graph(data: bytes, path: Path) -> Graph:
+    """The graph of a file, or what the file is where it is none of ONNX's."""
+    try:
+        return read_graph(data, path.parent)
+    except (ExchangeError, DamagedFileError) as error:
+        seen = looks_like(path, "ONNX")
+        raise ExchangeError(f"no ONNX model; {seen}" if seen else str(error)) from error
 
 
 def _fact(graph: Graph, name: str, kind: type) -> Any:

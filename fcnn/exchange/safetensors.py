@@ -20,6 +20,7 @@ from fcnn.values.archives import Bounded
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, mapping, told
 from fcnn.values.files import opened, replacing
+from fcnn.values.kinds import looks_like
 from fcnn.values.text import json_values, printable
 
 _MOST_HEADER = 100_000_000  # bytes, by the specification
@@ -68,7 +69,8 @@ def load_safetensors(path: str | os.PathLike[str], like: Any = None, *, names: M
         with opened(path) as raw, Bounded(raw) as file:  # type: ignore[arg-type]  # as in `opened_archive`
             arrays = _read(file)
     except _DamagedError as error:
-        raise ExchangeError(f"{path}: {error}") from error
+        seen = looks_like(path, "safetensors")
+        raise ExchangeError(f"{path}: {f'no safetensors file; {seen}' if seen else error}") from error
     return arrays if like is None else filled(path, arrays, like, names, ordered=False)
 
 

@@ -20,6 +20,7 @@ from fcnn.values.archives import Archive, Bounded, DamagedFileError, opened_arch
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, instance, told
 from fcnn.values.files import opened
+from fcnn.values.kinds import looks_like
 from fcnn.values.pickles import ForeignError, Named, PickleError, read_pickle
 from fcnn.values.text import printable
 
@@ -106,7 +107,7 @@ def _read(path: Path, part: str | None) -> dict[str, Array]:
             return _read_zip(path, part)
         if head[:1] == b"\x80":
             return _read_legacy(path, part)
-        raise DamagedFileError(_what_else(head))
+        raise DamagedFileError(_what_else(path, head))
     except ForeignError as error:
         advice = "where PyTorch is, save its values alone: torch.save(model.state_dict(), path)"
         raise ExchangeError(
@@ -116,15 +117,11 @@ def _read(path: Path, part: str | None) -> dict[str, Array]:
         raise ExchangeError(f"{path}: {error}") from error
 
 
-def _what_else(head: bytes) -> str:
+def _what_else(path: Path, head: bytes) -> str:
     if head[257:262] == b"ustar":
         return "PyTorch 0.1's tar format, which isn't read; load it with an old PyTorch and save it again"
-    if head[:8] == b"\x89HDF\r\n\x1a\n":
-        return "an HDF5 file, as Keras writes them; np.savez('w.npz', *model.get_weights()) makes one for load_keras"
-    if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
-        return "no PyTorch file, but as it seems safetensors; fcnn.load_safetensors reads those"
+    if seen := looks_like(path, "PyTorch"):
+        return f"no PyTorch file; {seen}"
     return f"no PyTorch file: it begins with {head[:8]!r}" if head else "no PyTorch file: it is empty"
 
 
@@ -268,8 +265,9 @@ def _read_zip(path: Path, part: str | None) -> dict[str, Array]:
             raise DamagedFileError(f"a TorchScript program, which only PyTorch can run; {advice}")
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            npz = "; it is an .npz, which fcnn.load and fcnn.load_model read" if "meta" in names else ""
-            raise DamagedFileError(f"no PyTorch file: a zip without a data.pkl in its one folder{npz}")
+            seen = looks_like(path, "PyTorch")
+            what = f"; {seen}" if seen else ": a zip without a data.pkl in its one folder"
+            raise DamagedFileError(f"no PyTorch file{what}")
         if archive.compressed is not None:
             raise DamagedFileError(f"{printable(archive.compressed)} in it is compressed, which PyTorch doesn't do")
         if archive.size > size:

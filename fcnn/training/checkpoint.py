@@ -51,6 +51,7 @@ from fcnn.values.checks import file_path, told
 from fcnn.values.files import replacing
 from fcnn.values.keys import Key
 from fcnn.values.keys import key as make_key
+from fcnn.values.kinds import looks_like
 from fcnn.values.text import json_values, printable
 from fcnn.values.tree import EMPTY, Tree, flatten, unflatten
 
@@ -330,13 +331,18 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Archive]:
         with opened_archive(path) as archive:
             yield archive
     except DamagedFileError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}; use an earlier checkpoint") from error
+        seen = looks_like(path, "fcnn")
+        what = f"no checkpoint of fcnn; {seen}" if seen else f"{error}; use an earlier checkpoint"
+        raise CheckpointError(f"{os.fspath(path)}: {what}") from error
 
 
 def _read_meta(path: str | os.PathLike[str], archive: Archive) -> dict[str, Any]:
     """The meta of a checkpoint in a format that is known."""
     if "meta" not in archive.names:
-        raise CheckpointError(f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`")
+        seen = looks_like(path, "fcnn")
+        raise CheckpointError(
+            f"{os.fspath(path)}: no checkpoint of fcnn: it holds no `meta`" + (f"; {seen}" if seen else "")
+        )
     meta, text = None, archive.text("meta", _META_LIMIT)
     if text is not None and json_values(text) > _META_VALUES:
         raise CheckpointError(f"{os.fspath(path)}: its `meta` is of more than {_META_VALUES:,} values")
