@@ -1,8 +1,10 @@
 """PyTorch's files: read and written to the bit, by whichever version they were saved; hostile ones in a sentence."""
 
+import datetime
 import math
 import pickle
 import tracemalloc
+import uuid
 import zipfile
 from collections import OrderedDict
 
@@ -202,7 +204,7 @@ def one(**options):
     )
 
 
-SAVE_AGAIN = "where PyTorch is, save its values alone: torch.save(model.state_dict(), path)"
+SAVE_ALONE = "where PyTorch is, save the values alone: torch.save(model.state_dict(), path)"
 COUNTS = "a pickle with a tensor whose offset, shape or strides are no counts"
 REFUSED = {
     "empty": (b"", "no PyTorch file: it is empty"),
@@ -229,7 +231,7 @@ REFUSED = {
     "byte order": (files.zipped(b"", byteorder=b"middle"), "it says neither that its bytes are little-endian nor"),
     "code": (
         files.zipped(pickle.dumps({"a": math.sqrt})),
-        f"it needs math.sqrt to be run, as networks do that were pickled whole; {SAVE_AGAIN}",
+        f"it holds something of math.sqrt beside its values, and nothing that a file names is run here; {SAVE_ALONE}",
     ),
     "a class": (
         files.zipped(b"\x80\x04\x8c\x02my\x94\x8c\x06a\nNet\x1b\x94\x93)\x81."),
@@ -268,7 +270,7 @@ REFUSED = {
         one(shape=(2**57,), strides=(0,)),
         "w is expanded to 576,460,752,303,423,488 bytes, more than the fil",
     ),
-    "unknown storage": (one(kind="QInt8Storage"), "it needs torch.QInt8Storage to be run"),
+    "unknown storage": (one(kind="QInt8Storage"), "it has tensors that need torch.QInt8Storage, which isn't known"),
     "no key": (
         files.zipped(files.pickled({"w": b"(" + files.text("storage") + b"K\1tQ"})),
         "a pickle with a storage that isn't told as PyTorch tells them",
@@ -405,14 +407,28 @@ def test_what_pytorch_saves_is_read_to_the_bit(protocol, is_zip, tmp_path):
 
 def test_pytorch_s_other_files_are_refused_by_name(tmp_path):
     torch = pytest.importorskip("torch")
-    for content, named in (
-        (module(torch), "torch.nn.modules.container.Sequential"),
-        ({"model": module(torch)}, "torch.nn.modules.container.Sequential"),
-        ({"w": torch.eye(2).to_sparse()}, "torch._utils._rebuild_sparse_tensor"),
+    whole = "it needs torch.nn.modules.container.Sequential to be run, as networks do that were pickled whole; "
+    for content, said in (
+        (module(torch), whole),
+        ({"model": module(torch)}, whole),
+        ({"w": torch.eye(2).to_sparse()}, "it has tensors that need torch._utils._rebuild_sparse_tensor, which isn't"),
+        ({"w": torch.eye(2).to(torch.float8_e4m3fn)}, "it has numbers of torch.float8_e4m3fn, which aren't read; "),
+        ({"w": torch.eye(2), "id": uuid.UUID(int=1)}, "it holds something of uuid.UUID beside its values, and "),
     ):
-        torch.save(content, tmp_path / "a.pt")
-        with pytest.raises(ExchangeError, match=f"it needs {named} to be run"):
-            load_torch(tmp_path / "a.pt")
+        for is_zip in (True, False):
+            torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=is_zip)
+            with pytest.raises(ExchangeError) as caught:
+                load_torch(tmp_path / "a.pt")
+            assert str(caught.value).startswith(f"{tmp_path / 'a.pt'}: {said}")
+
+
+def test_what_stands_beside_pytorch_s_values_is_passed_over(tmp_path):
+    torch = pytest.importorskip("torch")
+    beside = {"at": datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC), "took": datetime.timedelta(3)}
+    beside |= {"dtypes": [torch.int32, torch.complex64, torch.uint8, torch.bool], "device": torch.device("cpu")}
+    for is_zip in (True, False):
+        torch.save({"w": torch.eye(2), **beside}, tmp_path / "a.pt", _use_new_zipfile_serialization=is_zip)
+        same(load_torch(tmp_path / "a.pt"), {"w": np.eye(2, dtype=np.float32)})
 
 
 def test_what_was_matched_in_order_is_given_back_to_the_bit(tmp_path):

@@ -157,6 +157,44 @@ def test_says_what_is_wrong(misuse, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+# What is in files of PyTorch, and can't be read.
+
+ALONE = "torch.save(model.state_dict(), path)"
+PLAIN = (
+    "float16, bfloat16, float32, float64, complex64, complex128, int8 to int64, uint8 to uint64 and bool are read: "
+    "where PyTorch is, save value.float()"
+)
+DENSE = (
+    "which isn't known; dense ones of plain numbers are read: where PyTorch is, save those, such as value.to_dense() "
+    "or value.dequantize()"
+)
+WHOLE = "to be run, as networks do that were pickled whole; where PyTorch is, save its values alone"
+BESIDE = "beside its values, and nothing that a file names is run here; where PyTorch is, save the values alone"
+NAMED = {
+    "torch float8_e4m3fn": f"it has numbers of torch.float8_e4m3fn, which aren't read; {PLAIN}",
+    "torch bits1x8": f"it has numbers of torch.bits1x8, which aren't read; {PLAIN}",
+    "torch._utils _rebuild_qtensor": f"it has tensors that need torch._utils._rebuild_qtensor, {DENSE}",
+    "torch QInt8Storage": f"it has tensors that need torch.QInt8Storage, {DENSE}",
+    "torch.nn.modules.linear Linear": f"it needs torch.nn.modules.linear.Linear {WHOLE}: {ALONE}",
+    "uuid UUID": f"it holds something of uuid.UUID {BESIDE}: {ALONE}",
+    "mine Config": f"it holds something of mine.Config {BESIDE}: {ALONE}",
+}
+
+
+@pytest.mark.parametrize("form", [torch_files.zipped, torch_files.legacy])
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_file_of_pytorch_names_is_told(name, form, tmp_path):
+    path, named = tmp_path / "a.pt", f"c{name.replace(' ', chr(10))}\n".encode()
+    for data, text in (
+        (torch_files.pickled({"w": named}), NAMED[name]),
+        (b"\x80\2cmine\nNet\n.", f"it needs mine.Net {WHOLE}: {ALONE}"),
+    ):
+        path.write_bytes(form(data))
+        with pytest.raises(ExchangeError) as caught:
+            fcnn.load_torch(path)
+        assert str(caught.value) == f"{path}: {text}"
+
+
 # Files of another kind than the one that is to be read.
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.matching import filled
 from fcnn.exchange.names import T, expect_template
+from fcnn.exchange.torch_refusals import of_name, of_other_file
 from fcnn.values.archives import Archive, Bounded, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, instance, told
@@ -41,6 +42,10 @@ _STORAGES = {
     **{"Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "b1"},
 }
 _UNTYPED = "torch.storage UntypedStorage"  # of dtypes that have no storage of their own
+_DTYPES = (
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+    *("int8", "int16", "int32", "int64", "uint8", "bool"),
+)
 _UNSIGNED = {"torch uint16": "u2", "torch uint32": "u4", "torch uint64": "u8"}
 _WRAPPERS = ("model", "state_dict", "model_state_dict")  # where a checkpoint has a network's values
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
@@ -87,7 +92,7 @@ def load_torch(
         read-only arrays.
 
     Raises:
-        ExchangeError: it is no such file, or damaged; it needs code to be run, as whole pickled networks and
+        ExchangeError: it is no such file, or damaged; it names what isn't known, as whole pickled networks and
             TorchScript do; or it doesn't fit `like`: then it lists all that is missing, unexpected or of another shape.
         OSError: the file can't be read.
     """
@@ -107,22 +112,11 @@ def _read(path: Path, part: str | None) -> dict[str, Array]:
             return _read_zip(path, part)
         if head[:1] == b"\x80":
             return _read_legacy(path, part)
-        raise DamagedFileError(_what_else(path, head))
+        raise DamagedFileError(of_other_file(path, head))
     except ForeignError as error:
-        advice = "where PyTorch is, save its values alone: torch.save(model.state_dict(), path)"
-        raise ExchangeError(
-            f"{path}: it needs {error.name} to be run, as networks do that were pickled whole; {advice}"
-        ) from error
+        raise ExchangeError(f"{path}: {of_name(error)}") from error
     except (DamagedFileError, PickleError) as error:
         raise ExchangeError(f"{path}: {error}") from error
-
-
-def _what_else(path: Path, head: bytes) -> str:
-    if head[257:262] == b"ustar":
-        return "PyTorch 0.1's tar format, which isn't read; load it with an old PyTorch and save it again"
-    if seen := looks_like(path, "PyTorch"):
-        return f"no PyTorch file; {seen}"
-    return f"no PyTorch file: it begins with {head[:8]!r}" if head else "no PyTorch file: it is empty"
 
 
 # What the pickle says.
@@ -209,10 +203,11 @@ _KNOWN: dict[str, Callable[..., object] | None] = {
     _UNTYPED: None,
     # What checkpoints hold beside tensors, and what of it is passed over.
     **dict.fromkeys(_UNSIGNED),
-    **{f"torch {name}": None for name in ("Size", "device", "float16", "bfloat16", "float32", "float64", "int64")},
+    **{f"torch {name}": None for name in ("Size", "device", *_DTYPES)},
     **{f"{module} {name}": None for module in ("builtins", "__builtin__") for name in ("set", "list", "dict", "int")},
     **{f"numpy{core}.multiarray {name}": None for core in (".core", "._core") for name in ("scalar", "_reconstruct")},
     **{f"numpy {name}": None for name in ("dtype", "ndarray")},
+    **{f"datetime {name}": None for name in ("datetime", "date", "time", "timedelta", "timezone")},
     **dict.fromkeys(("argparse Namespace", "_codecs encode", "pathlib PosixPath", "pathlib WindowsPath")),
 }
 

@@ -21,9 +21,13 @@ class PickleError(ValueError):
 
 
 class ForeignError(PickleError):
-    """A pickle names a function or class that its reader doesn't know, such as "posix.system"."""
+    """A pickle names a function or class that its reader doesn't know, such as "posix.system".
 
-    def __init__(self, name: str) -> None:
+    is_first: whether that is the first thing in it, so that the whole of it is something of that class.
+    """
+
+    def __init__(self, name: str, is_first: bool) -> None:
+        self.is_first = is_first
         self.name = printable(name.replace(" ", "."))
         super().__init__(f"it names {self.name}, which is never called here")
 
@@ -207,7 +211,7 @@ class _Machine:
 
     def name(self, name: str) -> None:
         if name not in self.known:
-            raise ForeignError(name)
+            raise ForeignError(name, is_first=not self.stack)
         self.stack.append(Named(name))
 
     def called(self, function: object, arguments: object) -> object:
