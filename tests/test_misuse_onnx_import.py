@@ -145,7 +145,7 @@ REFUSED = {
     "a negative length": (model([node("Conv", "x w", "y")], fields(1, [-1, 4]) + field(2, 1) + field(8, "w")),
                           "the array 'w': an array of the shape (-1, 4), which fcnn has none of"),
     "nine axes": (model([node("Conv", "x w", "y")], tensor("w", np.ones((1,) * 9, F))),
-                  "the array 'w': an array of the shape (1, 1, 1, 1, 1, 1, 1, 1), which fcnn has none of"),
+                  "the array 'w': an array of nine axes or more, which fcnn has none of"),
     "numbers of text": (model([node("Conv", "x w", "y")], field(1, 1) + field(2, 8) + field(8, "w")),
                         "the array 'w': numbers of text, which are not read"),
     "segments": (model([node("Conv", "x w", "y")], tensor(*W) + field(3, b"")),

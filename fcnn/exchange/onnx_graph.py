@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.onnx_limits import Allowance
 from fcnn.exchange.onnx_tensors import FLOAT_TYPES, Folder, Tensor, type_name
 from fcnn.exchange.protobuf import Message, read
 from fcnn.values.text import printable
@@ -25,6 +26,9 @@ PRODUCER = "fcnn"
 _OURS = ("", "ai.onnx")  # the names of the one domain whose operators are known
 _MOST_NUMBERS = 1 << 16  # of an attribute
 _MOST_NAMES = 1_000  # of a node's inputs or outputs
+_MOST_ATTRIBUTES = 50  # of a node
+_MOST_ARRAYS = 30_000  # that are named in a graph
+_MOST_NUMBERS_IN_ALL = 1 << 18  # of all nodes' attributes
 
 
 @attrs.frozen
@@ -77,6 +81,9 @@ def read_graph(data: bytes, folder: Path) -> Graph:
     graph = read(model.content(_MODEL["graph"]), "graph", _GRAPH.values())
     if graph.has(_GRAPH["sparse"]):
         raise ExchangeError("some of its arrays are sparse, which are not read; export it with dense ones")
+    for what in ("initializers", "inputs"):
+        if len(graph.contents(_GRAPH[what])) > _MOST_ARRAYS:
+            raise ExchangeError(f"a graph of more than {_MOST_ARRAYS:,} {what}")
     place = Folder(folder)
     tensors = {
         one.name: one for one in (Tensor.of(content, place) for content in graph.contents(_GRAPH["initializers"]))
@@ -89,7 +96,9 @@ def read_graph(data: bytes, folder: Path) -> Graph:
     if len(outputs) != 1:
         raise ExchangeError(f"a graph of {_listed(outputs, 'output')}; a network has one")
     facts = _facts(model) if model.text(_MODEL["producer"]) == PRODUCER else {}
-    return Graph(tuple(_node(content, place) for content in nodes), tensors, name, shape, outputs[0], opset, facts)
+    numbers = Allowance(_MOST_NUMBERS_IN_ALL, f"more than {_MOST_NUMBERS_IN_ALL:,} numbers in attributes")
+    made = tuple(_node(content, place, numbers) for content in nodes)
+    return Graph(made, tensors, name, shape, outputs[0], opset, facts)
 
 
 def _facts(model: Message) -> dict[str, str]:
@@ -134,13 +143,16 @@ def _input(graph: Message, tensors: Mapping[str, Tensor]) -> tuple[str, tuple[in
     return name, tuple(dim.integer(1) if dim.integer(1) > 0 else None for dim in dims)
 
 
-def _node(content: memoryview, folder: Folder) -> Node:
+def _node(content: memoryview, folder: Folder, numbers: Allowance) -> Node:
     message = read(content, "node", _NODE.values())
     operator, domain = message.text(_NODE["operator"]), message.text(_NODE["domain"])
     inputs, outputs = message.contents(_NODE["inputs"]), message.contents(_NODE["outputs"])
     if max(len(inputs), len(outputs)) > _MOST_NAMES:
         raise ExchangeError(f"a node {printable(operator, 40)} of more than {_MOST_NAMES:,} inputs or outputs")
-    attributes = dict(_attribute(one, folder) for one in message.contents(_NODE["attributes"]))
+    described = message.contents(_NODE["attributes"])
+    if len(described) > _MOST_ATTRIBUTES:
+        raise ExchangeError(f"a node {printable(operator, 40)} of more than {_MOST_ATTRIBUTES} attributes")
+    attributes = dict(_attribute(one, folder, numbers) for one in described)
     return Node(
         operator if domain in _OURS else f"{domain}.{operator}",
         message.text(_NODE["name"]),
@@ -150,12 +162,14 @@ def _node(content: memoryview, folder: Folder) -> Node:
     )
 
 
-def _attribute(content: memoryview, folder: Folder) -> tuple[str, Any]:
+def _attribute(content: memoryview, folder: Folder, numbers: Allowance) -> tuple[str, Any]:
     """An attribute's name and value; None for kinds that no known operator has, such as a subgraph."""
     message = read(content, "attribute", _ATTRIBUTE.values())
     a = _ATTRIBUTE
-    if max(message.floats(a["floats"]).size, message.integers(a["ints"]).size) > _MOST_NUMBERS:
+    count = message.floats(a["floats"]).size + message.count(a["ints"]) + len(message.contents(a["strings"]))
+    if count > _MOST_NUMBERS:
         raise ExchangeError(f"an attribute of more than {_MOST_NUMBERS:,} numbers, which are read as a tensor alone")
+    numbers.take(count)
     values: dict[int, Any] = {
         1: lambda: as_written(message.float32(a["f"])),
         2: lambda: message.integer(a["i"]),

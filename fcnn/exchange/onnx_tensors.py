@@ -27,7 +27,9 @@ _DIMS, _TYPE, _SEGMENT, _FLOATS, _INT32S, _INT64S, _NAME, _RAW, _DOUBLES, _EXTER
     *(1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 14),
 )
 _WANTED = {_DIMS, _TYPE, _SEGMENT, _FLOATS, _INT32S, _INT64S, _NAME, _RAW, _DOUBLES, _EXTERNAL, _LOCATION}
+_BOOL = 9
 _MOST_DIMENSIONS = 8
+_MOST_INTEGERS = 1 << 20  # of an array: shapes and indices are short, and weights are floats
 
 
 def type_name(code: int) -> str:
@@ -45,6 +47,14 @@ class Folder:
     path: Path
     _read: dict[tuple[str, int, int], bytes] = attrs.field(factory=dict)
     _left: dict[str, int] = attrs.field(factory=dict)
+    _arrays: dict[tuple[str, int, int, int], Array] = attrs.field(factory=dict)
+
+    def array(self, location: str, offset: int, size: int, code: int) -> Array:
+        """The numbers of a type in `size` bytes of a file, one array however often they are asked for."""
+        key = (location, offset, size, code)
+        if key not in self._arrays:
+            self._arrays[key] = _widened(np.frombuffer(self.content(location, offset, size), _LAYOUTS[code][0]), code)
+        return self._arrays[key]
 
     def content(self, location: str, offset: int, size: int) -> bytes:
         """`size` bytes of a file from `offset` on."""
@@ -97,42 +107,55 @@ class Tensor:
     def of(cls, data: memoryview, folder: Folder) -> "Tensor":
         """The tensor of a message."""
         message = read(data, "tensor", _WANTED)
-        shape = tuple(map(int, message.integers(_DIMS)[: _MOST_DIMENSIONS + 1]))
+        shape = (0,) * (_MOST_DIMENSIONS + 1)  # which `array` refuses
+        if message.count(_DIMS) <= _MOST_DIMENSIONS:
+            shape = tuple(message.integers(_DIMS).tolist())
         return cls(message.text(_NAME), shape, message.integer(_TYPE), message, folder)
 
     def array(self) -> Array:
         """Its numbers, read-only. Raises ExchangeError, without its name, where they aren't there."""
         if len(self.shape) > _MOST_DIMENSIONS or min(self.shape, default=0) < 0:
-            raise ExchangeError(f"an array of the shape {self.shape[:_MOST_DIMENSIONS]}, which fcnn has none of")
+            what = f"the shape {self.shape}" if len(self.shape) <= _MOST_DIMENSIONS else "nine axes or more"
+            raise ExchangeError(f"an array of {what}, which fcnn has none of")
         if self.type not in _LAYOUTS:
             raise ExchangeError(f"numbers of {type_name(self.type)}, which are not read")
         if self._message.has(_SEGMENT):
             raise ExchangeError("it is stored in segments, which are not read")
         dtype, field = _LAYOUTS[self.type]
         count = math.prod(self.shape)
+        if self.type not in FLOAT_TYPES and count > _MOST_INTEGERS:
+            raise ExchangeError(
+                f"{count:,} numbers of {type_name(self.type)}; at most {_MOST_INTEGERS:,} that are no floats are read"
+            )
         if self._message.integer(_LOCATION):
-            found = np.frombuffer(self._beside(count * np.dtype(dtype).itemsize), dtype)
+            found = self._beside(count * np.dtype(dtype).itemsize)
         elif self._message.has(_RAW):
             raw = self._message.content(_RAW)
             if len(raw) != count * np.dtype(dtype).itemsize:
                 raise ExchangeError(f"{len(raw):,} bytes for {type_name(self.type)} {self.shape}")
-            found = np.array(np.frombuffer(raw, dtype))  # a copy: the file's bytes aren't held on to, nor aligned
+            # A copy, as the file's bytes are neither held on to nor aligned.
+            found = _widened(np.frombuffer(raw, dtype), self.type, copy=True)
         else:
-            found = self._one_by_one(field, dtype)
-            if found.size != count:
-                raise ExchangeError(f"{found.size:,} numbers for the shape {self.shape}")
-        return frozen(_widened(found, self.type).reshape(self.shape))
+            found = self._one_by_one(field, count)
+        return frozen(found.reshape(self.shape))
 
-    def _one_by_one(self, field: int, dtype: str) -> Array:
-        if field == _FLOATS:
-            return self._message.floats(field)
-        if field == _DOUBLES:
-            return self._message.doubles(field)
-        numbers = self._message.integers(field)
-        # 16 bits of a float stand here as an integer.
-        return numbers.astype("<u2").view(dtype) if self.type in FLOAT_TYPES else numbers
+    def _one_by_one(self, field: int, count: int) -> Array:
+        """Numbers that stand one by one, counted first: an integer of one byte in the file has eight here."""
+        of_floats = {_FLOATS: self._message.floats, _DOUBLES: self._message.doubles}
+        size = of_floats[field](field).size if field in of_floats else self._message.count(field)
+        if size != count:
+            raise ExchangeError(f"{size:,} numbers for the shape {self.shape}")
+        if field in of_floats:
+            return of_floats[field](field)
+        numbers, done = np.empty(count, np.float32 if self.type in FLOAT_TYPES else np.int64), 0
+        for part in self._message.integers_in_parts(field):
+            # 16 bits of a float stand here as an integer.
+            found = part.astype("<u2").view(_LAYOUTS[self.type][0]) if self.type in FLOAT_TYPES else part
+            numbers[done : done + part.size] = _widened(found, self.type)
+            done += part.size
+        return numbers.astype(np.bool_) if self.type == _BOOL else numbers
 
-    def _beside(self, size: int) -> bytes:
+    def _beside(self, size: int) -> Array:
         entries: Mapping[str, str] = {}
         for content in self._message.contents(_EXTERNAL):
             entry = read(content, "tensor's place", {1, 2})
@@ -141,16 +164,18 @@ class Tensor:
         length = _number(entries.get("length", str(size)))
         if length != size:
             raise ExchangeError(f"{length:,} bytes for {type_name(self.type)} {self.shape}")
-        return self._folder.content(entries.get("location", ""), offset, size)
+        return self._folder.array(entries.get("location", ""), offset, size, self.type)
 
 
-def _widened(found: Array, code: int) -> Array:
+def _widened(found: Array, code: int, *, copy: bool = False) -> Array:
     """The numbers in a type that the library computes with."""
     if code == 16:  # the upper half of a float32
-        return (found.astype(np.uint32) << 16).view(np.float32)
+        wide = found.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     if code in FLOAT_TYPES:
-        return found.astype(np.float64 if code == 11 else np.float32, copy=False)
-    return found.astype(np.bool_ if code == 9 else np.int64, copy=False)
+        return found.astype(np.float64 if code == 11 else np.float32, copy=copy)
+    return found.astype(np.bool_ if code == _BOOL else np.int64, copy=copy)
 
 
 def _number(text: str) -> int:

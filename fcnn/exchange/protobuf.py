@@ -7,7 +7,7 @@ read only by who asks for it. A length is believed as far as there are bytes, an
 is kept. (protobuf.dev/programming-guides/encoding)
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import attrs
 import numpy as np
@@ -19,7 +19,8 @@ from fcnn.values.text import printable
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
 _MOST_FIELDS = 100_000  # that are kept of a message; each takes some 300 bytes of memory
-_AT_A_TIME = 1 << 16  # integers
+_AT_A_TIME = 1 << 16  # bytes of integers
+_LONGEST = 10  # bytes of an integer
 
 
 @attrs.frozen
@@ -38,12 +39,33 @@ class Message:
 
     def integer(self, number: int, default: int = 0) -> int:
         """A field's integer, the last one where there are several."""
-        found = self.integers(number)
+        # One byte more than it may have, so that too long a one is seen.
+        found = _integers(self._joined(number, _VARINT)[-_LONGEST - 1 :], self.name)
         return int(found[-1]) if found.size else default
 
+    def count(self, number: int) -> int:
+        """How many integers a repeated field has, of which none is read yet."""
+        octets = np.frombuffer(self._joined(number, _VARINT), np.uint8)
+        return sum(
+            int(np.count_nonzero(octets[begin : begin + _AT_A_TIME] < 0x80))
+            for begin in range(0, octets.size, _AT_A_TIME)
+        )
+
     def integers(self, number: int) -> Array:
-        """All integers of a repeated field, as int64."""
-        return _integers(self._joined(number, _VARINT), self.name)
+        """All integers of a repeated field, as int64: eight bytes for each, of which the file may have one."""
+        return np.concatenate([np.zeros(0, np.int64), *self.integers_in_parts(number)])
+
+    def integers_in_parts(self, number: int) -> Iterator[Array]:
+        """The same, some thousand at a time."""
+        content, begin = self._joined(number, _VARINT), 0
+        while begin < len(content):
+            part = content[begin : begin + _AT_A_TIME]
+            whole = len(part)
+            if begin + whole < len(content):  # up to the last integer that ends in it
+                ends = np.flatnonzero(np.frombuffer(part[-_LONGEST:], np.uint8) < 0x80)
+                whole -= _LONGEST - 1 - int(ends[-1]) if ends.size else 0
+            yield _integers(part[:whole], self.name)
+            begin += whole
 
     def float32(self, number: int) -> float:
         """A field's number of four bytes."""
@@ -77,18 +99,18 @@ class Message:
         """The text of a field, "" where there is none."""
         return _text(self.content(number), self.name)
 
-    def _joined(self, number: int, kind: int) -> bytes:
+    def _joined(self, number: int, kind: int) -> memoryview:
         """The numbers of a field one after the other, whether they were packed or not."""
         found = self._fields.get(number, ())
         if any(one not in (kind, _BYTES) for one, _ in found):
             raise DamagedFileError(f"field {number} of its {self.name} is a number of another kind than ONNX has there")
-        return b"".join(content for _, content in found)
+        return memoryview(found[0][1] if len(found) == 1 else b"".join(content for _, content in found))
 
     def _numbers(self, number: int, kind: int, dtype: str) -> Array:
         content = self._joined(number, kind)
         if len(content) % _SIZES[kind]:
             raise DamagedFileError(f"field {number} of its {self.name} is {len(content)} bytes, no whole numbers")
-        return np.frombuffer(content, dtype)
+        return np.frombuffer(bytes(content), dtype)
 
 
 def read(data: memoryview, name: str, wanted: Collection[int]) -> Message:
@@ -144,21 +166,20 @@ def _varint(data: memoryview, place: int, name: str) -> tuple[int, int]:
     raise DamagedFileError(f"its {name} has a number of more than ten bytes")
 
 
-def _integers(content: bytes, name: str) -> Array:
+def _integers(content: memoryview, name: str) -> Array:
     octets = np.frombuffer(content, np.uint8)
     ends = np.flatnonzero(octets < 0x80)
     if octets.size and (not ends.size or ends[-1] != octets.size - 1):
         raise DamagedFileError(f"its {name} ends within a number")
     values = np.zeros(ends.size, np.uint64)
-    for begin in range(0, ends.size, _AT_A_TIME):
-        last = ends[begin : begin + _AT_A_TIME]
-        first = np.concatenate([[ends[begin - 1] + 1 if begin else 0], last[:-1] + 1])
-        lengths = last - first + 1
-        if lengths.max() > 10:
-            raise DamagedFileError(f"its {name} has a number of more than ten bytes")
-        for i in range(int(lengths.max())):
-            has = np.flatnonzero(lengths > i)
-            values[begin + has] |= (octets[first[has] + i] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
+    first = np.concatenate([[0], ends[:-1] + 1])[: ends.size]
+    lengths = ends - first + 1
+    longest = int(lengths.max(initial=0))
+    if longest > _LONGEST:
+        raise DamagedFileError(f"its {name} has a number of more than ten bytes")
+    for i in range(longest):
+        has = np.flatnonzero(lengths > i)
+        values[has] |= (octets[first[has] + i] & 0x7F).astype(np.uint64) << np.uint64(7 * i)
     return values.view(np.int64)
 
 

@@ -1,0 +1,105 @@
+"""Small files of ONNX that ask for much: `load_onnx` counts before it takes memory, and makes nothing twice."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from onnx_files import attribute, field, fields, model, node, tensor
+
+import fcnn
+from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.protobuf import DamagedFileError, read
+
+F = np.float32
+MEGA = 1_000_000
+
+
+def taken(path, data, refused=None):
+    """The most memory that reading takes, in bytes, beside the file's own; `refused` is what it then says."""
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        if refused is None:
+            fcnn.load_onnx(path)
+        else:
+            with pytest.raises(ExchangeError) as caught:
+                fcnn.load_onnx(path)
+            assert str(caught.value) == f"{path}: {refused}"
+        return tracemalloc.get_traced_memory()[1] - len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def described(*parts):
+    """A tensor 'c' of such fields, which is added to x."""
+    return model([node("Add", "x c", "y", name="n")], b"".join([*parts, field(8, "c")]))
+
+
+ONES = b"\1" * 2 * MEGA  # packed integers of one byte each
+NINE = "the array 'c': an array of nine axes or more, which fcnn has none of"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (described(field(1, ONES), field(2, 1)), NINE),
+        (described(field(1, 5), field(2, ONES)), "the array 'c': 0 numbers for the shape (5,)"),
+        (described(field(1, 5), field(2, 10), field(5, ONES)), "the array 'c': 2,000,000 numbers for the shape (5,)"),
+        (
+            described(field(1, 2 * MEGA), field(2, 2), field(9, ONES)),
+            "the array 'c': 2,000,000 numbers of uint8; at most 1,048,576 that are no floats are read",
+        ),
+        (
+            model([node("Relu", "x", "y") + field(5, field(1, "a") + field(8, ONES) + field(20, 7))]),
+            "an attribute of more than 65,536 numbers, which are read as a tensor alone",
+        ),
+        (
+            model([node("Relu", "x", "y", **{f"a{i}": [1] * 50_000 for i in range(6)})]),
+            "more than 262,144 numbers in attributes",
+        ),
+        (
+            model([node("Relu", "x", "y") + field(5, field(1, "a") + fields(9, [""] * 70_000) + field(20, 8))]),
+            "an attribute of more than 65,536 numbers, which are read as a tensor alone",
+        ),
+        (
+            model([node("Relu", "x", "y") + fields(5, [attribute("a", 1)] * 51)]),
+            "a node Relu of more than 50 attributes",
+        ),
+        (model([node("Relu", "x", "y")], *[b""] * 30_001), "a graph of more than 30,000 initializers"),
+        (model([node("Relu", "x", "y")], inputs=[b""] * 30_001), "a graph of more than 30,000 inputs"),
+    ],
+    ids=range(10),
+)
+def test_numbers_are_counted_before_they_are_read(data, text, tmp_path):
+    # 2 MB of bytes are 16 MB once they are read, and as much again on the way; a field by itself takes some 400 bytes.
+    assert taken(tmp_path / "m.onnx", data, text) < 30 * MEGA
+
+
+def test_numbers_of_16_bits_that_stand_one_by_one_become_their_array_at_once(tmp_path):
+    numbers = np.full(MEGA, 1.5, np.float16)
+    nodes = [node("Add", "x c", "y")]
+    data = model(nodes, tensor("c", numbers.reshape(MEGA, 1, 1), "packed"), inputs=(("x", ("N", MEGA, 1, 1)),))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    found = fcnn.load_onnx(path)
+    assert found.network.apply(found.params, found.state, np.zeros((1, MEGA, 1, 1), F), train=False).y.mean() == 1.5
+
+
+@pytest.mark.parametrize("count", [0, 1, 65_535, 65_536, 65_537, 200_000])
+def test_integers_in_parts_are_the_integers(count):
+    numbers = np.random.default_rng(count).integers(-(1 << 63), (1 << 63) - 1, count) >> np.arange(count) % 64
+    content = b"".join(field(0, int(one))[1:] for one in numbers)
+    message = read(memoryview(field(3, content)), "example", {3})
+    assert message.count(3) == count
+    np.testing.assert_array_equal(message.integers(3), numbers)
+    assert message.integer(3, 7) == (numbers[-1] if count else 7)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b"\xff" * 70_000 + b"\1", "ends within"), (b"\xff" * 11 + b"\1", "ten")]
+)
+def test_integers_that_are_none(content, text):
+    message = read(memoryview(field(3, content)), "example", {3})
+    for ask in (message.integers, message.integer):
+        with pytest.raises(DamagedFileError, match=text if ask == message.integers else "ten"):
+            ask(3)
