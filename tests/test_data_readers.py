@@ -189,7 +189,7 @@ def test_a_pickle_that_names_another_function_is_refused_by_name():
 def test_a_pickle_with_a_huge_memo_index_costs_no_memory():
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="a pickled list"):
+        with pytest.raises(DataError, match="a pickle that keeps more than 100,000 values"):
             read_cifar_pickle(b"\x80\x02]r\xff\xff\xff\xff.", "evil")
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:

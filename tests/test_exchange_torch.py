@@ -206,6 +206,7 @@ def one(**options):
 
 SAVE_ALONE = "where PyTorch is, save the values alone: torch.save(model.state_dict(), path)"
 COUNTS = "a pickle with a tensor whose offset, shape or strides are no counts"
+KEPT_NOTHING = "a pickle that takes up again what it never kept"
 REFUSED = {
     "empty": (b"", "no PyTorch file: it is empty"),
     "text": (b"<!DOCTYPE html>", "no PyTorch file; it looks like a web page, not what was to be downloaded"),
@@ -245,8 +246,45 @@ REFUSED = {
         "a pickle that does not evaluate (pickle exhausted before seeing STOP)",
     ),
     "opcodes": (files.zipped(b"\x80\2(i__main__\nA\n."), "a pickle with the opcode INST, which such files don't hold"),
-    "a great memo": (files.zipped(b"\x80\2]r\xff\xff\xff\xff."), "it holds a list"),
-    "a great text": (files.zipped(b"\x80\2T\xff\xff\xff\x7f."), "a pickle that does not evaluate (expected 2147483647"),
+    "a great memo": (files.zipped(b"\x80\2]r\xff\xff\xff\xff."), "a pickle that keeps more than 500,000 values"),
+    "nothing kept": (files.zipped(b"\x80\2]r\5\0\0\0j\xff\xff\xff\x7f."), KEPT_NOTHING),
+    "nothing kept between": (files.zipped(b"\x80\2]r\5\0\0\0h\2."), KEPT_NOTHING),
+    "a great text": (files.zipped(b"\x80\2T\xff\xff\xff\x7f."), "(it ends where 65,536 bytes should follow)"),
+    "a text of less": (files.zipped(b"\x80\2T\xff\xff\xff\xff."), "(a text of less than no bytes)"),
+    "a short text cut": (files.zipped(b"\x80\2X\xff\0\0\0a."), "(it ends where 255 bytes should follow)"),
+    "no such opcode": (files.zipped(b"\x80\2\xff."), r"(b'\xff' is no opcode)"),
+    "a text of protocol 0": (files.zipped(b'\x80\2S"\\%c"\n.'), "the opcode STRING, which such files don't hold"),
+    "a great number": (files.zipped(b"\x80\2\x8b\xff\0\0\0" + b"1" * 255 + b"."), "the opcode LONG4, which such"),
+    "a line without an end": (files.zipped(b"\x80\2I" + b"1" * 100_000), "(a line without an end)"),
+    "two values": (files.zipped(b"\x80\2NN."), "(it ends with more or less than one value)"),
+    "an open mark": (files.zipped(b"\x80\2(N."), "(it ends with more or less than one value)"),
+    "no mark": (files.zipped(b"\x80\2tt."), "(no mark is set)"),
+    "half a pair": (files.zipped(b"\x80\2}(" + files.text("a") + b"u."), "(a key without a value)"),
+    "no pairs": (
+        files.zipped(b"\x80\2ccollections\nOrderedDict\n]K\1a\x85R."),
+        "a pickle with a dict of what are no pairs",
+    ),
+    "a name": (files.zipped(b"\x80\2ctorch\nSize\n."), "it holds the name torch.Size, no values by name; save a st"),
+    "a call": (files.zipped(b"\x80\2ctorch\nSize\n)R."), "it holds one torch.Size, no values by name; save a state_"),
+    "None": (files.zipped(b"\x80\2N."), "it holds nothing, no values by name; save a state_dict"),
+    "a number": (files.zipped(b"\x80\2K\1."), "it holds a number, no values by name; save a state_dict"),
+    "a long text": (files.zipped(b"\x80\2" + files.text("a" * 20_000) + b"."), "it holds a long text, no values by"),
+    "a long name": (files.zipped(files.pickled({"a" * 20_000: W})), "a pickle with a name that is too long"),
+    "half a character": (
+        files.zipped(b"\x80\2}X\3\0\0\0\xed\xa0\x80" + W + b"s."),
+        r"\ud800 is the name of a tensor, and no text that can be one",
+    ),
+    "long texts": (
+        files.zipped(b"\x80\2(" + files.text("\U0001f600" + "a" * 9_000) * 1000 + b"l."),
+        "a pickle whose texts take more than 33,554,432 bytes",
+    ),
+    **{
+        f"a storage of {name}": (
+            files.zipped(b"\x80\2(" + files.text("storage") + name + files.text("0") + files.text("cpu") + b"K\1tQ."),
+            "a pickle with a storage that isn't told as PyTorch tells them",
+        )
+        for name in (b"ctorch\nSize\n", b"cnumpy\ndtype\n", b"ctorch\ndevice\n")
+    },
     "deep": (files.zipped(b"\x80\2N" + b"\x85" * 90_000 + b"."), "it holds a tuple"),
     "deep keys": (files.zipped(b"\x80\2}N" + b"\x85" * 90_000 + b"Ns."), "(a key that is neither text nor number)"),
     "no storage": (files.zipped(files.pickled({"w": W})), "it names the storage 0, and doesn't have it"),
@@ -296,6 +334,39 @@ def test_what_is_no_file_of_values_is_refused_in_a_sentence(name, tmp_path):
     assert sentence in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value).replace(str(path), "")) < 300
+
+
+PAIRS = b"](" + b"".join(b"X\5\0\0\0%05dN\x86" % number for number in range(60_000)) + b"e\x85"
+SHARED = {  # a function's name and its arguments
+    "a list": b"ccollections\nOrderedDict\nq\0" + PAIRS,
+    "arguments": b"ctorch._utils\n_rebuild_parameter\nq\0(" + W + b"N" * 100_000 + b"t",
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_all_calls_are_given_is_bounded_though_it_is_in_the_file_once(name, tmp_path):
+    path = written(tmp_path, files.zipped(b"\x80\2" + SHARED[name] + b"q\1" + b"(" + b"h\0h\1R" * 9 + b"t."))
+    with pytest.raises(ExchangeError, match=r"w\.pt: a pickle whose calls are given more than 500,000 values$"):
+        load_torch(path)
+
+
+def test_a_part_that_has_many_names_is_looked_at_once(tmp_path):
+    inner = b"}q\1(" + b"".join(files.text(f"w{number}") + b"h\0" for number in range(3000)) + b"u0"
+    names = b"".join(files.text(f"p{number}") + b"h\1" for number in range(3000))
+    path = written(tmp_path, files.zipped(b"\x80\2" + W + b"q\0000" + inner + b"}(" + names + b"u."))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ExchangeError, match=r"several parts with tensors: p0, p1, .*, 2990 more; say which"):
+            load_torch(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20  # of copies it would be 9 million items
+    finally:
+        tracemalloc.stop()
+
+
+def test_texts_beside_the_values_may_be_long_and_keys_may_be_numbers(tmp_path):
+    log, numbers = files.text("a" * 100_000), b"}(" + b"".join(b"K%cN" % number for number in range(9)) + b"u"
+    data = files.pickled({"log": log, "state": numbers, "model": {"w": W}})
+    assert list(load_torch(written(tmp_path, files.zipped(data, {"0": A.tobytes()})))) == ["w"]
 
 
 def test_only_so_many_opcodes_are_read(tmp_path):

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, BinaryIO, Literal, TypeAlias, overload
 
 import attrs
 import numpy as np
@@ -16,14 +16,15 @@ import numpy as np
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.matching import filled
 from fcnn.exchange.names import T, expect_template
+from fcnn.exchange.state_dicts import Storage, Tensor, chosen
 from fcnn.exchange.torch_refusals import of_name, of_other_file
 from fcnn.values.archives import Archive, Bounded, DamagedFileError, opened_archive
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, instance, told
 from fcnn.values.files import opened
 from fcnn.values.kinds import looks_like
-from fcnn.values.pickles import ForeignError, Named, PickleError, read_pickle
-from fcnn.values.text import printable
+from fcnn.values.pickles import ForeignError, Known, Named, PickleError, read_pickle
+from fcnn.values.text import MOST_OF_A_NAME, printable
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of files before PyTorch 1.6
 _MOST_AXES = 32  # NumPy's before 2.0
@@ -46,10 +47,8 @@ _DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
     *("int8", "int16", "int32", "int64", "uint8", "bool"),
 )
+_STORAGE_DTYPES = {**{f"torch {name}Storage": dtype for name, dtype in _STORAGES.items()}, _UNTYPED: None}
 _UNSIGNED = {"torch uint16": "u2", "torch uint32": "u4", "torch uint64": "u8"}
-_WRAPPERS = ("model", "state_dict", "model_state_dict")  # where a checkpoint has a network's values
-_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
-_MOST_LISTED = 10
 
 Order: TypeAlias = Literal["<", ">"]  # of bytes
 
@@ -122,72 +121,59 @@ def _read(path: Path, part: str | None) -> dict[str, Array]:
 # What the pickle says.
 
 
-@attrs.frozen
-class _Storage:
-    """Numbers that lie in the file under a key; what a tensor says of them."""
-
-    key: str
-    dtype: str | None  # None where only a tensor knows it
-    numel: int  # or bytes, without a dtype
-    begin: int = 0  # of a view of it, as PyTorch 0.2 had them
-
-
-@attrs.frozen
-class _Tensor:
-    storage: _Storage
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def _storage(identity: object) -> _Storage:
+def _storage(identity: object) -> Storage:
     """A storage by its persistent id: ("storage", type, key, location, number of elements[, view])."""
     match identity:
-        case ("storage", Named(name), str(key), _, int(numel), *view) if 0 <= numel < _MOST_NUMBERS:
-            dtype = None if name == _UNTYPED else _STORAGES[name.removeprefix("torch ").removesuffix("Storage")]
+        case ("storage", Named(name), str(key), _, int(numel), *view) if (
+            name in _STORAGE_DTYPES and 0 <= numel < _MOST_NUMBERS
+        ):
+            dtype = _STORAGE_DTYPES[name]
             match view:
                 case [] | [None]:
-                    return _Storage(key, dtype, numel)
+                    return Storage(key, dtype, numel)
                 case [(_, int(begin), int(size))] if 0 <= begin <= begin + size <= numel:
-                    return _Storage(key, dtype, begin + size, begin)
+                    return Storage(key, dtype, begin + size, begin)
     raise PickleError("a pickle with a storage that isn't told as PyTorch tells them")
 
 
 def _tensor(
     storage: object = None, offset: object = None, shape: object = None, strides: object = None, *_: object
 ) -> Any:
-    if not isinstance(storage, _Storage) or storage.dtype is None:
+    if not isinstance(storage, Storage) or storage.dtype is None:
         raise PickleError("a pickle with a tensor of no known storage")
     return _checked(storage, storage.dtype, offset, shape, strides)
 
 
-def _tensor_of_dtype(*arguments: object) -> _Tensor:
+def _tensor_of_dtype(*arguments: object) -> Tensor:
     """A tensor of a dtype that has no storage of its own: (storage, offset, shape, strides, …, dtype, …)."""
     match arguments:
-        case (_Storage() as storage, offset, shape, strides, _, _, Named(name), *_) if name in _UNSIGNED:
+        case (Storage() as storage, offset, shape, strides, _, _, Named(name), *_) if name in _UNSIGNED:
             numel = storage.numel // np.dtype(_UNSIGNED[name]).itemsize
             return _checked(attrs.evolve(storage, numel=numel), _UNSIGNED[name], offset, shape, strides)
     raise PickleError("a pickle with a tensor of no known dtype")
 
 
-def _checked(storage: _Storage, dtype: str, offset: object, shape: object, strides: object) -> _Tensor:
+def _checked(storage: Storage, dtype: str, offset: object, shape: object, strides: object) -> Tensor:
     if not (isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= _MOST_AXES):
         raise PickleError("a pickle with a tensor of no shape")
     if not all(type(one) is int and 0 <= one < _MOST_NUMBERS for one in (offset, *shape, *strides)):
         raise PickleError("a pickle with a tensor whose offset, shape or strides are no counts")
     assert isinstance(offset, int)
-    return _Tensor(storage, dtype, storage.begin + offset, shape, strides)
+    return Tensor(storage, dtype, storage.begin + offset, shape, strides)
 
 
-def _parameter(data: object = None, *_: object) -> _Tensor:
-    if not isinstance(data, _Tensor):
+def _parameter(data: object = None, *_: object) -> Tensor:
+    if not isinstance(data, Tensor):
         raise PickleError("a pickle with a parameter that is no tensor")
     return data
 
 
 def _dict(pairs: object = (), *_: object) -> dict[str, Any]:
-    return {key: value for key, value in pairs if isinstance(key, str)} if isinstance(pairs, list) else {}
+    if not isinstance(pairs, list):
+        return {}
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise PickleError("a pickle with a dict of what are no pairs")
+    return {key: value for key, value in pairs if isinstance(key, str)}
 
 
 _KNOWN: dict[str, Callable[..., object] | None] = {
@@ -199,8 +185,7 @@ _KNOWN: dict[str, Callable[..., object] | None] = {
     "collections OrderedDict": _dict,
     "collections defaultdict": _dict,
     "collections Counter": _dict,
-    **{f"torch {name}Storage": None for name in _STORAGES},
-    _UNTYPED: None,
+    **dict.fromkeys(_STORAGE_DTYPES),
     # What checkpoints hold beside tensors, and what of it is passed over.
     **dict.fromkeys(_UNSIGNED),
     **{f"torch {name}": None for name in ("Size", "device", *_DTYPES)},
@@ -212,41 +197,10 @@ _KNOWN: dict[str, Callable[..., object] | None] = {
 }
 
 
-# Which of it are the values.
-
-
-def _chosen(root: object, part: str | None) -> dict[str, _Tensor]:
-    """The tensors of a state_dict by name, without prefixes that all names have."""
-    if not isinstance(root, dict):
-        what = "one tensor" if isinstance(root, _Tensor) else f"a {type(root).__name__.lower()}"
-        raise PickleError(f"it holds {what}, no values by name; save a state_dict")
-    parts = {name: found for name, value in root.items() if isinstance(name, str) and (found := _tensors(value))}
-    if part is not None:
-        if part not in parts:
-            raise PickleError(f"it has no part {printable(part)} of tensors by name; it has {_listed(parts)}")
-        found = parts[part]
-    else:
-        wrapped = [name for name in _WRAPPERS if name in parts] or list(parts)
-        if len(wrapped) > 1:
-            raise PickleError(f"it has several parts with tensors: {_listed(parts)}; say which with part=…")
-        found = parts[wrapped[0]] if wrapped else _tensors(root)
-    if not found:
-        raise PickleError(f"it holds no tensors by name; it has {_listed(root)}")
-    for prefix in _PREFIXES * 2:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return found
-
-
-def _tensors(value: object) -> dict[str, _Tensor]:
-    items = value.items() if isinstance(value, dict) else ()
-    return {name: one for name, one in items if isinstance(name, str) and isinstance(one, _Tensor)}
-
-
-def _listed(names: Mapping[Any, object]) -> str:
-    shown = [printable(name) for name in names if isinstance(name, str)]
-    more = [f"{len(shown) - _MOST_LISTED} more"] if len(shown) > _MOST_LISTED else []
-    return ", ".join(shown[:_MOST_LISTED] + more) or "none"
+def _pickle(
+    stream: BinaryIO | bytes, known: Known | None = None, persistent: Callable[[object], object] | None = None
+) -> object:
+    return read_pickle(stream, known or {}, persistent=persistent, longest=MOST_OF_A_NAME)
 
 
 # Where the numbers are.
@@ -269,7 +223,7 @@ def _read_zip(path: Path, part: str | None) -> dict[str, Array]:
             raise DamagedFileError(f"its members are {archive.size:,} bytes in a file of {size:,}")
         root = pickles[0].removesuffix("data.pkl")
         order = _byte_order(archive, f"{root}byteorder")
-        tensors = _chosen(read_pickle(archive.content(pickles[0]), _KNOWN, persistent=_storage), part)
+        tensors = chosen(_pickle(archive.content(pickles[0]), _KNOWN, _storage), part)
 
         def storage(key: str) -> bytes:
             if f"{root}data/{key}" not in names:
@@ -289,21 +243,21 @@ def _byte_order(archive: Archive, name: str) -> Order:
 
 
 def _read_legacy(path: Path, part: str | None) -> dict[str, Array]:
-    seen: dict[str, _Storage] = {}
+    seen: dict[str, Storage] = {}
 
-    def storage_seen(identity: object) -> _Storage:
+    def storage_seen(identity: object) -> Storage:
         found = _storage(identity)
         return seen.setdefault(found.key, found) if found.begin == 0 else found
 
     with opened(path) as raw, Bounded(raw) as file:  # type: ignore[arg-type]  # as in `opened_archive`
         size = path.stat().st_size
-        if read_pickle(file, {}) != _MAGIC:
+        if _pickle(file) != _MAGIC:
             raise DamagedFileError("no PyTorch file: a pickle, but not one of torch.save")
-        if (version := read_pickle(file, {})) != _PROTOCOL:
+        if (version := _pickle(file)) != _PROTOCOL:
             raise DamagedFileError(f"PyTorch's format {printable(told(version))}, which isn't known")
-        read_pickle(file, {})  # the machine's sizes; the numbers are little-endian on any
-        root = read_pickle(file, _KNOWN, persistent=storage_seen)
-        keys = read_pickle(file, {})
+        _pickle(file)  # the machine's sizes; the numbers are little-endian on any
+        root = _pickle(file, _KNOWN, storage_seen)
+        keys = _pickle(file)
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise DamagedFileError("it has no list of its storages")
         places: dict[str, tuple[int, int]] = {}
@@ -323,7 +277,7 @@ def _read_legacy(path: Path, part: str | None) -> dict[str, Array]:
             file.seek(places[key][0])
             return file.read(places[key][1])
 
-        return _arrays(_chosen(root, part), storage, "<", size)
+        return _arrays(chosen(root, part), storage, "<", size)
 
 
 def _itemsize(dtype: str | None) -> int:
@@ -331,7 +285,7 @@ def _itemsize(dtype: str | None) -> int:
 
 
 def _arrays(
-    tensors: Mapping[str, _Tensor], storage: Callable[[str], bytes], order: Order, size: int
+    tensors: Mapping[str, Tensor], storage: Callable[[str], bytes], order: Order, size: int
 ) -> dict[str, Array]:
     """The tensors' numbers; each storage is read once, and kept only as long as tensors are made of it."""
     sharing: dict[str, list[str]] = {}
@@ -341,20 +295,20 @@ def _arrays(
     allowed = size + _MOST_COPIED
     for key, names in sharing.items():
         data = storage(key)
-        made: dict[_Tensor, Array] = {}
+        made: dict[str, Array] = {}  # by text: a file could know which numbers take long as keys
         for name in names:
             tensor = tensors[name]
-            if tensor not in made:
+            if (told_as := repr(tensor)) not in made:
                 try:
-                    made[tensor], copied = _array(data, tensor, order, allowed)
+                    made[told_as], copied = _array(data, tensor, order, allowed)
                 except DamagedFileError as error:
                     raise DamagedFileError(f"{printable(name)} {error}") from error
                 allowed -= copied
-            found[name] = made[tensor]
+            found[name] = made[told_as]
     return {name: found[name] for name in tensors}
 
 
-def _array(data: bytes, tensor: _Tensor, order: Order, allowed: int) -> tuple[Array, int]:
+def _array(data: bytes, tensor: Tensor, order: Order, allowed: int) -> tuple[Array, int]:
     """A tensor's numbers in C order, and how many bytes it took to copy them: none where they lie in that order."""
     itemsize, numel = _itemsize(tensor.dtype), tensor.storage.numel
     if numel * itemsize > len(data):
@@ -384,7 +338,7 @@ def _array(data: bytes, tensor: _Tensor, order: Order, allowed: int) -> tuple[Ar
     return frozen(np.array(view, dtype.newbyteorder("="), order="C")), needed
 
 
-def _empty(tensor: _Tensor) -> Array:
+def _empty(tensor: Tensor) -> Array:
     try:
         return frozen(np.empty(tensor.shape, "f4" if tensor.dtype == _BFLOAT16 else tensor.dtype))
     except ValueError:
