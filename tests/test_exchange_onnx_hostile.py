@@ -72,7 +72,7 @@ NINE = "the array 'c': an array of nine axes or more, which fcnn has none of"
 )
 def test_numbers_are_counted_before_they_are_read(data, text, tmp_path):
     # 2 MB of bytes are 16 MB once they are read, and as much again on the way; a field by itself takes some 400 bytes.
-    assert taken(tmp_path / "m.onnx", data, text) < 30 * MEGA
+    assert taken(tmp_path / "m.onnx", data, text) < 40 * MEGA
 
 
 def test_numbers_of_16_bits_that_stand_one_by_one_become_their_array_at_once(tmp_path):
