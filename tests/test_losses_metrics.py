@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import fcnn
 from fcnn import (
     accuracy,
     binary_accuracy,
@@ -129,6 +130,22 @@ def test_absolute_and_huber_errors_by_hand():
 #           label: 0  0  0  0  1  1  2  2  2  2
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
 GUESSES = np.array([0, 0, 0, 1, 1, 0, 2, 2, 2, 1])
+
+
+def test_a_network_of_maps_learns_the_labels_of_pixels_by_the_loss_in_the_docstring():
+    def of_pixels(logits, labels):
+        rows = logits.transpose(0, 2, 3, 1)
+        value, d_rows = softmax_cross_entropy()(rows.reshape(-1, rows.shape[3]), labels.reshape(-1))
+        return value, d_rows.reshape(rows.shape).transpose(0, 3, 1, 2)
+
+    x = np.random.default_rng(0).standard_normal((16, 1, 5, 5)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    network, optimizer = fcnn.serial(conv=fcnn.conv2d(2, 1)), fcnn.adam(0.1)
+    start = fcnn.init_state(network, optimizer, fcnn.key(0), (1, 5, 5))
+    final, records = fcnn.fold(fcnn.train_step(network, of_pixels, optimizer), start, [(x, y)] * 40)
+    assert records[-1].loss < 0.2 < 0.5 < records[0].loss
+    outputs = fcnn.predictor(network, final.params, final.layer_state)(x)
+    assert np.mean(outputs.argmax(axis=1) == y) > 0.95
 
 
 def test_accuracy():

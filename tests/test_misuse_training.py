@@ -125,6 +125,11 @@ def of_features(outputs):
     return fcnn.Model(network, network.init(KEY, (2,)).params, in_shape=(2,))
 
 
+def of_maps():
+    """A model whose outputs are images."""
+    return fcnn.Model(POOL, fcnn.freeze({}), in_shape=(1, 4, 4))
+
+
 def of_sequences(channels, length):
     """A model of sequences, of two classes."""
     network = fcnn.serial(pool=fcnn.global_avg_pool1d(), fc=fcnn.dense(2))
@@ -185,6 +190,9 @@ LOSSES = [
            "softmax_cross_entropy's labels are integers (N,), got <U3 (2,)"),
     Misuse("labels of unequal length", lambda: LOSS(LOGITS[:2], [[0], [1, 2]]), TypeError,
            "softmax_cross_entropy's labels are integers (N,), got [[0], [1, 2]]"),
+    Misuse("labels of pixels to a loss", lambda: LOSS(np.zeros((2, 3, 4, 4)), np.zeros((2, 4, 4), int)), ValueError,
+           f"{LABELS}, got (2, 3, 4, 4) and int64 (2, 4, 4); help(fcnn.softmax_cross_entropy) has a loss for labels of "
+           "pixels"),
     Misuse("fewer labels than logits", lambda: LOSS(LOGITS, Y[:3]), ValueError, f"{LABELS}, got (6, 3) and int64 (3,)"),
     Misuse("labels and logits in the wrong order", lambda: LOSS(Y, LOGITS), TypeError,
            f"softmax_cross_entropy's logits is {FLOATS}, got int64 (6,); .astype(np.float32) makes one of it"),
@@ -699,7 +707,11 @@ EVALUATION_AND_PREDICTION = [
            "predict expects at least one input, in the shape that the network takes, (N, 1, 4, 4), got (0, 1, 4, "
            "4)"),
     Misuse("prediction of numbers", lambda: fcnn.predict(of_features(1), np.ones((3, 2))), ValueError,
-           "predict expects a network whose outputs are the scores (N, K) of two classes or more, got (3, 1)"),
+           "predict expects a network whose outputs are the scores (N, K) of two classes or more, got (3, 1); "
+           "fcnn.predictor(model.network, model.params, model.state)(x) gives the outputs"),
+    Misuse("prediction of maps", lambda: fcnn.predict(of_maps(), X8), ValueError,
+           "predict expects a network whose outputs are the scores (N, K) of two classes or more, got (6, 1, 2, 2); "
+           "fcnn.predictor(model.network, model.params, model.state)(x.astype(np.float32) / 255) gives the outputs"),
 ]  # fmt: skip
 
 FITTING = [
@@ -969,7 +981,12 @@ SPLITS_AND_SETS = [
     Misuse("classes that are one-hot", lambda: fcnn.Split(X8, ONE_HOT), TypeError,
            f"a split's y is {TARGETS}, got int64 (6, 3); {TO_CLASSES}"),
     Misuse("classes of three dimensions", lambda: fcnn.Split(X8, np.zeros((6, 1, 1))), ValueError,
-           f"a split's y is {TARGETS}, got shape (6, 1, 1)"),
+           f"a split's y is {TARGETS}, got shape (6, 1, 1); y.reshape(-1) is such"),
+    Misuse("labels of pixels", lambda: fcnn.Split(X8, np.zeros((6, 4, 4), int)), ValueError,
+           f"a split's y is {TARGETS}, got shape (6, 4, 4); for targets that are maps, fold fcnn.train_step over "
+           "batches (x, y) of your own"),
+    Misuse("one number for a target", lambda: fcnn.Split(X8, np.array(1)), ValueError,
+           f"a split's y is {TARGETS}, got shape ()"),
     Misuse("a class too few", lambda: fcnn.Split(X8, Y[:5]), ValueError,
            "a split has one target for each input, got 6 inputs and 5 targets"),
     Misuse("images and classes in the wrong order", lambda: fcnn.Split(Y, X8), ValueError,

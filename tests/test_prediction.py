@@ -88,6 +88,19 @@ def test_floats_stay_as_they_are_and_features_have_no_shape_of_images():
     assert found.names == ("no", "yes")
 
 
+def test_what_predict_refuses_the_advised_predictor_gives():
+    model = model_of(fcnn.serial(conv=fcnn.conv2d(2, 3, padding=1)))
+    with pytest.raises(ValueError, match=r"predictor\(model\.network, .*\)\(x\.astype\(np\.float32\) / 255\) gives"):
+        fcnn.predict(model, IMAGES)
+    maps = fcnn.predictor(model.network, model.params, model.state)(IMAGES.astype(np.float32) / 255)
+    said = fcnn.evaluate(
+        model.network, model.params, model.state, (IMAGES, np.zeros(300)), loss=lambda outputs, _: (0.0, outputs)
+    )
+    assert maps.shape == (300, 2, 6, 6)
+    # float32: batches of another size are added up in another order
+    np.testing.assert_allclose(maps, said.outputs, rtol=1e-5, atol=1e-6)
+
+
 def test_great_scores_give_probabilities_nonetheless():
     model = model_of(fcnn.identity(), (3,))
     found = fcnn.predict(model, np.array([[1e30, 0, -1e30], [5, 5, 5]]))

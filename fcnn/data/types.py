@@ -72,7 +72,9 @@ def check_targets(owner: str, y: Any, count: int) -> None:
     if y.ndim == 2 and y.dtype.kind in "iu":
         raise TypeError(f"{expected}, got {y.dtype} {y.shape}{_how_to_make_targets(y)}")
     if y.ndim not in (1, 2):
-        raise ValueError(f"{expected}, got shape {y.shape}")
+        advice = "; for targets that are maps, fold fcnn.train_step over batches (x, y) of your own" if y.ndim else ""
+        advice = "; y.reshape(-1) is such" if y.ndim and y.size == len(y) else advice
+        raise ValueError(f"{expected}, got shape {y.shape}{advice}")
     if len(y) != count:
         raise ValueError(f"{owner} has one target for each input, got {count} inputs and {len(y)} targets")
     if len(y) and y.dtype.kind in "iu" and (y.min() < 0 or y.max() > np.iinfo(np.int64).max):
@@ -133,7 +135,8 @@ class Split:
     x: images (N, C, H, W), sequences (N, C, L) or features (N, D); as floats, which stay as they are (in a batch as
         float32), or, but for sequences, as uint8 grey levels 0 to 255, of which training makes floats 0 to 1.
     y: classes, integers (N,) from 0 on; or numbers, floats (N,) or (N, K): targets of a regression, or 0 and 1 for
-        each of K labels that an input may have at once.
+        each of K labels that an input may have at once. Not maps: a network that gives those is trained on batches of
+        one's own, pairs (x, y) with any y that the loss takes, by `fcnn.train_step`.
 
     Both are C-ordered and read-only: a writeable or differently ordered array is copied, any other is kept; classes
     become int64. Raises TypeError for another dtype, ValueError for another shape or range.

@@ -1,7 +1,8 @@
 """Losses: `loss(outputs, targets) -> (value, d_outputs)`, the value a Python float, the mean over the batch.
 
 A loss is any such function. Those made here also print as the call that made them. What a loss is, and what it may tell
-of itself besides, is in `fcnn.training.loss`.
+of itself besides, is in `fcnn.training.loss`. `fit` and `evaluate` give it targets as a `Split` has them, (N,) or
+(N, K); a batch of one's own, for `fcnn.train_step`, holds any that the loss takes, such as maps (N, K, H, W).
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +28,9 @@ def softmax_cross_entropy(
         d_logits  = (Q[n] * softmax(logits) - q) / W        with Q[n] = sum over k of q[n, k]
 
     with q = v[k] * ((1 - s) * onehot(label) + s / K) for label smoothing s (C. Szegedy et al., CVPR 2016, section 7)
-    and a weight v[k] for each class, and W = sum over n of v[label[n]]. Without weights v is 1, Q is 1 and W is N. All
-    is as in PyTorch's `CrossEntropyLoss(weight, ignore_index=…, label_smoothing=…)`.
+    and a weight v[k] for each class, and W = sum over n of v[label[n]]. Without weights v is 1, Q is 1 and W is N. For
+    logits (N, K) and integer labels all is as in PyTorch's `CrossEntropyLoss(weight, ignore_index=…,
+    label_smoothing=…)`, which also takes labels of pixels (N, H, W) and probabilities (N, K): this doesn't.
 
     Args:
         label_smoothing: s, 0 to less than 1.
@@ -48,6 +50,15 @@ def softmax_cross_entropy(
     array([[-0.125,  0.125],
            [ 0.375, -0.375],
            [ 0.   ,  0.   ]])
+
+    Of pixels it is that of as many rows. This loss is for `fcnn.train_step`, as a `Split` has no labels of pixels:
+
+    >>> def of_pixels(logits, labels):  # (N, K, H, W) and (N, H, W)
+    ...     rows = logits.transpose(0, 2, 3, 1)
+    ...     value, d_rows = softmax_cross_entropy()(rows.reshape(-1, rows.shape[3]), labels.reshape(-1))
+    ...     return value, d_rows.reshape(rows.shape).transpose(0, 3, 1, 2)
+    >>> of_pixels(np.zeros((1, 2, 4, 4)), np.zeros((1, 4, 4), int))[1].shape
+    (1, 2, 4, 4)
     """
     number("label_smoothing", label_smoothing, "[0, 1)")
     if ignored is not None:
@@ -166,8 +177,9 @@ def binary_cross_entropy(pos_weight: float | Sequence[float] | None = None) -> L
 def mean_squared_error() -> Loss:
     """The mean over all numbers of (outputs - targets)²; d_outputs = 2 (outputs - targets) / outputs.size.
 
-    Outputs and targets have one shape, any; others raise ValueError. The value of float32 outputs is finite for all
-    finite ones; that of float64 outputs is infinite where their squares are, beyond 1e154.
+    Outputs and targets have one shape, any (in `fit` that of a `Split`'s targets); others raise ValueError. The value
+    of float32 outputs is finite for all finite ones; that of float64 outputs is infinite where their squares are,
+    beyond 1e154.
 
     >>> mean_squared_error()(np.array([[1.0, 3.0]]), np.array([[0.0, 0.0]]))
     (5.0, array([[1., 3.]]))
@@ -184,8 +196,8 @@ def mean_squared_error() -> Loss:
 def mean_absolute_error() -> Loss:
     """The mean over all numbers of |outputs - targets|; d_outputs = sign(outputs - targets) / outputs.size, 0 at 0.
 
-    Outputs and targets have one shape, any; others raise ValueError. One target that is far off counts no more than its
-    distance, where in `mean_squared_error` it is squared.
+    Outputs and targets have one shape, any (in `fit` that of a `Split`'s targets); others raise ValueError. One target
+    that is far off counts no more than its distance, where in `mean_squared_error` it is squared.
 
     >>> mean_absolute_error()(np.array([[1.0, -3.0]]), np.array([[0.0, 0.0]]))
     (2.0, array([[ 0.5, -0.5]]))
@@ -205,7 +217,8 @@ def huber(delta: float = 1.0) -> Loss:
 
         d² / 2  where |d| <= delta,  else  delta (|d| - delta / 2)        with the slope d, held to -delta … delta
 
-    as PyTorch's `HuberLoss`. Outputs and targets have one shape, any; others raise ValueError.
+    as PyTorch's `HuberLoss`. Outputs and targets have one shape, any (in `fit` that of a `Split`'s targets); others
+    raise ValueError.
 
     >>> huber(2.0)(np.array([1.0, -4.0]), np.array([0.0, 0.0]))
     (3.25, array([ 0.5, -1. ]))
@@ -288,6 +301,8 @@ def _check_labels(logits: Array, labels: Array, ignored: int | None) -> None:
 
 def _how_to_make_labels(logits: Array, labels: Array) -> str:
     """Advice that is right for these labels, or none."""
+    if logits.ndim > 2 and labels.shape == (*logits.shape[:1], *logits.shape[2:]):
+        return "; help(fcnn.softmax_cross_entropy) has a loss for labels of pixels"
     if logits.ndim != 2 or not labels.size or labels.shape[:1] != logits.shape[:1]:
         return ""
     are_yes_or_no = labels.dtype.kind in "biuf" and bool(np.isin(labels, (0, 1)).all())

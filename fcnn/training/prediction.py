@@ -41,8 +41,9 @@ def predict(
 ) -> Predictions:
     """Tell the classes of inputs apart, in evaluation mode.
 
-    For classes that exclude one another. Where an input may have several labels, or the outputs are numbers, take
-    `.outputs` alone: the softmax says nothing there.
+    For classes that exclude one another. Where an input may have several labels, or the outputs (N, K) are numbers,
+    take `.outputs` alone: the softmax says nothing there. Networks of one output, and of maps (N, K, H, W), are
+    refused; `fcnn.predictor` gives what they say.
 
     Args:
         model: a network whose outputs are scores as `softmax_cross_entropy` takes them; or whose last layer, whatever
@@ -80,8 +81,10 @@ def predict(
             model.network, model.params, model.state, split, batch_size=batch_size, loss=_none, map_fn=map_fn
         ).outputs
     if outputs.ndim != 2 or outputs.shape[1] < 2:
+        floats = "x.astype(np.float32) / 255" if x.dtype == np.uint8 else "x"
         raise ValueError(
-            f"predict expects a network whose outputs are the scores (N, K) of two classes or more, got {outputs.shape}"
+            "predict expects a network whose outputs are the scores (N, K) of two classes or more, got "
+            f"{outputs.shape}; fcnn.predictor(model.network, model.params, model.state)({floats}) gives the outputs"
         )
     names = model.classes or tuple(map(str, range(outputs.shape[1])))
     if len(names) != outputs.shape[1] or len(set(names)) < len(names):
