@@ -35,7 +35,7 @@ def by_channel(x: Array) -> Array:
     filters=st.sampled_from([1, 2, 3, 5, 70]),
     groups=small,
     dtype=FLOATS,
-    sizes=st.sampled_from([(1, 1, 1), (600, 20, 100), (1 << 19, 256, 1 << 18)]),
+    sizes=st.sampled_from([(1, 1, 1, 1), (600, 20, 1, 100), (1 << 19, 256, 1, 100), (1 << 19, 256, 1 << 24, 1 << 18)]),
 )
 @examples(150)
 def test_a_convolution_of_few_images_is_the_definition_however_it_is_cut(
@@ -53,11 +53,8 @@ def test_a_convolution_of_few_images_is_the_definition_however_it_is_cut(
     expected = direct(x, w, np.zeros((shape[0], filters, *g.out)), g)[0]
     expected = expected if b is None else expected + b[:, None, None]
     after, expected = draw(st.sampled_from([(None, expected), (rectify, np.maximum(expected, 0))]))
-    with (
-        mock.patch.object(few, "_TOGETHER", sizes[0]),
-        mock.patch.object(few, "_COLUMNS", sizes[1]),
-        mock.patch.object(few, "_OUTPUTS", sizes[2]),
-    ):
+    names = ("_TOGETHER", "_COLUMNS", "_WORTH_HALVES", "_OUTPUTS")
+    with mock.patch.multiple(few, **dict(zip(names, sizes, strict=True))):
         y = few.convolution(g, w, b, after)(by_channel(x))
     np.testing.assert_array_equal(y.transpose(3, 0, 1, 2), expected)
     assert y.dtype == dtype

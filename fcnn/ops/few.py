@@ -25,8 +25,9 @@ from fcnn.values.arrays import Array
 
 _TOGETHER = 1 << 19  # numbers of a product and its operand at a time
 _COLUMNS = 256  # of a product at least, as each reads all its weights
+_WORTH_HALVES = 1 << 24  # multiply-adds, from which on there is something to do for two cores
 _OUTPUTS = 1 << 18  # numbers at a time of a convolution in groups
-_PIXELS = 1 << 16  # numbers at a time of pooling
+_PIXELS = 1 << 18  # numbers at a time of pooling
 
 
 def convolution(g: Geometry, w: Array, b: Array | None, after: InPlace | None) -> Callable[[Array], Array]:
@@ -43,14 +44,14 @@ def convolution(g: Geometry, w: Array, b: Array | None, after: InPlace | None) -
         matrix = np.concatenate([matrix, b[:, None]], axis=1)
     depth = matrix.shape[1]
     rows_of = _cuts(oh, max(_TOGETHER // (depth + filters), _COLUMNS) // (ow * n))
-    halves = len(rows_of) == 1 and filters > 64  # for two cores
+    halves = len(rows_of) == 1 and filters > 1 and g.macs >= _WORTH_HALVES
     filters_of = _cuts(filters, -(-filters // 2) if halves else filters)
 
     def run(x: Array) -> Array:
         y = empty((filters, oh, ow, n), np.result_type(x, w))
 
         def operand(rows: range) -> Array:
-            return x[:, rows.start : rows.stop].reshape(depth, -1) if direct else _lowered(x, g, rows, ones)
+            return x[:, rows.start : rows.stop].reshape(depth, -1) if direct else _lowered(x, g, rows, ones, halves)
 
         with scratch_space():
             whole = operand(rows_of[0]) if halves else None
@@ -156,18 +157,30 @@ def _phases(x: Array, g: Geometry, rows: range) -> Array:
     return phases
 
 
-def _lowered(x: Array, g: Geometry, rows: range, ones: bool) -> Array:
-    """L of some rows of the output, with a row of ones below it if asked for; in scratch memory."""
-    (kh, kw), (sh, sw), (down, across), ow = g.kernel, g.stride, g.dilation, g.out[1]
+def _lowered(x: Array, g: Geometry, rows: range, ones: bool, halves: bool) -> Array:
+    """L of some rows of the output, with a row of ones below it if asked for; in scratch memory.
+
+    By halves of the channels, which two cores can do.
+    """
+    channels, taps, length = len(x), g.kernel[0] * g.kernel[1], len(rows) * g.out[1] * x.shape[3]
+    lowered = scratch((channels * taps + ones, length), x.dtype)
+    lowered[channels * taps :] = 1
+    parts = _cuts(channels, -(-channels // 2) if halves else channels)
+
+    def one(number: int) -> None:
+        some = parts[number]
+        _lower(x[some.start : some.stop], g, rows, lowered[some.start * taps : some.stop * taps])
+
+    each_part(len(parts), one, lowered.size / 2000)
+    return lowered
+
+
+def _lower(x: Array, g: Geometry, rows: range, out: Array) -> None:
+    (kh, kw), (sh, sw), (down, across), length = g.kernel, g.stride, g.dilation, g.out[1] * x.shape[3]
     phases = _phases(x, g, rows)
-    channels, n, item = len(x), x.shape[3], x.itemsize
-    depth = channels * kh * kw
-    lowered = scratch((depth + ones, len(rows) * ow * n), x.dtype)
-    lowered[depth:] = 1
-    target = lowered[:depth].reshape(channels, kh, kw, len(rows), ow * n)
-    channel, line, phase, pixel, _ = phases.strides
+    target = out.reshape(len(x), kh, kw, len(rows), length)
+    channel, line, phase, pixel, item = phases.strides
+    shape, strides = (len(x), kh, len(rows), length), (channel, down * line, sh * line, item)
     for tap in range(kw):
         at, remainder = divmod(tap * across, sw)
-        shape, strides = (channels, kh, len(rows), ow * n), (channel, down * line, sh * line, item)
         target[:, :, tap] = np.ndarray(shape, x.dtype, phases, remainder * phase + at * pixel, strides)
-    return lowered
