@@ -23,7 +23,7 @@ from fcnn.ops.window import Geometry, Pads
 from fcnn.values.allocation import empty, scratch, scratch_space
 from fcnn.values.arrays import Array
 
-_TOGETHER = 1 << 19  # numbers of a product and its operand at a time
+_TOGETHER = 1 << 18  # numbers of a product and its operand at a time; more parts are shared out better
 _COLUMNS = 256  # of a product at least, as each reads all its weights
 _WORTH_HALVES = 1 << 24  # multiply-adds, from which on there is something to do for two cores
 _OUTPUTS = 1 << 18  # numbers at a time of a convolution in groups
