@@ -151,7 +151,7 @@ def test_all_that_does_not_fit_is_told(tmp_path):
     assert told(lambda: match({**THEIRS, "last.weight": np.ones(3)}, MADE)) == ["unexpected: last.weight"]
     save_torch(path, THEIRS)
     assert told(lambda: load_torch(path, MADE, names={**TABLE, "fc/b": "head.offset"})) == [
-        "missing: fc/b (head.offset)"
+        "missing: fc/b (head.offset; did you mean head.bias?)"
     ]
 
 

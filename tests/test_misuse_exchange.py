@@ -195,6 +195,33 @@ def test_what_a_file_of_pytorch_names_is_told(name, form, tmp_path):
         assert str(caught.value) == f"{path}: {text}"
 
 
+# Names of a file that was given by hand.
+
+
+def test_a_name_that_the_file_lacks_is_told_with_the_one_that_is_most_like_it(tmp_path):
+    path = tmp_path / "a.safetensors"
+    fcnn.save_safetensors(path, {"features.0.weight": np.ones((2, 3)), "head.bias": np.ones(2), "x" * 999: np.ones(1)})
+    beginning = (
+        f"{path}: 2 difference(s) from the network; is it another's, or are its names to be given with names=…?\n"
+        "  missing: fc/w (features.0.w; did you mean features.0.weight?)\n  missing: fc/b "
+    )
+    for name, said in (
+        ("haed.bias", "(haed.bias; did you mean head.bias?)"),
+        ("running_mean", "(running_mean)"),
+        ("x" * 998, f"({'x' * 80}…{'x' * 19})"),
+    ):
+        with pytest.raises(ExchangeError) as caught:
+            fcnn.load_safetensors(path, TREE, names={"fc/w": "features.0.w", "fc/b": name})
+        assert str(caught.value) == beginning + said
+
+
+def test_a_name_that_another_value_has_is_none_that_was_meant(tmp_path):
+    path = tmp_path / "a.safetensors"
+    fcnn.save_safetensors(path, {"fc.weight": np.ones((2, 3))})
+    with pytest.raises(ExchangeError, match=r"missing: fc/b \(fc\.weights\)$"):
+        fcnn.load_safetensors(path, TREE, names={"fc/w": "fc.weight", "fc/b": "fc.weights"})
+
+
 # Files of another kind than the one that is to be read.
 
 

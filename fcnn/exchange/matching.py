@@ -14,7 +14,7 @@ from fcnn.exchange.torchvision import NETWORKS, torchvision_names
 from fcnn.network.layer import Init
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import FLOATS, mapping
-from fcnn.values.text import printable
+from fcnn.values.text import meant, printable
 from fcnn.values.tree import Tree, flatten, unflatten
 
 _MOST_TOLD = 1000  # differences
@@ -142,11 +142,13 @@ def _compared(
     all_names: list[str] | None = None,
 ) -> Match:
     """What was found, in the network's order, and all that is wrong with it; `all_names` are to be used up."""
-    problems = []
+    problems: list[str] = []
     for path, leaf in values_of(like).items():
         name = found.get(path)
         if name is None:
-            problems.append(f"missing: {path}" + (f" ({printable(wanted[path])})" if wanted[path] else ""))
+            is_typed = all_names is None and len(problems) < 10  # of more the names are other ones altogether
+            near = meant(wanted[path], arrays.keys() - found.values()) if is_typed else ""
+            problems.append(f"missing: {path}" + (f" ({printable(wanted[path])}{near})" if wanted[path] else ""))
             continue
         array, what = arrays[name], f"{path} ({printable(name)})"
         if array.shape != leaf.shape:

@@ -4,6 +4,9 @@ import re
 
 MOST_OF_A_NAME = 10_000  # characters
 _HALVES = re.compile("[\ud800-\udfff]")
+from collections.abc import Collection
+
+_MOST_WORDS, _MOST_LETTERS = 1_000, 200  # of which one is sought that is like another
 
 
 def printable(text: str, most: int | None = 100) -> str:
@@ -23,6 +26,20 @@ def is_name(text: str) -> bool:
     (True, False, False)
     """
     return len(text) <= MOST_OF_A_NAME and not _HALVES.search(text)
+
+
+def meant(word: str, known: Collection[str]) -> str:
+    """A question after the one of few short words that is most like one that isn't among them, "" where none is.
+
+    >>> print("features.0.w" + meant("features.0.w", ["features.0.weight", "fc.bias"]))
+    features.0.w; did you mean features.0.weight?
+    """
+    import difflib
+
+    # It compares each letter with each.
+    short = sorted(one for one in known if len(one) <= _MOST_LETTERS) if len(known) <= _MOST_WORDS else []
+    close = difflib.get_close_matches(word[:_MOST_LETTERS], short, n=1)
+    return f"; did you mean {printable(close[0])}?" if close else ""
 
 
 def json_values(text: str) -> int:
