@@ -1,5 +1,6 @@
 """Small files of ONNX that ask for much: `load_onnx` counts before it takes memory, and makes nothing twice."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -35,7 +36,7 @@ def described(*parts):
     return model([node("Add", "x c", "y", name="n")], b"".join([*parts, field(8, "c")]))
 
 
-ONES = b"\1" * 2 * MEGA  # packed integers of one byte each
+ONES = b"\1" * 3 * MEGA  # packed integers of one byte each
 NINE = "the array 'c': an array of nine axes or more, which fcnn has none of"
 
 
@@ -44,17 +45,17 @@ NINE = "the array 'c': an array of nine axes or more, which fcnn has none of"
     [
         (described(field(1, ONES), field(2, 1)), NINE),
         (described(field(1, 5), field(2, ONES)), "the array 'c': 0 numbers for the shape (5,)"),
-        (described(field(1, 5), field(2, 10), field(5, ONES)), "the array 'c': 2,000,000 numbers for the shape (5,)"),
+        (described(field(1, 5), field(2, 10), field(5, ONES)), "the array 'c': 3,000,000 numbers for the shape (5,)"),
         (
-            described(field(1, 2 * MEGA), field(2, 2), field(9, ONES)),
-            "the array 'c': 2,000,000 numbers of uint8; at most 1,048,576 that are no floats are read",
+            described(field(1, 3 * MEGA), field(2, 2), field(9, ONES)),
+            "the array 'c': 3,000,000 numbers of uint8; at most 1,048,576 that are no floats are read",
         ),
         (
             model([node("Relu", "x", "y") + field(5, field(1, "a") + field(8, ONES) + field(20, 7))]),
             "an attribute of more than 65,536 numbers, which are read as a tensor alone",
         ),
         (
-            model([node("Relu", "x", "y", **{f"a{i}": [1] * 50_000 for i in range(6)})]),
+            model([node("Relu", "x", "y") + fields(5, [field(1, "a") + field(8, b"\1" * 50_000) + field(20, 7)] * 6)]),
             "more than 262,144 numbers in attributes",
         ),
         (
@@ -71,8 +72,60 @@ NINE = "the array 'c': an array of nine axes or more, which fcnn has none of"
     ids=range(10),
 )
 def test_numbers_are_counted_before_they_are_read(data, text, tmp_path):
-    # 2 MB of bytes are 16 MB once they are read, and as much again on the way; a field by itself takes some 400 bytes.
+    # 3 MB of bytes are 24 MB once they are read, and as much again on the way; a field by itself takes some 400 bytes.
     assert taken(tmp_path / "m.onnx", data, text) < 40 * MEGA
+
+
+def repeated(count, operator, inputs, **attributes):
+    """A chain of nodes that all take the same beside what flows."""
+    names = ["x", *(f"v{i}" for i in range(1, count)), "y"]
+    return [node(operator, f"{a} {inputs}", b, **attributes) for a, b in itertools.pairwise(names)]
+
+
+FEATURES = {"inputs": (("x", ("N", 300)),)}
+MATRIX = ("w", np.ones((300, 300), F))  # 360 kB
+MANY = {
+    "transposed": model(repeated(100, "MatMul", "w"), MATRIX, **FEATURES),
+    "transposed by Gemm": model(repeated(100, "Gemm", "w", transB=0), MATRIX, **FEATURES),
+    "times a number": model(repeated(100, "Gemm", "w", transB=1, alpha=0.5), MATRIX, **FEATURES),
+    "described": model(
+        [node("ConstantOfShape", "s", "w"), *repeated(100, "Gemm", "w", transB=1)],
+        ("s", np.array([300, 300])),
+        **FEATURES,
+    ),
+    "described for channels": model(
+        [node("ConstantOfShape", "s", "w"), *repeated(30, "BatchNormalization", "w w w w")],
+        ("s", np.array([100_000])),
+        inputs=(("x", ("N", 100_000, 1, 1)),),
+    ),
+    "left out": model(
+        repeated(60, "LayerNormalization", "g"), ("g", np.ones(100_000, F)), inputs=(("x", ("N", 100_000)),)
+    ),
+    "for groups": model(
+        repeated(30, "GroupNormalization", "w w", num_groups=2),
+        ("w", np.ones(2, F)),
+        inputs=(("x", ("N", 100_000, 1, 1)),),
+        opset=18,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_what_many_nodes_share_is_copied_once(name, tmp_path):
+    assert taken(tmp_path / "m.onnx", MANY[name]) < 4 * MEGA
+
+
+@pytest.mark.parametrize("dtype", [F, np.float64])
+def test_what_is_shared_is_still_right(dtype, tmp_path):
+    w = np.random.default_rng(0).normal(size=(5, 5)).astype(dtype)
+    nodes = [node("MatMul", "x w", "a"), node("Gemm", "a w", "b", transB=1), node("Gemm", "b w", "c", alpha=0.5)]
+    nodes += [node("Gemm", "c w", "d", alpha=0.25), node("Gemm", "d w", "y", alpha=0.5, transB=1)]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(nodes, tensor("w", w), inputs=(("x", ("N", 5)),)))
+    found = fcnn.load_onnx(path)
+    x = np.eye(5, dtype=dtype)
+    y = found.network.apply(found.params, found.state, x, train=False).y
+    np.testing.assert_allclose(y, w @ w.T @ (w / 2) @ (w / 4) @ (w.T / 2), rtol=0, atol=1e-12 if dtype != F else 1e-5)
 
 
 def test_numbers_of_16_bits_that_stand_one_by_one_become_their_array_at_once(tmp_path):

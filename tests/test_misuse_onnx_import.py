@@ -9,6 +9,7 @@ from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_operators import OPERATORS
 
 F = np.float32
+DESCRIBED = "more than 1,073,741,824 bytes of constants that the file doesn't hold"
 W = ("w", np.ones((4, 3, 3, 3), F))
 RELU = node("Relu", "x", "y", name="act")
 SHORT = fields(1, W[1].shape) + field(2, 1) + field(8, "w") + field(9, bytes(431))
@@ -171,6 +172,32 @@ REFUSED = {
         model([node("ConstantOfShape", "s", "c"), node("ConstantOfShape", "s", "d"), node("Conv", "x c d", "y")],
               ints("s", (1 << 27) + 1)),
         "ConstantOfShape 'd': more than 1,073,741,824 bytes of constants that the file doesn't hold"),
+    "a cast of a constant without end": (
+        model([node("ConstantOfShape", "s", "c", value=tensor("", np.ones(1, bool))),
+               node("Cast", "c", "d", name="n", to=11), node("Gemm", "x d", "y")], ints("s", 1 << 15, 1 << 15)),
+        f"Cast 'n': {DESCRIBED}"),
+    "channels without end": (
+        model([*(node("Concat", ["x" if i == 0 else f"c{i - 1}"] * 8, f"c{i}", axis=1) for i in range(10)),
+               node("GroupNormalization", "c9 g g", "y", name="n", num_groups=1)], ("g", F([1])), opset=18),
+        f"GroupNormalization 'n': {DESCRIBED}"),
+    "much to add": (
+        model([node("Mul", ["x" if i == 0 else f"m{i}", "c"], f"m{i + 1}", name="n") for i in range(140)],
+              ("c", np.ones((1 << 20, 1, 1), np.float16)), inputs=(("x", ("N", 1 << 20, 1, 1)),), outputs=("m140",)),
+        f"Mul 'n': {DESCRIBED}"),
+    "many numbers as arguments": (
+        model([node("Mul", "x c", "y", name="n")], ("c", np.ones(300_000, F)), inputs=(("x", ("N", 300_000)),)),
+        "Mul 'n': more than 262,144 numbers as arguments of layers"),
+    "numbers without end": (one("Mul", ("c", F([np.inf]))), "Mul 'n' adds or multiplies by numbers that aren't finite"),
+    "numbers that grow without end": (
+        model([node("Mul", "x c", "a", name="n"), node("Mul", "a c", "y")], ("c", F([1e30]))),
+        "Mul 'n' adds or multiplies by numbers that aren't finite"),
+    "a norm over channels with a scale of integers": (
+        model([node("Transpose", "x", "a", perm=(0, 2, 3, 1)), node("LayerNormalization", "a g", "b", name="n"),
+               node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ints("g", 1, 1, 1)),
+        "LayerNormalization 'n' has scale of int64; only floats are read"),
+    "groups of other numbers": (
+        one("GroupNormalization", ("g", F([1])), ("b", F([1, 2])), opset=18, num_groups=1),
+        "GroupNormalization 'n' has scale (1,) and bias (2,) for 1 groups"),
     "much to compute": (
         model([node("ConstantOfShape", "s", "c"), node("Mul", "c c", "d", name="n"), node("Add", "x d", "y")],
               ints("s", 1 << 21)),

@@ -13,12 +13,14 @@ import numpy as np
 
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_graph import Graph, Node
+from fcnn.exchange.onnx_limits import Allowance
 from fcnn.exchange.onnx_tensors import Tensor
 from fcnn.values.arrays import Array, frozen
 from fcnn.values.text import printable
 
 Inputs = list[Array | None]
 _MOST_BYTES = 1 << 30  # of arrays that a file doesn't hold but describes, all together
+_TOO_MANY_BYTES = f"more than {_MOST_BYTES:,} bytes of constants that the file doesn't hold"
 _MOST_COMPUTED = 1 << 20  # numbers of an array that is more than another view of one
 _MOST_LENGTHS = 64  # of a shape
 _MOST_STEPS = 100_000  # of computing
@@ -39,20 +41,25 @@ class Constants:
     sizes: set[str]
     _places: dict[str, int]  # of the node that makes a value
     _arrays: dict[str, Array] = attrs.field(factory=dict)
-    _bytes_left: int = _MOST_BYTES
+    _copies: dict[tuple[object, ...], tuple[Array, Array]] = attrs.field(factory=dict)  # each with what it is of
+    _bytes: Allowance = attrs.field(factory=lambda: Allowance(_MOST_BYTES, _TOO_MANY_BYTES))
     _steps_left: int = _MOST_STEPS
 
     @classmethod
     def of(cls, graph: Graph) -> "Constants":
         """Those of a graph, of which nothing is computed yet."""
-        fixed, sizes, places = set(graph.tensors), set[str](), dict[str, int]()
+        fixed, sizes, places = {*graph.tensors} - {""}, set[str](), dict[str, int]()
         for place, node in enumerate(graph.nodes):
             taken = {name for name in node.inputs if name}
-            places |= dict.fromkeys(node.outputs, place)
+            if not node.outputs or not node.outputs[0]:
+                continue
+            # What is computed has one output; another one of the node is nobody's.
+            name = node.outputs[0]
+            places[name] = place
             if node.operator == "Shape":
-                (fixed if taken <= fixed else sizes).update(node.outputs)
-            elif node.operator in _COMPUTED and taken <= fixed | sizes:
-                (sizes if taken & sizes else fixed).update(node.outputs)
+                (fixed if taken <= fixed else sizes).add(name)
+            elif node.operator in _COMPUTED and all(one in fixed or one in sizes for one in taken):
+                (sizes if taken & sizes else fixed).add(name)
         return cls(graph, fixed, sizes, places)
 
     def flowing(self, node: Node) -> list[str]:
@@ -62,6 +69,25 @@ class Constants:
     def array(self, name: str) -> Array:
         """The array of a name in `fixed`. Raises ExchangeError where it can't be had."""
         return self._computed(name, self._arrays, {})
+
+    def copied(self, array: Array, times: float = 1.0, where: object = "") -> Array:
+        """The array in C order, in memory of its own numbers, times a number; one copy for all that ask for it.
+
+        where: the node that asks, for the error that the copies take too much memory.
+        """
+        if times == 1 and array.flags.c_contiguous:
+            return array
+        key = (array.__array_interface__["data"], array.shape, array.strides, array.dtype, times)
+        if key not in self._copies:
+            self.count_bytes(array.nbytes, where)
+            with np.errstate(all="ignore"):
+                made = np.multiply(array, array.dtype.type(times), order="C")
+            self._copies[key] = array, frozen(made)
+        return self._copies[key][1]
+
+    def count_bytes(self, number: int, where: object = "") -> None:
+        """Count memory that is to be taken for what the file describes. Raises ExchangeError beyond all that may be."""
+        self._bytes.take(number, where)
 
     def lengths(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> list[int | None]:
         """The integers of a name in `fixed` or `sizes`, None for what is the batch's length.
@@ -107,19 +133,33 @@ class Constants:
                     inputs.append(np.broadcast_to(np.float32(), shapes[each]))
                 else:
                     inputs.append((values[each] if each in values else self._arrays[each]) if each else None)
-            values[node.outputs[0]] = frozen(self._counted(node, inputs))
+            kept = self._arrays if node.outputs[0] in self.fixed else values
+            kept[node.outputs[0]] = frozen(self._counted(node, inputs))
         return values[name] if name in values else self._arrays[name]
 
     def _counted(self, node: Node, inputs: Inputs) -> Array:
-        """What a node gives, its bytes counted if they are neither in the file nor a view of what there was."""
+        """What a node gives, its bytes counted if they are neither in the file nor a view of what there was.
+
+        What may be large is counted before it is made, by `_taken`; all else is of `_MOST_COMPUTED` numbers at most.
+        """
+        before = _taken(node, inputs)
+        self.count_bytes(before, node)
         found = _told(str(node), lambda: _COMPUTED[node.operator](node, inputs))
-        if node.operator != "Constant" and not any(
-            one is not None and np.may_share_memory(found, one) for one in inputs
-        ):
-            self._bytes_left -= found.nbytes
-            if self._bytes_left < 0:
-                raise ExchangeError(f"{node}: more than {_MOST_BYTES:,} bytes of constants that the file doesn't hold")
+        shares = any(one is not None and np.may_share_memory(found, one) for one in inputs)
+        made = 0 if shares or node.operator == "Constant" else found.nbytes
+        self.count_bytes(made - before, node)
         return found
+
+
+def _taken(node: Node, inputs: Inputs) -> int:
+    """The bytes that a node's result may take, where it may have as many numbers as what it takes."""
+    array = _given(inputs, 0)
+    if array is None or (node.operator == "Reshape" and array.flags.c_contiguous):
+        return 0
+    if node.operator == "Cast":
+        to = _type_cast_to(node)
+        return 0 if to is None or to == array.dtype else array.size * to.itemsize
+    return array.nbytes if node.operator == "Reshape" else 0
 
 
 def _told(what: str, compute: Callable[[], Array]) -> Array:
@@ -191,12 +231,17 @@ def _constant_of_shape(node: Node, inputs: Inputs) -> Array:
 
 
 def _cast(node: Node, inputs: Inputs) -> Array:
-    to = node.attributes.get("to")
-    if to in _INTEGERS:
-        return _needed(inputs).astype(np.int64)
-    if to not in _FLOATS:
+    to = _type_cast_to(node)
+    if to is None:
         raise ExchangeError("a cast to something that isn't read")
-    return _needed(inputs).astype(_FLOATS[to])
+    return _needed(inputs).astype(to, copy=False)
+
+
+def _type_cast_to(node: Node) -> np.dtype[Any] | None:
+    to = node.attributes.get("to")
+    if not isinstance(to, int) or to not in (*_FLOATS, *_INTEGERS):
+        return None
+    return np.dtype(_FLOATS.get(to, np.int64))
 
 
 def _unsqueeze(node: Node, inputs: Inputs) -> Array:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_constants import Constants
 from fcnn.exchange.onnx_graph import Graph, Node, read_graph
 from fcnn.exchange.onnx_joining import join, settled
+from fcnn.exchange.onnx_limits import Allowance
 from fcnn.exchange.onnx_operators import of_node
 from fcnn.exchange.onnx_patterns import recognised
 from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site
@@ -39,6 +41,7 @@ _MERGES: dict[str, Merge] = {"Add": "sum", "Sum": "sum", "Mul": "multiply", "Con
 _MOST_TEXT, _MOST_VALUES = 10_000_000, 100_000  # of what is said beside a graph
 _MOST_CHANNELS, _MOST_NUMBERS = 1 << 20, 1 << 40  # of an input
 _MOST_AXES = 8
+_MOST_ARGUMENTS = 1 << 18  # numbers that aren't values: a mean for each channel, for example
 
 
 def load_onnx(path: str | os.PathLike[str], *, in_shape: Shape | None = None) -> Model:
@@ -136,6 +139,7 @@ class _Importer:
     def __init__(self, graph: Graph, constants: Constants, shapes: dict[str, Shape]) -> None:
         self.graph, self.constants, self.shapes = graph, constants, shapes
         self.batch = graph.shape[0] if graph.shape else None
+        self.arguments = Allowance(_MOST_ARGUMENTS, f"more than {_MOST_ARGUMENTS:,} numbers as arguments of layers")
 
     def chain(self, way: Way, shape: Shape) -> tuple[list[Piece], Shape]:
         """The layers of a way one after the other, and the shape of what comes out."""
@@ -146,7 +150,7 @@ class _Importer:
             if affines:
                 before = found.pop() if found else None
                 with _told(affines[0].node):
-                    for number, piece in enumerate(settled(before[0] if before else None, affines, shape)):
+                    for number, piece in enumerate(self.settled(before[0] if before else None, affines, shape)):
                         into = before[1] if before and number == 0 else shape
                         _made(piece, into)
                         found.append((piece, into))
@@ -160,6 +164,8 @@ class _Importer:
             settle()
             out = out or _made(piece, shape).out_shape
             join(found, piece, shape, out)
+            if found and not found[-1][0].layer.children:
+                found[-1] = (found[-1][0].copied(partial(self.constants.copied, where=node)), found[-1][1])
             shape = out
 
         for item in recognised(way, self.constants):
@@ -177,6 +183,16 @@ class _Importer:
         settle()
         return [piece for piece, _ in found], shape
 
+    def settled(self, before: Piece | None, affines: list[Affine], shape: Shape) -> list[Piece]:
+        """The layers of what is added and multiplied, whose new arrays are counted, and the numbers on the way."""
+        node, count, most = affines[0].node, self.constants.count_bytes, 16 * shape[0]
+        count(most + 8 * sum(one.constant.size for one in affines), node)
+        found = settled(before, affines, shape, self.arguments)
+        held = [] if before is None else [id(array) for array in before.params.values()]
+        new = sum(one.nbytes for piece in found for one in piece.params.values() if id(one) not in held)
+        count(new - most, node)
+        return found
+
     def pieces(self, node: Node, shape: Shape) -> Pieces:
         """What a node becomes."""
         operator, attributes = of_node(node)
@@ -190,7 +206,8 @@ class _Importer:
                 raise ExchangeError(f"{node} takes a shape that is computed of its input's numbers")
             return self.constants.lengths(name, self.shapes)
 
-        return operator.pieces(Site(node, self.graph.opset, shape, self.batch, tuple(given), integers, attributes))
+        copied, opset = partial(self.constants.copied, where=node), self.graph.opset
+        return operator.pieces(Site(node, opset, shape, self.batch, tuple(given), integers, copied, attributes))
 
     def merged(self, split: Split, shape: Shape) -> tuple[Piece, Shape]:
         """A split as one layer: a `residual` where its body comes first or beside the input itself, else a `branch`.

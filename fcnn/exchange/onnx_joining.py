@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 
 from fcnn.exchange.errors import ExchangeError
-from fcnn.exchange.onnx_pieces import Affine, Piece, as_floats
+from fcnn.exchange.onnx_limits import Allowance
+from fcnn.exchange.onnx_pieces import Affine, Piece, as_floats, repeated
 from fcnn.network import layers
 from fcnn.network.layer import Layer, Shape
 from fcnn.values.arrays import Array, frozen
@@ -18,19 +19,23 @@ from fcnn.values.tree import Tree, freeze
 
 _BIASED = (layers.conv1d, layers.conv2d, layers.conv_transpose2d, layers.dense)
 _MOST_CHANNELS = 1 << 20  # for which a filter is made of one number
+_MOST_ARGUMENTS = 10_000  # of one layer, where values do as well
 _SCALED = (layers.batch_norm, layers.group_norm)
 
 
-def settled(before: Piece | None, affines: list[Affine], shape: Shape) -> list[Piece]:
+@np.errstate(all="ignore")
+def settled(before: Piece | None, affines: list[Affine], shape: Shape, arguments: Allowance) -> list[Piece]:
     """The layers of what is added and multiplied, in place of the one before, if there is one.
 
-    shape: of what it is done to.
+    shape: of what it is done to; arguments: how many numbers may become arguments of layers.
 
     Raises ExchangeError where no layer does it.
     """
     operators = [one.operator for one in affines]
     scale, shift = _together(affines)
     width, dtype = (shape[0],), affines[0].constant.dtype
+    if not all(np.isfinite(one.astype(dtype)).all() for one in (scale, shift)):
+        raise ExchangeError(f"{affines[0].node} adds or multiplies by numbers that aren't finite")
     if before is not None and before.layer.make in _BIASED and not {"Mul", "Div"} & {*operators}:
         layer = before.layer.make(**{**before.layer.config, "bias": True})
         b = before.params.get("b", 0) + np.broadcast_to(shift, width)
@@ -40,13 +45,16 @@ def settled(before: Piece | None, affines: list[Affine], shape: Shape) -> list[P
         return [attrs.evolve(before, params=_with(before.params, gamma=gamma, beta=beta))]
     is_first, is_plain = before is None, {*operators} <= {"Sub", "Div"} or scale.size == shift.size == 1
     given = [before] if before is not None else []
-    if (is_first or is_plain) and scale.min() > 0:
+    has_filter = len(shape) in (2, 3) and shape[0] <= _MOST_CHANNELS
+    count = sum(one.constant.size for one in affines)
+    if (is_first or is_plain) and scale.min() > 0 and not (has_filter and count > _MOST_ARGUMENTS):
+        arguments.take(count, affines[0].node)
         if operators == ["Sub", "Div"]:
             mean, std = (as_floats(one.constant) for one in affines)
         else:
             mean, std = (as_floats((number / scale).astype(dtype)) for number in (0 - shift, np.ones(())))
         return [*given, Piece(layers.normalize(_fewest(mean), _fewest(std)))]
-    if len(shape) in (2, 3) and shape[0] <= _MOST_CHANNELS:  # a filter of one pixel for each channel
+    if has_filter:  # a filter of one pixel for each channel
         w = np.broadcast_to(scale, width).astype(dtype).reshape(-1, *[1] * len(shape))
         b = np.broadcast_to(shift, width).astype(dtype) if shift.any() else None
         make: Callable[..., Layer] = layers.conv2d if len(shape) == 3 else layers.conv1d
@@ -91,7 +99,7 @@ def join(pieces: list[tuple[Piece, Shape]], piece: Piece, shape: Shape, out: Sha
         # Groups of channels, made channels of their own: so PyTorch exports GroupNorm.
         norm, dtype = pieces[-1][0], pieces[-1][0].params["gamma"].dtype
         layer = layers.group_norm(norm.layer.config["groups"], eps=norm.layer.config["eps"])
-        values: dict[str, Array | None] = {"gamma": np.ones(out[0], dtype), "beta": np.zeros(out[0], dtype)}
+        values: dict[str, Array | None] = {"gamma": repeated(1, dtype, out[0]), "beta": repeated(0, dtype, out[0])}
         pieces[-2:] = [(Piece.of(layer, values), out)]
     elif kinds[-2:] in ([layers.reshape, layers.reshape], [layers.reshape, layers.flatten]):
         before = pieces.pop()[1]

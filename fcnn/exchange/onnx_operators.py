@@ -15,11 +15,11 @@ import numpy as np
 from fcnn.exchange import onnx_windows as windows
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_graph import Node
-from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site
+from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site, repeated
 from fcnn.network import layers
 from fcnn.network.combinators import branch, serial
 from fcnn.network.layer import Layer
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array
 from fcnn.values.text import printable
 
 
@@ -65,10 +65,9 @@ def _gemm(site: Site) -> Pieces:
     b = site.weights(2, "bias") if site.has(2) and site["beta"] else None
     if b is not None and b.size != 1 and (b.shape[-1:] != (len(w),) or b.size != len(w)):
         raise site.refused(f"has a bias {b.shape}, not one number for each of {len(w)} outputs")
-    w = w if site["alpha"] == 1 else w * w.dtype.type(site["alpha"])
+    w = site.copied(w, site["alpha"])
     if b is not None:
-        b = np.broadcast_to(b.reshape(-1), len(w))
-        b = b if site["beta"] == 1 else b * b.dtype.type(site["beta"])
+        b = site.copied(np.broadcast_to(b.reshape(-1), len(w)), site["beta"])
     return [Piece.of(layers.dense(len(w), bias=b is not None), {"w": w, "b": b})]
 
 
@@ -94,10 +93,10 @@ def _batch_norm(site: Site) -> Pieces:
 
 def _layer_norm(site: Site) -> Pieces:
     gamma = site.weights(1, "scale")
-    beta = site.weights(2, "bias") if site.has(2) else np.zeros_like(gamma)
+    beta = site.weights(2, "bias") if site.has(2) else repeated(0, gamma.dtype, *gamma.shape)
     if site.axis() != 1 or {gamma.shape, beta.shape} != {site.shape}:
         raise site.refused(f"is over the axes from {site.axis()} on; read are those over all of an input, {site.shape}")
-    return [Piece.of(layers.layer_norm(eps=site["epsilon"]), {"gamma": gamma, "beta": frozen(beta)})]
+    return [Piece.of(layers.layer_norm(eps=site["epsilon"]), {"gamma": gamma, "beta": beta})]
 
 
 def _group_norm(site: Site) -> Pieces:
@@ -106,7 +105,10 @@ def _group_norm(site: Site) -> Pieces:
         raise site.refused(f"has {groups} groups of {channels} channels")
     gamma, beta = site.weights(1, "scale"), site.weights(2, "bias")
     if gamma.size == groups != channels:  # operator sets 18 to 20: one number for each group
-        gamma, beta = (frozen(np.repeat(one, channels // groups)) for one in (gamma, beta))
+        shape = (groups, channels // groups)
+        if beta.size != groups:
+            raise site.refused(f"has scale {gamma.shape} and bias {beta.shape} for {groups} groups")
+        gamma, beta = (site.copied(np.broadcast_to(one.reshape(-1, 1), shape), 1).reshape(-1) for one in (gamma, beta))
     return _in_groups(site, groups, gamma, beta)
 
 

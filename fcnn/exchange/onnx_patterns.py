@@ -5,14 +5,12 @@ Activations are there as x on several ways that meet again, a norm over channels
 
 import math
 
-import numpy as np
-
+from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_constants import Constants
 from fcnn.exchange.onnx_graph import Node
-from fcnn.exchange.onnx_pieces import Piece
+from fcnn.exchange.onnx_pieces import Piece, repeated
 from fcnn.exchange.onnx_structure import Split, Way
 from fcnn.network import layers
-from fcnn.values.arrays import frozen
 
 Steps = list["Node | Split | Piece"]
 _NEAR = 1e-6  # of constants that are written in float32
@@ -74,7 +72,9 @@ def _channel_norm(last: Steps, constants: Constants) -> Piece | None:
     if perm != (0, *range(2, axes), 1) or back.attributes.get("perm") != (0, axes - 1, *range(1, axes - 1)):
         return None
     gamma = constants.array(given[0])
-    beta = constants.array(given[1]) if len(given) > 1 else frozen(np.zeros_like(gamma))
+    if gamma.dtype.kind != "f":
+        raise ExchangeError(f"{norm} has scale of {gamma.dtype}; only floats are read")
+    beta = constants.array(given[1]) if len(given) > 1 else repeated(0, gamma.dtype, *gamma.shape)
     layer = layers.layer_norm(over="channels", eps=norm.attributes.get("epsilon", 1e-5))
     return Piece.of(layer, {"gamma": gamma, "beta": beta})
 

@@ -24,9 +24,19 @@ class Piece:
 
     @classmethod
     def of(cls, layer: Layer, params: Mapping[str, Array | None], **state: Array) -> "Piece":
-        """A layer and its arrays, of which those that are None aren't there."""
-        given = {name: values for name, values in params.items() if values is not None}
-        return cls(layer, *(freeze({k: plain(v) for k, v in one.items()}) for one in (given, state)))
+        """A layer and its arrays, of which those that are None aren't there.
+
+        They may be views of others, in any order: in the network they become copies, one for all that take the same.
+        """
+        given = {name: frozen(values) for name, values in params.items() if values is not None}
+        return cls(layer, freeze(given), freeze({name: frozen(values) for name, values in state.items()}))
+
+    def copied(self, copy: Callable[[Array], Array]) -> "Piece":
+        """The layer with copies of its arrays."""
+        params, state = (
+            freeze({name: copy(values) for name, values in one.items()}) for one in (self.params, self.state)
+        )
+        return Piece(self.layer, params, state)
 
 
 @attrs.frozen
@@ -48,6 +58,7 @@ class Site:
     shape: of what flows in, without the batch axis; batch: that axis' length where the graph says it.
     constants: the inputs in order, None for what flows in and for what is left out.
     lengths: the integers of an input, None among them for the batch's length.
+    copied: a constant times a number, in memory that is counted.
     """
 
     node: Node
@@ -56,6 +67,7 @@ class Site:
     batch: int | None
     constants: tuple[Array | None, ...]
     lengths: Callable[[int], list[int | None]]
+    copied: Callable[[Array, float], Array]
     attributes: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Any:
@@ -99,8 +111,7 @@ class Site:
 
     def flag(self, place: int) -> bool:
         """Whether a constant input is true."""
-        found = self.constant(place)
-        return found is not None and bool(found.any())
+        return bool(self.number(place))
 
     def axis(self, name: str = "axis") -> int:
         """An attribute that is an axis, counted from the front."""
@@ -126,9 +137,12 @@ class Site:
         return None
 
 
-def plain(array: Array) -> Array:
-    """The array in C order, in memory of its own numbers."""
-    return frozen(np.ascontiguousarray(array)) if not array.flags.c_contiguous else array
+def repeated(number: int, dtype: np.dtype[Any], *shape: int) -> Array:
+    """0 or 1 in an array of a shape, which takes no memory."""
+    return np.broadcast_to(_NUMBERS[dtype][number, ...], shape)
+
+
+_NUMBERS = {np.dtype(dtype): frozen(np.arange(2, dtype=dtype)) for dtype in (np.float32, np.float64)}
 
 
 def as_floats(array: Array) -> list[float]:

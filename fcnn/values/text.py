@@ -1,11 +1,10 @@
 """Text that came in a file, before it is read, and made fit to be shown."""
 
 import re
+from collections.abc import Collection
 
 MOST_OF_A_NAME = 10_000  # characters
 _HALVES = re.compile("[\ud800-\udfff]")
-from collections.abc import Collection
-
 _MOST_WORDS, _MOST_LETTERS = 1_000, 200  # of which one is sought that is like another
 
 
