@@ -128,6 +128,15 @@ def test_what_is_shared_is_still_right(dtype, tmp_path):
     np.testing.assert_allclose(y, w @ w.T @ (w / 2) @ (w / 4) @ (w.T / 2), rtol=0, atol=1e-12 if dtype != F else 1e-5)
 
 
+def test_what_is_left_out_is_nobodys_output(tmp_path):
+    """Neither an output without a name nor an array without one is what an input without a name takes."""
+    constant = node("Constant", [], "", value=tensor("", F(2))) + field(2, "") + field(2, "b")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model([constant, node("Clip", ["x", "", "c"], "y")], tensor("", F(3)), ("c", F(6))))
+    found = fcnn.load_onnx(path)
+    assert repr(found.network) == repr(fcnn.serial(fcnn.clip(None, 6.0)))
+
+
 def test_numbers_of_16_bits_that_stand_one_by_one_become_their_array_at_once(tmp_path):
     numbers = np.full(MEGA, 1.5, np.float16)
     nodes = [node("Add", "x c", "y")]

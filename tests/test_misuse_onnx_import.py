@@ -117,6 +117,27 @@ REFUSED = {
                                    "its output 'y' isn't computed of its input"),
     "a second output": (model([node("Split", "x", "a b", name="n"), node("Relu", "b", "y")]),
                         "Split 'n': its output 'b' is used, and no layer has a second output"),
+    "a second output of a constant": (
+        model([node("Constant", [], "a b", name="n", value=tensor("", F(2))), node("Add", "x b", "y")]),
+        "Constant 'n': its output 'b' is used, and no layer has a second output"),
+    "the second output of a constant alone": (
+        model([node("Identity", "c", "", name="n") + field(2, "") + field(2, "b"), node("Add", "x b", "y")],
+              ("c", F([2]))),
+        "Identity 'n': its output 'b' is used, and no layer has a second output"),
+    "a second output of a shape": (model([node("Shape", "x", "a b", name="n"), node("Reshape", "x b", "y")]),
+                                   "Shape 'n': its output 'b' is used, and no layer has a second output"),
+    "a norm over channels whose axes are no list": (
+        model([node("Transpose", "x", "a", perm=5, name="n"), node("LayerNormalization", "a g", "b"),
+               node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ("g", np.ones(3, F))),
+        f"Transpose 'n' is no operator that is known; {KNOWN}"),
+    **{f"a norm over channels with epsilon {epsilon}": (
+        model([node("Transpose", "x", "a", perm=(0, 2, 3, 1)),
+               node("LayerNormalization", "a g", "b", name="n", epsilon=epsilon),
+               node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ("g", np.ones(3, F))),
+        f"LayerNormalization 'n': {text}")
+       for epsilon, text in ((-1.0, "layer_norm's eps is a number in (0, inf), got -1.0"),
+                             (np.nan, "layer_norm's eps is a number in (0, inf), got nan"),
+                             ("x", "its attribute 'epsilon' is none that is known there"))},
     "noise": (model([node("RandomNormal", [], "a", name="n"), node("Add", "x a", "y")]),
               "RandomNormal 'n' takes nothing that is computed of the input, and is no constant that is known"),
     "ways that don't meet": (

@@ -7,8 +7,7 @@ what a chain and what a split (`onnx_structure`), each node as a layer (`onnx_op
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from fcnn.exchange.onnx_joining import join, settled
 from fcnn.exchange.onnx_limits import Allowance
 from fcnn.exchange.onnx_operators import of_node
 from fcnn.exchange.onnx_patterns import recognised
-from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site
+from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site, told
 from fcnn.exchange.onnx_structure import Split, Way, structure
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
@@ -34,7 +33,7 @@ from fcnn.values.checks import file_path, lengths
 from fcnn.values.files import opened
 from fcnn.values.keys import key
 from fcnn.values.kinds import looks_like
-from fcnn.values.text import json_values, printable
+from fcnn.values.text import json_values
 from fcnn.values.tree import Tree, freeze
 
 _MERGES: dict[str, Merge] = {"Add": "sum", "Sum": "sum", "Mul": "multiply", "Concat": "concat"}
@@ -149,7 +148,7 @@ class _Importer:
         def settle() -> None:
             if affines:
                 before = found.pop() if found else None
-                with _told(affines[0].node):
+                with told(affines[0].node):
                     for number, piece in enumerate(self.settled(before[0] if before else None, affines, shape)):
                         into = before[1] if before and number == 0 else shape
                         _made(piece, into)
@@ -170,7 +169,7 @@ class _Importer:
 
         for item in recognised(way, self.constants):
             node = item.merge if isinstance(item, Split) else item
-            with _told(node):
+            with told(node):
                 if isinstance(item, Split):
                     add(*self.merged(item, shape))
                 elif isinstance(item, Piece):
@@ -268,15 +267,3 @@ def _together(layer: Layer, children: dict[str, Piece]) -> Piece:
         return freeze({name: of(piece) for name, piece in children.items() if of(piece)})
 
     return Piece(layer, values(lambda piece: piece.params), values(lambda piece: piece.state))
-
-
-@contextmanager
-def _told(node: Node | Piece) -> Iterator[None]:
-    """Put the node before what a layer says of its arguments and shapes."""
-    try:
-        yield
-    except ExchangeError:
-        raise
-    except (TypeError, ValueError, ArithmeticError) as error:
-        where = f"{node}: " if isinstance(node, Node) else ""
-        raise ExchangeError(f"{where}{printable(str(error), 300)}") from error

@@ -8,7 +8,8 @@ import math
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_constants import Constants
 from fcnn.exchange.onnx_graph import Node
-from fcnn.exchange.onnx_pieces import Piece, repeated
+from fcnn.exchange.onnx_operators import of_node
+from fcnn.exchange.onnx_pieces import Piece, repeated, told
 from fcnn.exchange.onnx_structure import Split, Way
 from fcnn.network import layers
 
@@ -63,19 +64,22 @@ def _channel_norm(last: Steps, constants: Constants) -> Piece | None:
     if [node.operator for node in nodes] != ["Transpose", "LayerNormalization", "Transpose"]:
         return None
     there, norm, back = nodes
-    perm = there.attributes.get("perm") or ()
-    axes = len(perm)
-    is_last = norm.attributes.get("axis", -1) in (-1, axes - 1)
+    perm = there.attributes.get("perm")
+    axes = len(perm) if isinstance(perm, tuple) else 0
     given = [name for name in norm.inputs[1:] if name in constants.fixed]
-    if not is_last or not given or len(given) != len(norm.inputs) - 1:
+    if not given or len(given) != len(norm.inputs) - 1:
         return None
     if perm != (0, *range(2, axes), 1) or back.attributes.get("perm") != (0, axes - 1, *range(1, axes - 1)):
+        return None
+    _, attributes = of_node(norm)
+    if attributes["axis"] not in (-1, axes - 1):
         return None
     gamma = constants.array(given[0])
     if gamma.dtype.kind != "f":
         raise ExchangeError(f"{norm} has scale of {gamma.dtype}; only floats are read")
     beta = constants.array(given[1]) if len(given) > 1 else repeated(0, gamma.dtype, *gamma.shape)
-    layer = layers.layer_norm(over="channels", eps=norm.attributes.get("epsilon", 1e-5))
+    with told(norm):
+        layer = layers.layer_norm(over="channels", eps=attributes["epsilon"])
     return Piece.of(layer, {"gamma": gamma, "beta": beta})
 
 

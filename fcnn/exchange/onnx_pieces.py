@@ -1,6 +1,7 @@
 """What an operator of a graph becomes: layers with their values, and what is asked to know which."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import attrs
@@ -149,3 +150,15 @@ def as_floats(array: Array) -> list[float]:
     """Numbers as floats; those of float32 as they were written."""
     numbers: list[float] = array.reshape(-1).tolist()
     return [as_written(one) for one in numbers] if array.dtype == np.float32 else [float(one) for one in numbers]
+
+
+@contextmanager
+def told(node: object) -> Iterator[None]:
+    """Put the node before what a layer says of its arguments and shapes."""
+    try:
+        yield
+    except ExchangeError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        where = f"{node}: " if isinstance(node, Node) else ""
+        raise ExchangeError(f"{where}{printable(str(error), 300)}") from error

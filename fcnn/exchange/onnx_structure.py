@@ -70,7 +70,7 @@ class _Structure:
                 if name and name not in known:
                     raise ExchangeError(f"{node} takes {_quoted(name)}, which nothing before it gives")
             for name in node.outputs:
-                if name in known:
+                if name and name in known:
                     raise ExchangeError(f"{node} gives {_quoted(name)}, which there is already")
                 if name:
                     known.add(name)
