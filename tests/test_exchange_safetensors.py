@@ -94,6 +94,7 @@ GOOD = A.tobytes()
 TWO = GOOD + GOOD
 NO_ARRAY = "w isn't told as an array with dtype, shape and data_offsets"
 COUNTS = "w has a shape or offsets that are no counts"
+NO_NAME = "is the name of an array, and no text that can be one"
 REFUSED = {
     "empty": (b"", "no safetensors file, or cut short: 0 bytes, and its header would be 0"),
     "a header too long": (
@@ -139,6 +140,18 @@ REFUSED = {
     "the same": (made({"w": entry(), "v": entry()}, GOOD), "v begins at 0, where the one before ends at 48"),
     "left over": (made({"w": entry()}, TWO), "it has 48 bytes that belong to no array"),
     "cut short": (made({"w": entry()}, GOOD[:-1]), "w ends at 48, and the file has 47 bytes of numbers"),
+    "half a character": (made({"w\ud800": entry()}, GOOD), rf"w\ud800 {NO_NAME}"),
+    "a long name": (made({"w" * 10_001: entry()}, GOOD), f"w {NO_NAME}"),
+    "a long header": (made(b"{" + b" " * (17 << 20) + b"}"), "its header is of 17,825,794 bytes, more than 16,777,216"),
+    **{
+        f"a long header of {text}": (made(b'{"' + text + b"a" * size + b'": 1}'), f"more than {most}, with characters")
+        for text, size, most in (
+            ("é".encode(), 9 << 20, "8,388,608"),
+            (b"\\u00e9", 9 << 20, "8,388,608"),
+            ("\U0001f600".encode(), 5 << 20, "4,194,304"),
+            (b"\\ud83d\\ude00", 5 << 20, "4,194,304"),
+        )
+    },
     "unprintable": (made({"a\nb\x1b" * 50: 1}), r"a\nb\x1ba\nb\x1b"),
 }
 

@@ -25,6 +25,9 @@ NO_LIKE = "names are of the paths of like=…, which is missing"
 MODEL = fcnn.Model(fcnn.dense(2), fcnn.dense(2).init(fcnn.key(0), (3,)).params, in_shape=(3,))
 FITTED = type("Fitted", (), {"model": MODEL, "__repr__": lambda self: "Fitted(…)"})()
 TWICE = fcnn.freeze({"mine": {"w": np.ones(1), "gamma": np.ones(1)}})
+A = np.ones(1)
+A_NAME = "a value's name in a file has at most 10,000 characters, and no half of one (a surrogate), got "
+LONG = "'wwwwwwwwwwww...wwwwwwwwwwwww'"
 CLASH = fcnn.Init(fcnn.freeze({"w": np.ones(1)}), fcnn.freeze({"w": np.ones(1)}), (1,))
 KINDS = '"resnet18", "vgg11", "mobilenet_v2" or "squeezenet1_1"'
 
@@ -63,6 +66,26 @@ MISUSES = [
             ("list", lambda save=save: save("a", [1]), TypeError, f"{A_VALUE}[1]"),
             ("fitted", lambda save=save: save("a", FITTED), TypeError, f"{A_VALUE}Fitted(…); take its .model"),
             ("dict", lambda save=save: save("a", {"w": [1]}), TypeError, f"{A_DICT}'w': [1] in it"),
+            (
+                "masked",
+                lambda save=save: save("a", {"w": np.ma.masked_array(np.ones(2, np.float32), [True, False])}),
+                TypeError,
+                f"{A_DICT}'w': MaskedArray of float32 (2,) in it; value.filled(0) makes an array of it, with 0 where "
+                "it is masked",
+            ),
+            ("half", lambda save=save: save("a", {"w\ud800": np.ones(1)}), ValueError, rf"{A_NAME}'w\ud800'"),
+            (
+                "long",
+                lambda save=save: save("a", {"w" * 10_001: A}),
+                ValueError,
+                f"{A_NAME}{LONG}",
+            ),
+            (
+                "half in names",
+                lambda save=save: save("a", TREE, names={"fc/w": "\udfff", "fc/b": "b"}),
+                ValueError,
+                rf"{A_NAME}'\udfff'",
+            ),
             (
                 "dict with names",
                 lambda save=save: save("a", {"w": np.ones(1)}, names=NAMES),
@@ -120,6 +143,18 @@ MISUSES = [
         lambda: fcnn.save_safetensors("a", {"__metadata__": np.ones(1)}),
         TypeError,
         "a safetensors file holds arrays of numbers by name, got __metadata__: which is the name of its metadata",
+    ),
+    row(
+        "save_safetensors half",
+        lambda: fcnn.save_safetensors("a", TREE, metadata={"a": "\ud800"}),
+        ValueError,
+        r"metadata has no halves of characters (surrogates), got 'a': '\ud800'",
+    ),
+    row(
+        "save_safetensors long",
+        lambda: fcnn.save_safetensors("a", {}, metadata={"a": "\U0001f600" * (1 << 20)}),
+        ValueError,
+        "names and metadata are 4,194,336 bytes, more than 4,194,304, which are read again",
     ),
     row(
         "save_safetensors metadata",

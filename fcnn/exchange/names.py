@@ -9,7 +9,8 @@ import numpy as np
 from fcnn.network.layer import Init
 from fcnn.network.model import Model
 from fcnn.values.arrays import NUMBERS, Array
-from fcnn.values.checks import mapping, told
+from fcnn.values.checks import how_to_make_floats, mapping, told
+from fcnn.values.text import MOST_OF_A_NAME, is_name
 from fcnn.values.tree import Tree, leaves
 
 Like: TypeAlias = Tree | Init | Model
@@ -77,6 +78,7 @@ def names_by_path(names: Mapping[str, str] | None, like: Like) -> dict[str, str]
     for path, name in found.items():
         if not isinstance(path, str) or not isinstance(name, str):
             raise TypeError(f"{expected}, got {told(path)}: {told(name)} in it")
+        _expect_name(name)
     paths = values_of(like)
     for wrong, what in ((paths.keys() - found, "lacks"), (found.keys() - paths, "has, and the network lacks,")):
         if wrong:
@@ -94,12 +96,21 @@ def named_values(value: Like | dict[str, Array], names: Mapping[str, str] | None
         for name, leaf in value.items():
             if not isinstance(name, str) or not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in NUMBERS:
                 raise TypeError(f"{expected}, got {told(name)}: {told(leaf)} in it")
+            if isinstance(leaf, np.ma.MaskedArray):  # what is masked would be forgotten
+                raise TypeError(f"{expected}, got {told(name)}: {told(leaf)} in it{how_to_make_floats(leaf)}")
+            _expect_name(name)
         if names is not None:
             raise ValueError("names are of the paths of a network; a dict has its own")
         return dict(value)
     found = values_of(value)
     called = names_by_path(names, value)
     return {called[path]: leaf for path, leaf in found.items()}
+
+
+def _expect_name(name: str) -> None:
+    if not is_name(name):
+        most = f"at most {MOST_OF_A_NAME:,} characters, and no half of one (a surrogate)"
+        raise ValueError(f"a value's name in a file has {most}, got {told(name)}")
 
 
 def expect_template(like: object, names: object) -> None:

@@ -7,6 +7,7 @@ file without hole or overlap, so the arrays take what the file has, and names ma
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NoReturn, overload
@@ -21,9 +22,10 @@ from fcnn.values.arrays import Array, frozen
 from fcnn.values.checks import file_path, mapping, told
 from fcnn.values.files import opened, replacing
 from fcnn.values.kinds import looks_like
-from fcnn.values.text import json_values, printable
+from fcnn.values.text import is_name, is_whole, json_values, printable
 
-_MOST_HEADER = 100_000_000  # bytes, by the specification
+_MOST_HEADER = 16 << 20  # bytes, of ASCII; or half, or a quarter, by the memory that each character takes
+_WIDE, _WIDER = re.compile(rb"[^\0-\x7f]|\\u"), re.compile(rb"[\xf0-\xff]|\\u[dD][89a-fA-F]")
 _MOST_VALUES = 500_000  # in the header: each takes some hundred bytes, however short its text
 _MOST_AXES = 32  # NumPy's before 2.0
 _DTYPES = {
@@ -92,6 +94,7 @@ def save_safetensors(
 
     Raises:
         TypeError: it isn't one of these, or of a dtype that such files don't have.
+        ValueError: names or metadata are no texts that a file can hold, or too long to be read again (4 MB at least).
         OSError: the file can't be written.
     """
     path = file_path("path", path)
@@ -109,6 +112,8 @@ def save_safetensors(
         begin = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > (most := _MOST_HEADER // _width(text)):
+        raise ValueError(f"names and metadata are {len(text):,} bytes, more than {most:,}, which are read again")
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, array in ordered:
@@ -119,6 +124,9 @@ def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     found = dict(mapping("metadata", {"format": "pt"} if metadata is None else metadata, "a mapping of texts to texts"))
     if not all(isinstance(text, str) for item in found.items() for text in item):
         raise TypeError(f"metadata is a mapping of texts to texts, got {told(metadata)}")
+    for name, text in found.items():
+        if not is_whole(name + text):
+            raise ValueError(f"metadata has no halves of characters (surrogates), got {told(name)}: {told(text)}")
     return found
 
 
@@ -133,8 +141,10 @@ def _refuse(what: str) -> NoReturn:
 def _read(file: BinaryIO) -> dict[str, Array]:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, _MOST_HEADER):
+    if size < 8 or length > size - 8:
         _refuse(f"no safetensors file, or cut short: {size:,} bytes, and its header would be {length:,}")
+    if length > _MOST_HEADER:
+        _refuse(f"its header is of {length:,} bytes, more than {_MOST_HEADER:,}")
     entries = _entries(file.read(length))
     begin = 8 + length
     found: dict[str, Array] = {}
@@ -169,6 +179,8 @@ def _entries(text: bytes) -> dict[str, Entry]:
     """What the header says of each array, in its order."""
     if text[:1] != b"{":
         _refuse("no safetensors file: its header isn't a JSON object")
+    if len(text) > (most := _MOST_HEADER // _width(text)):
+        _refuse(f"its header is of {len(text):,} bytes, more than {most:,}, with characters beyond ASCII in it")
     try:
         words = text.decode()
         if json_values(words) > _MOST_VALUES:
@@ -184,6 +196,11 @@ def _entries(text: bytes) -> dict[str, Entry]:
     return {name: _entry(name, entry) for name, entry in header.items()}
 
 
+def _width(text: bytes) -> int:
+    """How many bytes of memory a character takes in Python when JSON in UTF-8 is decoded."""
+    return 4 if _WIDER.search(text) else 2 if _WIDE.search(text) else 1
+
+
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -197,6 +214,8 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _entry(name: str, entry: object) -> Entry:
+    if not is_name(name):
+        _refuse(f"{printable(name)} is the name of an array, and no text that can be one")
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, stop], **rest} if not rest:
             if dtype not in _DTYPES:

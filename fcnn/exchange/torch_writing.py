@@ -39,6 +39,7 @@ def save_torch(
 
     Raises:
         TypeError: it isn't one of these, or of a dtype that torch.load knows no storage for.
+        ValueError: a name has more than 10,000 characters, or half of one (a surrogate).
         OSError: the file can't be written.
     """
     import zipfile
@@ -89,7 +90,7 @@ def _tensor(array: Array, key: str) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    data = text.encode("utf-8", "surrogatepass")
+    data = text.encode()
     return b"X" + len(data).to_bytes(4, "little") + data
 
 

@@ -24,7 +24,16 @@ def is_name(text: str) -> bool:
     >>> is_name("conv1.weight"), is_name("\ud83d"), is_name("w" * 10_001)
     (True, False, False)
     """
-    return len(text) <= MOST_OF_A_NAME and not _HALVES.search(text)
+    return len(text) <= MOST_OF_A_NAME and is_whole(text)
+
+
+def is_whole(text: str) -> bool:
+    r"""Whether a text has no halves of characters, which JSON can write and no file of text can hold.
+
+    >>> is_whole("\N{GRINNING FACE}"), is_whole("\ud83d")
+    (True, False)
+    """
+    return not _HALVES.search(text)
 
 
 def meant(word: str, known: Collection[str]) -> str:
