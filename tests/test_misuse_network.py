@@ -450,8 +450,28 @@ MISUSES = [
     Misuse("conv1d with another number of biases", lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), Z(3)),
            ValueError, "conv1d expects b (4,), one number for each filter of w, got (3,)"),
     Misuse("conv1d of sequences shorter than the filter", lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 7), padding=1),
-           ValueError, "a window of 7x1 does not fit into 4x1 with padding (1, 1) x (0, 0); use a smaller window or "
+           ValueError, "a window of 7 does not fit into 4 with padding (1, 1); use a smaller window or "
                        "more padding"),
+    Misuse("conv1d of sequences shorter than what a dilated filter spans",
+           lambda: fcnn.conv1d(4, 3, dilation=4).init(KEY, (3, 4)),
+           ValueError, "a window of 9 does not fit into 4 with padding (0, 0); use a smaller window or more padding"),
+    Misuse("max_pool1d of sequences shorter than the window", lambda: fcnn.max_pool1d(7, padding=1).init(KEY, (3, 4)),
+           ValueError, "a window of 7 does not fit into 4 with padding (1, 1); use a smaller window or more padding"),
+    Misuse("max_pool1d of windows in the padding", lambda: fcnn.max_pool1d(2, padding=(0, 2)).init(KEY, (3, 4)),
+           ValueError, "max_pool1d: padding (0, 2) leaves windows of 2 that hold no place of the sequence"),
+    *(
+        Misuse(f"{layer.__name__} with a great {name}", lambda layer=layer, options=options: layer(**options),
+               ValueError, f"{name} is at most 1,048,576, got 2097152")
+        for layer, name, options in (
+            (fcnn.conv1d, "kernel", {"filters": 2, "kernel": 1 << 21}),
+            (fcnn.conv1d, "stride", {"filters": 2, "kernel": 3, "stride": 1 << 21}),
+            (fcnn.conv1d, "dilation", {"filters": 2, "kernel": 3, "dilation": 1 << 21}),
+            *((pool, "window", {"window": 1 << 21}) for pool in (fcnn.max_pool1d, fcnn.avg_pool1d)),
+            *((pool, "stride", {"window": 2, "stride": 1 << 21}) for pool in (fcnn.max_pool1d, fcnn.avg_pool1d)),
+        )
+    ),
+    Misuse("ops.conv1d with a great stride", lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), stride=10**30),
+           ValueError, "stride is at most 1,048,576, got 1000000000000000000000000000000"),
     Misuse("conv1d with padding of the height", lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), padding=(1, 1, 1)),
            ValueError, "padding is an integer of at least 0, or a pair (before, after), got (1, 1, 1)"),
     Misuse('conv1d with padding "full"', lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), padding="full"),
@@ -461,7 +481,7 @@ MISUSES = [
     Misuse("max_pool1d with a pair for a window", lambda: ops.max_pool1d(Z(2, 3, 4), (2, 1)),
            TypeError, "window is an integer of at least 1, got (2, 1)"),
     Misuse("avg_pool1d of windows in the padding", lambda: ops.avg_pool1d(Z(2, 3, 4), 2, padding=2),
-           ValueError, "avg_pool1d: padding ((2, 2), (0, 0)) leaves windows of 2x1 that hold no pixel"),
+           ValueError, "avg_pool1d: padding (2, 2) leaves windows of 2 that hold no place of the sequence"),
     Misuse("global_avg_pool1d of features", lambda: ops.global_avg_pool1d(Z(2, 3)),
            ValueError, "global_avg_pool1d expects sequences (N, C, L), got (2, 3)"),
     Misuse("global_avg_pool1d of no places", lambda: ops.global_avg_pool1d(Z(2, 3, 0)),

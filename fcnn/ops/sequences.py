@@ -12,10 +12,11 @@ import attrs
 from fcnn.ops.adaptive import global_avg_pool2d, global_avg_pool2d_backward
 from fcnn.ops.conv import conv2d, conv2d_backward, expect_divided
 from fcnn.ops.pool import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward, pool_window
-from fcnn.ops.window import Padding
+from fcnn.ops.window import Pads, windows
 from fcnn.values.arrays import Array
-from fcnn.values.checks import boolean, cached, floats, integer, output_gradient, pair, told
+from fcnn.values.checks import MOST_PIXELS, boolean, cached, floats, integer, output_gradient, pair, told
 
+Rows: TypeAlias = Pads | Literal["same"]  # that of the images
 Ends: TypeAlias = int | tuple[int, int] | Literal["same"]  # how much padding there is: at both ends, (before, after)
 
 
@@ -69,8 +70,9 @@ def conv1d(
     expect_divided("conv1d", groups, x.shape[1], w.shape[0])
     if b is not None and (b := floats("conv1d's b", b)).shape != w.shape[:1]:
         raise ValueError(f"conv1d expects b ({len(w)},), one number for each filter of w, got {b.shape}")
-    steps, apart = integer("stride", stride, least=1), integer("dilation", dilation, least=1)
-    options: dict[str, Any] = {"stride": (steps, 1), "padding": pads_of_rows(padding), "dilation": (apart, 1)}
+    steps, apart, pads = places("stride", stride), places("dilation", dilation), pads_of_rows(padding)
+    conv_length(x.shape[2], w.shape[2], steps, pads, apart)  # whose errors are in places
+    options: dict[str, Any] = {"stride": (steps, 1), "padding": pads, "dilation": (apart, 1)}
     y, cache = conv2d(_image(x), _image(w), b, **options, groups=groups)
     return y[..., 0], SequenceCache("conv1d", y.shape[:3], cache)
 
@@ -159,13 +161,45 @@ def global_avg_pool1d_backward(dy: Array, cache: SequenceCache) -> Array:
     return global_avg_pool2d_backward(dy, images)[..., 0]
 
 
-def pads_of_rows(padding: Ends) -> Padding:
+def pads_of_rows(padding: Ends) -> Rows:
     """The padding of the images, whose one column has none."""
     if isinstance(padding, str):
         if padding != "same":
             raise ValueError(f'padding is an integer, a pair (before, after) or "same", got {told(padding)}')
         return padding
     return pair("padding", padding, least=0, sides="(before, after)"), (0, 0)
+
+
+def places(name: str, value: object) -> int:
+    """A window's size, its step, or how far apart its places stand."""
+    return integer(name, value, least=1, most=MOST_PIXELS)
+
+
+def conv_length(length: int, size: int, steps: int, pads: Rows, apart: int) -> int:
+    """How many places of a padded sequence a filter has. Raises ValueError if it doesn't fit."""
+    try:
+        return windows((length, 1), (size, 1), (steps, 1), pads, (apart, 1))[2][0]
+    except ValueError:
+        raise _too_short(length, (size - 1) * apart + 1, pads) from None
+
+
+def pool_length(name: str, length: int, size: int, steps: int, pads: Rows, ceil_mode: bool) -> int:
+    """How many windows of a padded sequence there are. Raises ValueError if none fits, or one would hold no place."""
+    try:
+        return pool_window(name, (length, 1), (size, 1), (steps, 1), pads, ceil_mode)[1][0]
+    except ValueError:
+        if pads != "same" and max(pads[0]) >= size:
+            raise ValueError(
+                f"{name}: padding {pads[0]} leaves windows of {size} that hold no place of the sequence"
+            ) from None
+        raise _too_short(length, size, pads) from None
+
+
+def _too_short(length: int, window: int, pads: Rows) -> ValueError:
+    assert pads != "same"  # with which any window fits
+    return ValueError(
+        f"a window of {window} does not fit into {length} with padding {pads[0]}; use a smaller window or more padding"
+    )
 
 
 def _image(x: Array) -> Array:
@@ -189,12 +223,10 @@ def _pool(
     ceil_mode: bool,
     **options: bool,
 ) -> tuple[Array, SequenceCache]:
-    x, size = _sequences(name, x), integer("window", window, least=1)
-    steps = size if stride is None else integer("stride", stride, least=1)
+    x, size = _sequences(name, x), places("window", window)
+    steps = size if stride is None else places("stride", stride)
     pads = pads_of_rows(padding)
-    pool_window(
-        name, (x.shape[2], 1), (size, 1), (steps, 1), pads, boolean("ceil_mode", ceil_mode)
-    )  # whose errors say the name
+    pool_length(name, x.shape[2], size, steps, pads, boolean("ceil_mode", ceil_mode))  # whose errors say the name
     y, cache = pool(_image(x), (size, 1), stride=(steps, 1), padding=pads, ceil_mode=ceil_mode, **options)
     return y[..., 0], SequenceCache(name, y.shape[:3], cache)
 

@@ -26,7 +26,8 @@ _FLOAT32, _FLOAT64 = map(np.dtype, FLOATS)
 MOST_STEPS = (1 << 63) - 1  # of training, which is what a checkpoint's int64 holds
 _NOT_IN_NAMES = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # of files: halves of characters, for which no bytes stand
 _MOST_CHARACTERS = 80
-_MOST_PIXELS = 1 << 20  # of a window, its steps and its padding
+MOST_PIXELS = 1 << 20  # of a window, its steps and its padding; or places of a sequence
+MOST_COUNT = (1 << 31) - 1  # of filters, units, groups and classes
 _MOST_NUMBERS = 1 << 58  # of an array: in float64 they take 2^61 bytes, which can still be counted
 
 
@@ -58,8 +59,8 @@ def pair(name: str, value: object, *, least: int, sides: str = "(height, width)"
         type(value) is tuple
         and len(value) == 2
         and type(value[0]) is type(value[1]) is int
-        and least <= value[0] <= _MOST_PIXELS
-        and least <= value[1] <= _MOST_PIXELS
+        and least <= value[0] <= MOST_PIXELS
+        and least <= value[1] <= MOST_PIXELS
     ):
         return value
     both = value if isinstance(value, (tuple, list)) else (value, value)
@@ -68,8 +69,8 @@ def pair(name: str, value: object, *, least: int, sides: str = "(height, width)"
         raise TypeError(f"{expected}, got {told(value)}")
     if len(both) != 2 or min(both) < least:
         raise ValueError(f"{expected}, got {told(value)}")
-    if max(both) > _MOST_PIXELS:
-        raise ValueError(f"{name} is at most {_MOST_PIXELS:,} pixels, got {told(value)}")
+    if max(both) > MOST_PIXELS:
+        raise ValueError(f"{name} is at most {MOST_PIXELS:,} pixels, got {told(value)}")
     return int(both[0]), int(both[1])
 
 

@@ -10,11 +10,9 @@ from fcnn.network.layer import Functions, Init, Shape, layer_constructor
 from fcnn.network.layers.common import draw_weights, sequences, with_weights, without_weights
 from fcnn.network.layers.conv import filter_counts
 from fcnn.ops.conv import expect_divided
-from fcnn.ops.pool import pool_window
-from fcnn.ops.sequences import Ends, pads_of_rows
-from fcnn.ops.window import windows
+from fcnn.ops.sequences import Ends, conv_length, pads_of_rows, places, pool_length
 from fcnn.values.arrays import Array
-from fcnn.values.checks import boolean, integer
+from fcnn.values.checks import boolean
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY
 
@@ -50,15 +48,14 @@ def conv1d(
     bias = boolean("bias", bias)
     check_initializers(weights=weights, biases=biases)
     size, steps, apart = (
-        integer(name, value, least=1)
-        for name, value in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
+        places(name, value) for name, value in (("kernel", kernel), ("stride", stride), ("dilation", dilation))
     )
     pads = pads_of_rows(padding)
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         channels, length = sequences(f"conv1d({filters}, {kernel})", in_shape)
         expect_divided("conv1d", parts, channels, count)
-        _, _, (out, _) = windows((length, 1), (size, 1), (steps, 1), pads, (apart, 1))
+        out = conv_length(length, size, steps, pads, apart)
         fan = Fan(channels // parts * size, count * size)
         params = draw_weights(key, (count, channels // parts, size), fan, count if bias else None, weights, biases)
         return Init(params, EMPTY, (count, out), count * out * fan.inputs)
@@ -118,15 +115,14 @@ def _pool(
     padding: Ends,
     ceil_mode: bool,
 ) -> Functions:
-    size = integer("window", window, least=1)
-    steps = size if stride is None else integer("stride", stride, least=1)
+    size = places("window", window)
+    steps = size if stride is None else places("stride", stride)
     pads = pads_of_rows(padding)
     boolean("ceil_mode", ceil_mode)
 
     def init(key: Key, in_shape: Shape, /) -> Init:
         channels, length = sequences(f"{name}({window})", in_shape)
-        _, (out, _) = pool_window(name, (length, 1), (size, 1), (steps, 1), pads, ceil_mode)
-        return Init(EMPTY, EMPTY, (channels, out))
+        return Init(EMPTY, EMPTY, (channels, pool_length(name, length, size, steps, pads, ceil_mode)))
 
     op = functools.partial(forward, window=size, stride=steps, padding=padding, ceil_mode=ceil_mode)
     return without_weights(init, op, backward)
