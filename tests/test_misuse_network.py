@@ -14,6 +14,8 @@ from fcnn.network.initializers import Fan, initializer_constructor
 from fcnn.values.tree import EMPTY
 
 KEY = fcnn.key(0)
+CONVOLUTIONS = fcnn.conv1d, fcnn.conv2d, fcnn.conv_transpose2d
+MODELS = fcnn.lenet5, fcnn.vgg11, fcnn.resnet18, fcnn.resnet_cifar, fcnn.mobilenet_v2, fcnn.squeezenet1_1
 NET = fcnn.serial(fc=fcnn.dense(2), act=fcnn.relu())
 RES = fcnn.residual(fcnn.tanh())
 WIDE = fcnn.branch(merge="sum", a=fcnn.identity(), b=fcnn.global_avg_pool2d())
@@ -472,6 +474,28 @@ MISUSES = [
     ),
     Misuse("ops.conv1d with a great stride", lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), stride=10**30),
            ValueError, "stride is at most 1,048,576, got 1000000000000000000000000000000"),
+    *(
+        Misuse(f"too many {name} of {layer.__name__}",
+               lambda layer=layer, name=name, options=options: layer(**options, **{name: 1 << 40}),
+               ValueError, f"{told} is at most 2,147,483,647, got 1099511627776")
+        for layer, name, told, options in (
+            *((layer, "filters", "filters", {"kernel": 1}) for layer in CONVOLUTIONS),
+            *((layer, "groups", "groups", {"filters": 4, "kernel": 1}) for layer in CONVOLUTIONS),
+            (fcnn.dense, "units", "units", {}),
+            (fcnn.group_norm, "groups", "group_norm's groups", {}),
+            *((model, "classes", "classes", {}) for model in MODELS),
+        )
+    ),
+    Misuse("a residual network that is too deep", lambda: fcnn.resnet_cifar(6 * 10**9 + 2),
+           ValueError, "depth is at most 2,000, got 6000000002"),
+    # 2^60 bytes are more than any address space has.
+    Misuse("weights that are too many",
+           lambda: fcnn.serial(fc=fcnn.dense((1 << 31) - 1)).init(KEY, (1 << 26,)),
+           LayerError, "fc: the values for inputs (67108864,) don't fit into memory: Unable to allocate 1.00 EiB for "
+                       "an array with shape (2147483647, 67108864) and data type float64"),
+    Misuse("channels that are too many to be normalised", lambda: fcnn.batch_norm().init(KEY, (1 << 57,)),
+           LayerError, "the values for inputs (144115188075855872,) don't fit into memory: Unable to allocate 512. PiB "
+                       "for an array with shape (144115188075855872,) and data type float32"),
     Misuse("conv1d with padding of the height", lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), padding=(1, 1, 1)),
            ValueError, "padding is an integer of at least 0, or a pair (before, after), got (1, 1, 1)"),
     Misuse('conv1d with padding "full"', lambda: ops.conv1d(Z(2, 3, 4), Z(4, 3, 2), padding="full"),

@@ -275,6 +275,13 @@ def _checked(init: InitFn) -> InitFn:
 
     @functools.wraps(init)
     def call(key: Key, in_shape: Shape, /) -> Init:
-        return init(expect_key("key", key), lengths("in_shape", in_shape))
+        expect_key("key", key)
+        shape = lengths("in_shape", in_shape)
+        try:
+            return init(key, shape)
+        except MemoryError as error:
+            raise LayerError(
+                f"the values for inputs {shape} don't fit into memory: {error or 'all is taken'}"
+            ) from None
 
     return call

@@ -10,7 +10,7 @@ from fcnn.network.layers.common import draw_weights, images, with_weights
 from fcnn.ops.conv import expect_divided
 from fcnn.ops.transposed import transposed_windows
 from fcnn.ops.window import Padding, Pads, extent, pads_of, windows
-from fcnn.values.checks import Pair, boolean, integer, pair
+from fcnn.values.checks import MOST_COUNT, Pair, boolean, integer, pair
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY
 
@@ -133,7 +133,9 @@ def conv_transpose2d(
 
 def filter_counts(name: str, filters: int, groups: int) -> tuple[int, int]:
     """How many filters and groups."""
-    count, parts = integer("filters", filters, least=1), integer("groups", groups, least=1)
+    count, parts = (
+        integer(name, value, least=1, most=MOST_COUNT) for name, value in (("filters", filters), ("groups", groups))
+    )
     if count % parts:
         raise ValueError(f"groups divide the {count} filters of {name}, got {parts}")
     return count, parts

@@ -4,7 +4,7 @@ from fcnn import ops
 from fcnn.network.initializers import Fan, Initializer, check_initializers, xavier, zeros
 from fcnn.network.layer import Functions, Init, Shape, layer_constructor
 from fcnn.network.layers.common import draw_weights, features, with_weights
-from fcnn.values.checks import boolean, integer
+from fcnn.values.checks import MOST_COUNT, boolean, integer
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY
 
@@ -26,7 +26,7 @@ def dense(
         bias: whether to add a bias.
         weights, biases: how they begin; for deep networks of ReLUs `he()` keeps the variance.
     """
-    count = integer("units", units, least=1)
+    count = integer("units", units, least=1, most=MOST_COUNT)
     bias = boolean("bias", bias)
     check_initializers(weights=weights, biases=biases)
 

@@ -20,7 +20,7 @@ from fcnn.network.layer import (
 )
 from fcnn.network.layers.common import without_weights
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import boolean, integer, number, one_of, single, told
+from fcnn.values.checks import MOST_COUNT, boolean, integer, number, one_of, single, told
 from fcnn.values.keys import Key
 from fcnn.values.tree import EMPTY, Tree, freeze
 
@@ -86,7 +86,7 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Functions:
         groups: how many, a divisor of C; as many as channels for instance norm.
         eps: added to the variance.
     """
-    integer("group_norm's groups", groups, least=1)
+    integer("group_norm's groups", groups, least=1, most=MOST_COUNT)
     single("group_norm's eps", eps, "(0, inf)")
 
     def own(in_shape: Shape) -> Shape:

@@ -4,7 +4,7 @@ from fcnn.network import layers
 from fcnn.network.combinators import serial
 from fcnn.network.initializers import Initializer, xavier, zeros
 from fcnn.network.layer import Layer, Shape
-from fcnn.values.checks import boolean, integer, lengths, number
+from fcnn.values.checks import MOST_COUNT, boolean, integer, lengths, number
 from fcnn.values.configuration import tells_new_names
 
 _LEAST_SIDE = 16
@@ -39,7 +39,7 @@ def lenet5(
     (10,)
     """
     padding = _padding(lengths("in_shape", in_shape))
-    integer("classes", classes, least=1)
+    integer("classes", classes, least=1, most=MOST_COUNT)
     batch_norm, dropout = boolean("batch_norm", batch_norm), number("dropout", dropout, "[0, 1)")
 
     def activated(number: int) -> dict[str, Layer]:

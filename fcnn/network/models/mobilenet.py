@@ -4,7 +4,7 @@ from fcnn.network import layers
 from fcnn.network.combinators import residual, serial
 from fcnn.network.initializers import Initializer, he, zeros
 from fcnn.network.layer import Layer
-from fcnn.values.checks import integer, number
+from fcnn.values.checks import MOST_COUNT, integer, number
 
 # Table 2 of the paper: the expansion, the filters, how many blocks, and the stride of the first of them.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -29,7 +29,7 @@ def mobilenet_v2(
         dropout: the probability of dropping before the dense layer.
         weights, biases: how convolutions and the dense layer begin; only that has biases.
     """
-    integer("classes", classes, least=1)
+    integer("classes", classes, least=1, most=MOST_COUNT)
     width = number("width", width, "(0, 8]")
     inputs = _filters(32, width)
     blocks = {"stem": _convolution(inputs, 3, 2, 1, weights)}

@@ -4,7 +4,9 @@ from fcnn.network import layers
 from fcnn.network.combinators import residual, serial
 from fcnn.network.initializers import Initializer, he, zeros
 from fcnn.network.layer import Layer
-from fcnn.values.checks import integer
+from fcnn.values.checks import MOST_COUNT, integer
+
+_MOST_DEPTH = 2000  # the paper's deepest has 1202
 
 
 def resnet18(
@@ -25,7 +27,7 @@ def resnet18(
     >>> resnet18(10).children["layer2"].children["block1"].children["add"].children["shortcut"]
     serial(conv=conv2d(128, 1, stride=2, bias=False, weights=he()), bn=batch_norm())
     """
-    integer("classes", classes, least=1)
+    integer("classes", classes, least=1, most=MOST_COUNT)
     return serial(
         conv1=layers.conv2d(64, 7, stride=2, padding=3, bias=False, weights=weights),
         bn1=layers.batch_norm(),
@@ -58,8 +60,8 @@ def resnet_cifar(
         classes: how many outputs.
         weights, biases: how convolutions and the dense layer begin; only that has biases.
     """
-    integer("classes", classes, least=1)
-    blocks, rest = divmod(integer("depth", depth, least=8) - 2, 6)
+    integer("classes", classes, least=1, most=MOST_COUNT)
+    blocks, rest = divmod(integer("depth", depth, least=8, most=_MOST_DEPTH) - 2, 6)
     if rest:
         raise ValueError(f"resnet_cifar's depth is 6 n + 2, such as 20, 32, 44, 56 or 110, got {depth}")
     return serial(

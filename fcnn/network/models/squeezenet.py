@@ -4,7 +4,7 @@ from fcnn.network import layers
 from fcnn.network.combinators import branch, serial
 from fcnn.network.initializers import Initializer, he, zeros
 from fcnn.network.layer import Layer
-from fcnn.values.checks import integer, number
+from fcnn.values.checks import MOST_COUNT, integer, number
 
 
 def squeezenet1_1(
@@ -24,7 +24,7 @@ def squeezenet1_1(
         dropout: the probability of dropping before the last convolution.
         weights, biases: how convolutions begin.
     """
-    integer("classes", classes, least=1)
+    integer("classes", classes, least=1, most=MOST_COUNT)
     number("dropout", dropout, "[0, 1)")
 
     def convolution(filters: int, kernel: int, padding: int = 0, stride: int = 1) -> Layer:

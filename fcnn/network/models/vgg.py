@@ -4,7 +4,7 @@ from fcnn.network import layers
 from fcnn.network.combinators import serial
 from fcnn.network.initializers import Initializer, he, zeros
 from fcnn.network.layer import Layer
-from fcnn.values.checks import integer, number
+from fcnn.values.checks import MOST_COUNT, integer, number
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # filters; a max pool after each stage
 
@@ -26,7 +26,7 @@ def vgg11(
         dropout: the probability of dropping after the ReLU of each dense layer; 0 for no dropout layers.
         weights, biases: how convolutions and dense layers begin.
     """
-    integer("classes", classes, least=1)
+    integer("classes", classes, least=1, most=MOST_COUNT)
     dropout = number("dropout", dropout, "[0, 1)")
     features: dict[str, Layer] = {}
     for stage, several in enumerate(_STAGES, 1):
