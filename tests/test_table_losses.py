@@ -145,6 +145,19 @@ def test_a_loss_refuses_other_dtypes_shapes_and_nothing(row: LossRow) -> None:
         row.loss(outputs[:0], targets[:0])
 
 
+def test_weights_may_come_in_an_array_and_are_kept_as_numbers() -> None:
+    weights = np.array([1, 2.5, 4])
+    for make, name in ((fcnn.softmax_cross_entropy, "class_weights="), (fcnn.binary_cross_entropy, "pos_weight=")):
+        loss = make(**{name[:-1]: weights})
+        assert str(loss) == f"{make.__name__}({name}(1.0, 2.5, 4.0))"
+        assert str(pickle.loads(pickle.dumps(loss))) == str(loss)
+        outputs, targets = (
+            np.array([[0.5, -1.0, 2.0]]),
+            np.array([2]) if make is fcnn.softmax_cross_entropy else np.eye(3)[:1],
+        )
+        assert bits(loss(outputs, targets)[1]) == bits(make(**{name[:-1]: [1, 2.5, 4]})(outputs, targets)[1])
+
+
 @every_loss
 def test_a_loss_prints_as_the_call_that_makes_it_again_and_pickles(row: LossRow) -> None:
     inputs = loss_inputs(row, np.float32)

@@ -20,7 +20,7 @@ _Each = Callable[[Array, Array], tuple[Array, Array]]  # (outputs, targets) -> a
 
 @prints_as_call
 def softmax_cross_entropy(
-    label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None, ignored: int | None = None
+    label_smoothing: float = 0.0, class_weights: Sequence[float] | Array | None = None, ignored: int | None = None
 ) -> Loss:
     """Cross-entropy of softmax(logits) against integer labels, the mean over the batch.
 
@@ -34,8 +34,8 @@ def softmax_cross_entropy(
 
     Args:
         label_smoothing: s, 0 to less than 1.
-        class_weights: v, a number above 0 for each class, such as one over how often it occurs; only their ratios
-            matter. None: all alike.
+        class_weights: v, a number above 0 for each class, in a list or an array, such as one over how often it occurs;
+            only their ratios matter. None: all alike.
         ignored: a label that counts for nothing, neither in the mean nor in an accuracy: -1, say, or 255 in a `Split`,
             whose labels are from 0 on. Where all labels are it, value and gradient are 0, so that a batch of which
             nothing is known trains nothing (PyTorch gives NaN).
@@ -63,7 +63,7 @@ def softmax_cross_entropy(
     number("label_smoothing", label_smoothing, "[0, 1)")
     if ignored is not None:
         ignored = integer("ignored", ignored, least=-(1 << 63), most=(1 << 63) - 1)
-    weights = None if class_weights is None else _numbers("class_weights", "a class weight", class_weights)
+    weights = None if class_weights is None else _numbers("class_weights", class_weights)
     if weights is not None:
         weights = weights / weights.max()  # so that no product with them overflows
 
@@ -127,7 +127,7 @@ def softmax_cross_entropy(
 
 
 @prints_as_call
-def binary_cross_entropy(pos_weight: float | Sequence[float] | None = None) -> Loss:
+def binary_cross_entropy(pos_weight: float | Sequence[float] | Array | None = None) -> Loss:
     """Cross-entropy of sigmoid(logits) against targets from 0 to 1, the mean over all numbers of
 
         -(w t log sigmoid(x) + (1 - t) log(1 - sigmoid(x)))        with the slope  (1 - t) sigmoid(x) - w t sigmoid(-x)
@@ -149,8 +149,10 @@ def binary_cross_entropy(pos_weight: float | Sequence[float] | None = None) -> L
     if pos_weight is None:
         weights = None
     else:
-        several = pos_weight if isinstance(pos_weight, (tuple, list, np.ndarray)) else [pos_weight]
-        weights = _numbers("pos_weight", "a pos_weight", several)
+        is_one = not isinstance(pos_weight, (tuple, list, np.ndarray))
+        weights = (
+            np.array([single("pos_weight", pos_weight, "(0, inf)")]) if is_one else _numbers("pos_weight", pos_weight)
+        )
 
     def each(logits: Array, targets: Array) -> tuple[Array, Array]:
         if targets.min() < 0 or not targets.max() <= 1:
@@ -269,15 +271,15 @@ def _check_shapes(name: str, outputs: Array, targets: Array) -> None:
         raise ValueError(f"{name} expects targets of shape {outputs.shape}, got {targets.shape}{advice}")
 
 
-def _numbers(name: str, one: str, values: object) -> Array:
-    """Numbers above 0 that are given as a list; `one` is what one of them is called."""
+def _numbers(name: str, values: object) -> Array:
+    """Numbers above 0 that are given as a list, or as an array of one axis."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and not isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()
     if not isinstance(values, (tuple, list)):
-        is_meant = isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf"
-        advice = "; .tolist() makes one of it" if is_meant else ""
-        raise TypeError(f"{name} is a list of numbers, got {told(values)}{advice}")
+        raise TypeError(f"{name} is a list of numbers, got {told(values)}")
     if not values:
         raise ValueError(f"{name} is a list of numbers, got none")
-    return np.array([single(one, value, "(0, inf)") for value in values])
+    return np.array([single(f"{name}[{place}]", value, "(0, inf)") for place, value in enumerate(values)])
 
 
 def _check_labels(logits: Array, labels: Array, ignored: int | None) -> None:

@@ -108,7 +108,7 @@ def scale_by_rms(decay: float = 0.99, eps: float = 1e-8, centered: bool = False)
 @transform_constructor
 def scale_by_learning_rate(lr: Rate) -> Transform:
     """Multiply by minus the learning rate of the step: the last transform of an optimizer."""
-    schedule = as_schedule(lr)
+    schedule = as_schedule("lr", lr)
 
     def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
         factor = -rate_at(schedule, step)

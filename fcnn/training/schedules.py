@@ -19,7 +19,7 @@ Rate: TypeAlias = float | Schedule
 @prints_as_call
 def constant_schedule(value: float) -> Schedule:
     """Always `value`."""
-    rate = _rate("the rate", value)
+    rate = _rate("constant_schedule's value", value)
     return _of_steps(lambda step: rate)
 
 
@@ -32,7 +32,8 @@ def step_decay(value: float, *, every: int, factor: float = 0.1) -> Schedule:
     >>> [step_decay(1.0, every=2, factor=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    value, factor, every = _rate("the rate", value), _rate("factor", factor), integer("every", every, least=1)
+    value, factor = _rate("step_decay's value", value), _rate("factor", factor)
+    every = integer("every", every, least=1)
 
     def rate(step: int) -> float:
         try:
@@ -56,7 +57,7 @@ def cosine(value: float, *, steps: int, end: float = 0.0) -> Schedule:
     >>> [round(cosine(1.0, steps=2)(step), 3) for step in range(4)]
     [1.0, 0.5, 0.0, 0.0]
     """
-    value, end, steps = _rate("the rate", value), _rate("end", end), integer("steps", steps, least=1)
+    value, end, steps = _rate("cosine's value", value), _rate("end", end), integer("steps", steps, least=1)
     return _of_steps(lambda step: end + (value - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2)
 
 
@@ -67,7 +68,7 @@ def linear_warmup(then: Rate, *, steps: int) -> Schedule:
     >>> [linear_warmup(1.0, steps=4)(step) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
-    after, steps = as_schedule(then), integer("steps", steps, least=1)
+    after, steps = as_schedule("linear_warmup's then", then), integer("steps", steps, least=1)
     return _of_steps(lambda step: rate_at(after, step) * min((step + 1) / steps, 1.0))
 
 
@@ -80,18 +81,18 @@ def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
     """
     if not isinstance(points, (list, tuple)) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in points):
         raise TypeError(f"piecewise_linear expects pairs (step, rate), in a list, got {told(points)}")
-    steps = [_rate("a point's step", step) for step, _ in points]
-    rates = [_rate("a point's rate", rate) for _, rate in points]
+    steps = [_rate(f"the step of points[{place}]", step) for place, (step, _) in enumerate(points)]
+    rates = [_rate(f"the rate of points[{place}]", rate) for place, (_, rate) in enumerate(points)]
     if not points or steps != sorted(set(steps)):
         raise ValueError(f"piecewise_linear expects points with rising steps, got {told(points)}")
     return _of_steps(lambda step: float(np.interp(step, steps, rates)))
 
 
-def as_schedule(rate: Rate) -> Schedule:
-    """A schedule of a float or a schedule."""
+def as_schedule(name: str, rate: Rate) -> Schedule:
+    """A schedule of a float or a schedule, which is the argument `name`."""
     if not callable(rate):
-        return constant_schedule(rate)
-    return function("the rate", rate, "a number, or a schedule, such as fcnn.cosine(1e-3, steps=1000)")
+        return constant_schedule(_rate(name, rate))
+    return function(name, rate, "a number, or a schedule, such as fcnn.cosine(1e-3, steps=1000)")
 
 
 def rate_at(schedule: Schedule, step: int) -> float:

@@ -49,6 +49,14 @@ class Config(Mapping[str, Any]):
         bound = inspect.BoundArguments(self._signature, OrderedDict(self._values))
         return functools.partial(make, **bound.kwargs), bound.args
 
+    def without_arrays(self) -> "Config":
+        """The same with tuples of numbers for arrays of one axis."""
+        values = {
+            name: tuple(value.tolist()) if isinstance(value, np.ndarray) and value.ndim == 1 else value
+            for name, value in self._values.items()
+        }
+        return Config(values, self._signature)
+
     def __str__(self) -> str:
         parts: list[str] = []
         for name, value in self._values.items():
@@ -118,9 +126,12 @@ def prints_as_call(body: Callable[P, F]) -> Callable[P, F]:
     >>> constant_rate(0.1), constant_rate(0.1)(7)
     (constant_rate(0.1), 0.1)
     """
-    return constructor(
-        body, lambda kind, config, make, made: cast(F, _Printed(as_call(kind, config), made, make, config))
-    )
+
+    def printed(kind: str, config: Config, make: Callable[..., F], made: F) -> F:
+        plain = config.without_arrays()
+        return cast(F, _Printed(as_call(kind, plain), made, make, plain))
+
+    return constructor(body, printed)
 
 
 @attrs.frozen(repr=False, eq=False)
