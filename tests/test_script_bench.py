@@ -44,12 +44,12 @@ def prepared(tmp_path_factory):
 
 def small_cases():
     """One small case of each kind, and for each network."""
-    from bench.cases import Conv, Whole, flops_of, suite
+    from bench.cases import Conv, flops_of, suite
 
     kinds = {}
     for case in suite(quick=True):
         if not isinstance(case, Conv) or (case.kernel == 5 and case.channels == 6):
-            kinds.setdefault((type(case), isinstance(case, Whole) and case.network), case)
+            kinds.setdefault((type(case), getattr(case, "network", "")), case)
     assert flops_of(next(iter(kinds.values()))) > 0
     return list(kinds.values())
 
@@ -125,6 +125,19 @@ def test_a_networks_products_are_those_that_the_library_counts():
             for model in (NETWORKS[name].make(fcnn), fcnn.lenet5(batch_norm=batch_norm))
         ]
         assert shapes[0] == shapes[1]
+
+
+def test_a_named_networks_products_are_those_that_the_library_counts_at_any_size():
+    from bench.cases import Photo, flops_of
+    from bench.networks import PUBLISHED
+
+    from fcnn.network.description import inits
+
+    for name, network in PUBLISHED.items():
+        for size in (32, 96, 224):
+            made = inits(getattr(fcnn, network.constructor)(), (3, size, size))[""]
+            flops = flops_of(Photo(programs=(), network=name, size=size))
+            assert (made.out_shape, 2 * made.macs) == ((1000,), flops), name
 
 
 def test_flops_by_hand():
@@ -483,7 +496,11 @@ def test_examples_in_docstrings():
 
 def test_list_and_nonsense(capsys, tmp_path):
     assert script.main(["--list", "--only", "latency", "--only", "IMPORT"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["LeNet-5 inference, one image (latency)", "import time"]
+    photos = [f"{network} inference, one image 224x224 (latency)" for network in ("ResNet-18", "MobileNetV2")]
+    expected = ["LeNet-5 inference, one image (latency)", *photos, "import time"]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert script.main(["--list", "--only", "one image 224"]) == 0
+    assert capsys.readouterr().out.splitlines() == photos
     assert script.main(["--only", "alexnet"]) == 2
     assert "--only alexnet names no case; --list prints them" in capsys.readouterr().err
     (tmp_path / "file").write_text("")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from bench.networks import LENET, LENET_BN, NETWORKS, RESNET, VGG
+from bench.networks import LENET, LENET_BN, NETWORKS, PUBLISHED, RESNET, VGG
 
 EAGER = ("PyTorch, NCHW", "PyTorch, channels_last")
 COMPILED = ("PyTorch, compiled", "JAX")
@@ -67,6 +67,14 @@ class Predict(Whole):
 
 
 @attrs.frozen(kw_only=True)
+class Photo(Case):
+    """Logits for one image of random numbers, by a network of `PUBLISHED`."""
+
+    network: str
+    size: int = 224  # height and width of the image, in pixels, a multiple of 32
+
+
+@attrs.frozen(kw_only=True)
 class Conv(Case):
     """A convolution without bias, and its gradients."""
 
@@ -115,6 +123,8 @@ def name_of(case: Case, part: str = "") -> str:
             name = f"{case.network} inference, one image (latency)"
         case Predict():
             name = f"{case.network} inference, {case.images:,} images, batch {case.batch}"
+        case Photo():
+            name = f"{case.network} inference, one image {case.size}x{case.size} (latency)"
         case Conv():
             taps = f"{case.kernel}x{case.kernel}"
             name = f"conv {case.channels}->{case.filters} {taps} @{case.size}, batch {case.batch}"
@@ -139,6 +149,9 @@ def flops_of(case: Case, part: str = "") -> int | None:
             return case.images * training
         case Predict():
             return 2 * sum(macs) * (1 if case.batch == 1 else case.images)
+        case Photo():
+            convolutions, dense = PUBLISHED[case.network].macs
+            return 2 * ((case.size // 32) ** 2 * convolutions + dense)
         case Conv():
             products = {BOTH: 2, ALL: 3}.get(part, 1) * case.batch * case.out_size**2
             return 2 * products * case.filters * case.channels * case.kernel**2
@@ -151,6 +164,7 @@ def suite(quick: bool) -> list[Case]:
     train, test = (320, 200) if quick else (60_000, 10_000)
     batch, half = 128 // scale, 64 // scale
     layer = ("fcnn", *EAGER, "JAX")
+    photo = functools.partial(Photo, programs=("fcnn", "fcnn, 1 thread", *PYTORCH, "onnxruntime"))
     lenet_conv = functools.partial(Conv, programs=(*layer, "NumPy, im2col"), kernel=5, batch=batch)
     return [
         Step(programs=(*OURS, "fcnn, threads", *EVERYONE[1:], *AS_IT_COMES, "autograd"), batch=batch),
@@ -162,6 +176,7 @@ def suite(quick: bool) -> list[Case]:
         Pool(programs=layer, channels=6, size=28, batch=batch),
         Pool(programs=layer, channels=64, size=32, batch=half),
         *(Predict(programs=(*EVERYONE, "onnxruntime"), images=test, batch=size) for size in (1000 // scale, batch, 1)),
+        *(photo(network=network, size=64 if quick else 224) for network in PUBLISHED),
     ]
 
 

@@ -1,14 +1,18 @@
 """What goes into a case, the same for every program: images, labels, their order, first weights, random arrays."""
 
+import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 import fcnn
-from bench.cases import Case, Conv, Epoch, Pool, Predict, Step, Whole
-from bench.networks import NETWORKS
+from bench.cases import Case, Conv, Epoch, Photo, Pool, Predict, Step, Whole
+from bench.networks import NETWORKS, PUBLISHED
 from bench.programs import Array
-from fcnn.values.tree import flatten
+from fcnn.network.description import describe
+from fcnn.values.tree import Tree, flatten
 
 ORDER = fcnn.key(1)  # of an epoch's shuffling
 
@@ -45,7 +49,9 @@ def make_inputs(case: Case, images: Callable[[str], fcnn.Dataset]) -> dict[str, 
         arrays: dict[str, Array] = {"x": split.x[:count], "y": split.y[:count]}
         if isinstance(case, Epoch):
             arrays["order"] = _order(count, case.batch)[: (case.steps or count) * case.batch]
-        return {**arrays, **{f"params/{path}": leaf for path, leaf in flatten(params).items()}}
+        return {**arrays, **_by_path(params)}
+    if isinstance(case, Photo):
+        return _photo(case)
     rng = np.random.default_rng(0)
 
     def draw(*shape: int) -> Array:
@@ -61,6 +67,22 @@ def make_inputs(case: Case, images: Callable[[str], fcnn.Dataset]) -> dict[str, 
         shape = (case.batch, case.channels, case.size, case.size)
         return {"x": draw(*shape), "dy": draw(*shape[:2], case.size // 2, case.size // 2)}
     return {}
+
+
+def _photo(case: Photo) -> dict[str, Array]:
+    """The image and the weights, and for other programs the network: in words, and as a file of ONNX."""
+    network, in_shape = getattr(fcnn, PUBLISHED[case.network].constructor)(), (3, case.size, case.size)
+    made = network.init(fcnn.key(0), in_shape)
+    with tempfile.TemporaryDirectory(prefix="fcnn-bench-") as folder:
+        file = Path(folder) / "network.onnx"
+        fcnn.save_onnx(file, fcnn.Model(network, made.params, made.state, in_shape=in_shape))
+        onnx = np.fromfile(file, np.uint8)
+    x = np.random.default_rng(0).random((1, *in_shape), np.float32)
+    return {"x": x, "network": np.array(json.dumps(describe(network))), "onnx": onnx, **_by_path(made.params)}
+
+
+def _by_path(params: Tree) -> dict[str, Array]:
+    return {f"params/{path}": leaf for path, leaf in flatten(params).items()}
 
 
 def _order(count: int, batch: int) -> Array:

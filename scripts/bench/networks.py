@@ -1,10 +1,11 @@
 """The networks that are timed, each written once, from the constructors of a kit.
 
 A kit is `fcnn` itself, or a file that has another program's layers under the names that fcnn gives them
-(`torch_kit.py`, `onnx_kit.py`). So structure, and the paths of parameters, are everybody's alike.
+(`torch_kit.py`, `onnx_kit.py`). So structure, and the paths of parameters, are everybody's alike. Networks that
+fcnn has by name are not written again: a kit makes them of what fcnn tells of them (`described`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -26,6 +27,25 @@ class Network:
     in_shape: tuple[int, int, int]
     macs: tuple[int, ...]
     shard: int
+
+
+@attrs.frozen(kw_only=True)
+class Published:
+    """A network that fcnn has by name; it ends in the mean of each channel, at a 32nd of the size, and a dense layer.
+
+    constructor: its name in `fcnn`.
+    macs: multiply-adds of all convolutions for 32x32 pixels of an image, and those of the dense layer.
+    """
+
+    constructor: str
+    macs: tuple[int, int]
+
+
+def described(kit: Any, layer: Mapping[str, Any]) -> Any:
+    """A kit's network, of what `fcnn.network.description.describe` gives, but for how weights begin."""
+    config = {name: value for name, value in layer["config"].items() if not isinstance(value, dict)}
+    children = {name: described(kit, child) for name, child in layer["children"].items()}
+    return getattr(kit, layer["kind"])(**config, **children)
 
 
 def lenet5(kit: Any, batch_norm: bool = False) -> Any:
@@ -117,4 +137,9 @@ NETWORKS = {
     ),
     VGG: Network(make=vgg, data="cifar10", in_shape=(3, 32, 32), macs=VGG_MACS, shard=32),
     RESNET: Network(make=resnet8, data="cifar10", in_shape=(3, 32, 32), macs=RESNET_MACS, shard=32),
+}
+
+PUBLISHED = {
+    "ResNet-18": Published(constructor="resnet18", macs=(37_011_456, 512 * 1000)),
+    "MobileNetV2": Published(constructor="mobilenet_v2", macs=(6_112_128, 1280 * 1000)),
 }

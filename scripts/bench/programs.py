@@ -106,6 +106,11 @@ def prepare_inference(case: Predict, inputs: Inputs, outputs: Callable[[Array], 
     return Prepared({"": call}, lambda: sample(outputs(batches[0])))
 
 
+def prepare_photo(outputs: Callable[[], Array]) -> Prepared:
+    """One image, again and again; `outputs` gives its logits."""
+    return Prepared({"": outputs}, lambda: sample(outputs()))
+
+
 def params_of(inputs: Inputs) -> dict[str, Array]:
     """The parameters among the inputs, by path."""
     return {name.removeprefix("params/"): array for name, array in inputs.items() if name.startswith("params/")}

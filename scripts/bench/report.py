@@ -19,6 +19,8 @@ NOTES = (
     "import times: a fresh interpreter's, less an empty one's",
     "fcnn takes LeNet-5 in shards of 64 images (125 in inference) and the others in shards of 32 over forked "
     "processes, and layers in halves over threads; so its batch norm is over a shard, the peers' over a batch",
+    "one image 224x224: numbers at random, by fcnn.predictor with nothing set around it but the count of threads; "
+    "onnxruntime takes the file that fcnn.save_onnx writes",
     "plain train_step: fcnn without shards, processes or threads set around it; batch norm over the batch",
     "NumPy, im2col and autograd: threads are those of BLAS; im2col has the first layer's input gradient too",
 )

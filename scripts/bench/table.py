@@ -12,13 +12,14 @@ from bench.cases import (
     WIDE,
     Conv,
     Epoch,
+    Photo,
     Pool,
     Predict,
     Step,
     footprints,
     name_of,
 )
-from bench.networks import LENET, LENET_BN, RESNET, VGG
+from bench.networks import LENET, LENET_BN, PUBLISHED, RESNET, VGG
 from bench.report import at_commit, measured_on, spread
 
 Results: TypeAlias = Mapping[str, Any]
@@ -133,6 +134,10 @@ def _rows() -> dict[str, Cell]:
         "– ResNet-8, plain `train_step`": _pytorch(steps[RESNET], PLAIN),
         "– ResNet-8, times the speed of one core": _times_one_core(steps[RESNET]),
     }
+    for network in PUBLISHED:
+        photo = name_of(Photo(programs=(), network=network))
+        rows[f"{network}, one image of 224x224"] = _pytorch(photo)
+        rows[f"– {network}, against onnxruntime"] = _fastest(photo, "onnxruntime")
     for c, f, size in WIDE:
         case = name_of(Conv(programs=(), channels=c, filters=f, size=size))
         rows[f"3x3 convolution, {c} to {f} @ {size}x{size}, batch 64, {ALL}"] = _pytorch(case, ALL)

@@ -34,17 +34,33 @@ class Residual(nn.Module):
         return self.body(x) + self.shortcut(x)  # type: ignore[no-any-return]
 
 
-def residual(body: Make, shortcut: Make = lambda params, path: nn.Identity()) -> Make:
-    """Two layers on one input, their outputs added."""
-    return lambda params, path: Residual(body(params, f"{path}body/"), shortcut(params, f"{path}shortcut/"))
+def identity() -> Make:
+    """The input as it is."""
+    return lambda params, path: nn.Identity()
 
 
-def conv2d(filters: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True) -> Make:
-    """A convolution of as many channels as its weights have."""
+def residual(body: Make, shortcut: Make | None = None) -> Make:
+    """Two layers on one input, their outputs added; the second is the identity by default."""
+    beside = shortcut or identity()
+    return lambda params, path: Residual(body(params, f"{path}body/"), beside(params, f"{path}shortcut/"))
+
+
+def conv2d(
+    filters: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = True,
+) -> Make:
+    """A convolution of as many channels as its weights have, in all groups."""
 
     def make(params: Mapping[str, Array], path: str) -> nn.Module:
-        channels = params[f"{path}w"].shape[1]
-        return _filled(nn.Conv2d(channels, filters, kernel, stride, padding, bias=bias), params, path, "w", "b")
+        channels = groups * params[f"{path}w"].shape[1]
+        conv = nn.Conv2d(channels, filters, kernel, stride, padding, dilation, groups, bias)
+        return _filled(conv, params, path, "w", "b")
 
     return make
 
@@ -63,9 +79,13 @@ class BatchNorm(nn.BatchNorm2d):
         """Nothing: PyTorch has a class for each, which differ in this check alone."""
 
 
-def batch_norm() -> Make:
+def batch_norm(*, decay: float = 0.9, eps: float = 1e-5) -> Make:
     """Batch norm of as many channels as its weights have."""
-    return lambda params, path: _filled(BatchNorm(len(params[f"{path}gamma"])), params, path, "gamma", "beta")
+
+    def make(params: Mapping[str, Array], path: str) -> nn.Module:
+        return _filled(BatchNorm(len(params[f"{path}gamma"]), eps, 1 - decay), params, path, "gamma", "beta")
+
+    return make
 
 
 def relu() -> Make:
@@ -73,9 +93,19 @@ def relu() -> Make:
     return lambda params, path: nn.ReLU()
 
 
-def max_pool2d(size: int) -> Make:
+def relu6() -> Make:
+    """The greater of x and 0, and 6 at most."""
+    return lambda params, path: nn.ReLU6()
+
+
+def dropout(rate: float) -> Make:
+    """Nothing, in evaluation."""
+    return lambda params, path: nn.Dropout(rate)
+
+
+def max_pool2d(window: int, *, stride: int | None = None, padding: int = 0, ceil_mode: bool = False) -> Make:
     """The greatest of each window."""
-    return lambda params, path: nn.MaxPool2d(size)
+    return lambda params, path: nn.MaxPool2d(window, stride, padding, ceil_mode=ceil_mode)
 
 
 def global_avg_pool2d() -> Make:

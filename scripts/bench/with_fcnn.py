@@ -5,6 +5,7 @@ In the form "plain" a step is what `fcnn.train_step` gives by itself, and nothin
 
 import functools
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +14,22 @@ import attrs
 import numpy as np
 
 import fcnn
-from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, Step
 from bench.inputs import ORDER
 from bench.networks import NETWORKS
-from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
+from bench.programs import (
+    Array,
+    Inputs,
+    Makers,
+    Prepared,
+    params_of,
+    prepare_inference,
+    prepare_photo,
+    prepare_training,
+    sample,
+)
 from fcnn import ops, parallel
+from fcnn.network.description import build
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import frozen, keep
 from fcnn.values.tree import unflatten
@@ -35,7 +47,8 @@ def opened(threads: int, form: str = "") -> Iterator[Makers]:
     with workers(threads) as for_steps, parallel.threads(threads) as for_layers:
         maps = {Step: (training, for_steps), Epoch: (training, for_steps), Predict: (predict, for_steps)}
         maps |= {Conv: (conv, for_layers), Pool: (pool, for_layers)}  # few long calls, whose results need not travel
-        yield {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
+        makers = {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
+        yield {**makers, Photo: photo}
 
 
 def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn | None) -> Prepared:
@@ -89,6 +102,14 @@ def predict(case: Predict, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:
         return np.concatenate(list(map_fn(outputs, np.split(x, range(size, len(x), size)))))
 
     return prepare_inference(case, inputs, outputs if case.batch == 1 else in_shards)
+
+
+def photo(case: Photo, inputs: Inputs) -> Prepared:
+    """`fcnn.predictor` as it is, which shares a layer out over the threads that there are."""
+    network, x = build(json.loads(str(inputs["network"]))), frozen(inputs["x"])
+    state = network.init(fcnn.key(0), x.shape[1:]).state
+    logits = fcnn.predictor(network, unflatten(params_of(inputs)), state)
+    return prepare_photo(lambda: logits(x))
 
 
 def conv(case: Conv, inputs: Inputs, map_fn: parallel.MapFn) -> Prepared:

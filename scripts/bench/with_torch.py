@@ -1,6 +1,7 @@
 """PyTorch on the CPU in three forms: eager in either memory format, and compiled in the faster one."""
 
 import functools
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench import torch_kit
-from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Pool, Predict, Step, Whole
-from bench.networks import NETWORKS
-from bench.programs import Array, Inputs, Makers, Prepared, params_of, prepare_inference, prepare_training, sample
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, Step, Whole
+from bench.networks import NETWORKS, described
+from bench.programs import (
+    Array,
+    Inputs,
+    Makers,
+    Prepared,
+    params_of,
+    prepare_inference,
+    prepare_photo,
+    prepare_training,
+    sample,
+)
 
 
 @contextmanager
@@ -23,7 +34,7 @@ def opened(threads: int, form: str) -> Iterator[Makers]:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # that of earlier runs would hide how long compiling takes
-        made = {Step: training, Epoch: training, Predict: predict, Conv: conv, Pool: pool}
+        made = {Step: training, Epoch: training, Predict: predict, Photo: photo, Conv: conv, Pool: pool}
         yield {kind: functools.partial(function, form=form) for kind, function in made.items()}
 
 
@@ -63,6 +74,19 @@ def predict(case: Predict, inputs: Inputs, form: str) -> Prepared:
             return compute(_floats(x, form)).numpy()  # type: ignore[no-any-return]
 
     return prepare_inference(case, inputs, outputs)
+
+
+def photo(case: Photo, inputs: Inputs, form: str) -> Prepared:
+    """The model in evaluation mode."""
+    model = described(torch_kit, json.loads(str(inputs["network"])))(params_of(inputs), "")
+    compute = _compiled(model.to(memory_format=_format(form)).eval(), form)
+    x = _tensor(inputs["x"], form)
+
+    def outputs() -> Array:
+        with torch.inference_mode():
+            return compute(x).numpy()  # type: ignore[no-any-return]
+
+    return prepare_photo(outputs)
 
 
 def conv(case: Conv, inputs: Inputs, form: str) -> Prepared:
