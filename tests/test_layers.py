@@ -85,7 +85,7 @@ NO_CONSTRUCTORS = ("fcnn.network.rewriting", "fcnn.network.fusing", "fcnn.networ
 
 
 def makes_layers(value: object) -> bool:
-    if getattr(value, "__module__", "") in NO_CONSTRUCTORS or value is combinators.in_runs:
+    if getattr(value, "__module__", "") in NO_CONSTRUCTORS or value in (combinators.in_runs, combinators.last_of):
         return False
     return getattr(value, "__annotations__", {}).get("return") is fcnn.Layer
 
