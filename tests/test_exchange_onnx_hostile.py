@@ -128,6 +128,44 @@ def test_what_is_shared_is_still_right(dtype, tmp_path):
     np.testing.assert_allclose(y, w @ w.T @ (w / 2) @ (w / 4) @ (w.T / 2), rtol=0, atol=1e-12 if dtype != F else 1e-5)
 
 
+class Ways:
+    """A random graph of chains and splits one within the other, with what it computes of `x`."""
+
+    def __init__(self, seed, x):
+        self.rng, self.nodes, self.values = np.random.default_rng(seed), [], {"x": x}
+
+    def node(self, operator, inputs, value):
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(node(operator, inputs, name))
+        self.values[name] = value
+        return name
+
+    def way(self, begin, depth):
+        for _ in range(self.rng.integers(1, 16)):
+            begin = self.node("Tanh", [begin], np.tanh(self.values[begin]))
+            if depth and self.rng.random() < 0.15:
+                ends = [self.way(begin, depth - 1) for _ in range(self.rng.integers(1, 4))]
+                ends += [begin] * (self.rng.random() < 0.5 or len(ends) == 1)
+                begin = self.node("Sum", ends, sum(self.values[end] for end in ends))
+        return begin
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_splits_at_any_depth_meet_where_they_do(seed, tmp_path):
+    x = np.linspace(-1, 1, 6).reshape(2, 3)
+    ways = Ways(seed, x)
+    end = ways.way("x", 3)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(ways.nodes, inputs=(("x", ("N", 3)),), outputs=(end,)))
+    found = fcnn.load_onnx(path)
+    y = found.network.apply(found.params, found.state, x, train=False).y
+    np.testing.assert_allclose(y, ways.values[end], rtol=1e-12)
+
+
+def test_an_input_many_times_is_one_layer(tmp_path):
+    assert taken(tmp_path / "m.onnx", model([node("Sum", ["x"] * 999, "y")])) < 2 * MEGA
+
+
 def test_what_is_left_out_is_nobodys_output(tmp_path):
     """Neither an output without a name nor an array without one is what an input without a name takes."""
     constant = node("Constant", [], "", value=tensor("", F(2))) + field(2, "") + field(2, "b")

@@ -95,6 +95,9 @@ REFUSED = {
     "channels beyond all": (model([RELU], inputs=(("x", ("N", 1 << 40)),)),
                             "its input's shape is (?, 1099511627776); at most 1,048,576 channels or features, "
                             "and 1,099,511,627,776 numbers, are read"),
+    "many inputs of all nodes": (
+        model([node("Sum", ["x" if i == 0 else f"v{i}"] * 999, f"v{i + 1}") for i in range(31)], outputs=("v31",)),
+        "a graph of more than 30,000 inputs and outputs of nodes"),
     "many inputs of a node": (model([node("Sum", ["x"] * 1_001, "y")]),
                               "a node Sum of more than 1,000 inputs or outputs"),
 

@@ -26,6 +26,7 @@ PRODUCER = "fcnn"
 _OURS = ("", "ai.onnx")  # the names of the one domain whose operators are known
 _MOST_NUMBERS = 1 << 16  # of an attribute
 _MOST_NAMES = 1_000  # of a node's inputs or outputs
+_MOST_NAMES_IN_ALL = 30_000  # of all nodes' inputs and outputs
 _MOST_ATTRIBUTES = 50  # of a node
 _MOST_ARRAYS = 30_000  # that are named in a graph
 _MOST_NUMBERS_IN_ALL = 1 << 18  # of all nodes' attributes
@@ -96,8 +97,9 @@ def read_graph(data: bytes, folder: Path) -> Graph:
     if len(outputs) != 1:
         raise ExchangeError(f"a graph of {_listed(outputs, 'output')}; a network has one")
     facts = _facts(model) if model.text(_MODEL["producer"]) == PRODUCER else {}
+    names = Allowance(_MOST_NAMES_IN_ALL, f"a graph of more than {_MOST_NAMES_IN_ALL:,} inputs and outputs of nodes")
     numbers = Allowance(_MOST_NUMBERS_IN_ALL, f"more than {_MOST_NUMBERS_IN_ALL:,} numbers in attributes")
-    made = tuple(_node(content, place, numbers) for content in nodes)
+    made = tuple(_node(content, place, names, numbers) for content in nodes)
     return Graph(made, tensors, name, shape, outputs[0], opset, facts)
 
 
@@ -143,12 +145,13 @@ def _input(graph: Message, tensors: Mapping[str, Tensor]) -> tuple[str, tuple[in
     return name, tuple(dim.integer(1) if dim.integer(1) > 0 else None for dim in dims)
 
 
-def _node(content: memoryview, folder: Folder, numbers: Allowance) -> Node:
+def _node(content: memoryview, folder: Folder, names: Allowance, numbers: Allowance) -> Node:
     message = read(content, "node", _NODE.values())
     operator, domain = message.text(_NODE["operator"]), message.text(_NODE["domain"])
     inputs, outputs = message.contents(_NODE["inputs"]), message.contents(_NODE["outputs"])
     if max(len(inputs), len(outputs)) > _MOST_NAMES:
         raise ExchangeError(f"a node {printable(operator, 40)} of more than {_MOST_NAMES:,} inputs or outputs")
+    names.take(len(inputs) + len(outputs))
     described = message.contents(_NODE["attributes"])
     if len(described) > _MOST_ATTRIBUTES:
         raise ExchangeError(f"a node {printable(operator, 40)} of more than {_MOST_ATTRIBUTES} attributes")

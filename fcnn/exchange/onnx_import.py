@@ -37,6 +37,7 @@ from fcnn.values.text import json_values
 from fcnn.values.tree import Tree, freeze
 
 _MERGES: dict[str, Merge] = {"Add": "sum", "Sum": "sum", "Mul": "multiply", "Concat": "concat"}
+_IDENTITY = Piece(layers.identity())
 _MOST_TEXT, _MOST_VALUES = 10_000_000, 100_000  # of what is said beside a graph
 _MOST_CHANNELS, _MOST_NUMBERS = 1 << 20, 1 << 40  # of an input
 _MOST_AXES = 8
@@ -249,13 +250,13 @@ def _made(piece: Piece, shape: Shape) -> Init:
 
 def _in_serial_if_several(pieces: Sequence[Piece]) -> Piece:
     if not pieces:
-        return Piece(layers.identity())
+        return _IDENTITY
     return pieces[0] if len(pieces) == 1 else _in_serial(pieces)
 
 
 def _in_serial(pieces: Sequence[Piece]) -> Piece:
     """Layers one after the other as one."""
-    several = pieces or [Piece(layers.identity())]
+    several = pieces or [_IDENTITY]
     layer = serial(*(piece.layer for piece in several))
     return _together(layer, dict(zip(layer.children, several, strict=True)))
 

@@ -5,6 +5,7 @@ one that lies on all of them (T. Lengauer and R. Tarjan, ACM TOPLAS 1 (1979), 12
 finds it).
 """
 
+import functools
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -54,6 +55,34 @@ def _one_by_one(graph: Graph) -> Graph:
     return attrs.evolve(graph, nodes=tuple(nodes))
 
 
+class _Tree:
+    """Values, each below one that is there, and where the ways up from two of them meet: in a few steps at any depth.
+
+    Each has besides the one above it another far above, so that twice as many steps are skipped the further one goes
+    (E. W. Myers, Information Processing Letters 17 (1983), 241).
+    """
+
+    def __init__(self, root: str) -> None:
+        self.above, self._far, self._depth = {root: root}, {root: root}, {root: 0}
+
+    def add(self, value: str, above: str) -> None:
+        far, depth = self._far, self._depth
+        middle = far[above]
+        are_equal = depth[above] - depth[middle] == depth[middle] - depth[far[middle]]
+        self.above[value], far[value] = above, far[middle] if are_equal else above
+        depth[value] = depth[above] + 1
+
+    def meet(self, one: str, other: str) -> str:
+        above, far, depth = self.above, self._far, self._depth
+        if depth[one] < depth[other]:
+            one, other = other, one
+        while depth[one] > depth[other]:
+            one = far[one] if depth[far[one]] >= depth[other] else above[one]
+        while one != other:  # of one depth, so what is far above them is, too
+            one, other = (far[one], far[other]) if far[one] != far[other] else (above[one], above[other])
+        return one
+
+
 @attrs.frozen
 class _Structure:
     inputs: Mapping[str, list[str]]  # of the node that makes a value: what flows into it
@@ -75,22 +104,15 @@ class _Structure:
                 if name:
                     known.add(name)
                     nodes[name] = node
-        if graph.output not in known or graph.output in constants.fixed | constants.sizes:
+        if graph.output not in known or graph.output in constants.fixed or graph.output in constants.sizes:
             raise ExchangeError(f"its output {_quoted(graph.output)} isn't computed of its input")
         inputs = _leading_to(graph.output, graph.input, nodes, constants)
-        last, depth = {graph.input: graph.input}, {graph.input: 0}
+        tree = _Tree(graph.input)
         for node in graph.nodes:
             value = node.outputs[0] if node.outputs else ""
             if value in inputs:
-                found = inputs[value][0]
-                for other in inputs[value][1:]:
-                    while found != other:
-                        if depth[found] >= depth[other]:
-                            found = last[found]
-                        else:
-                            other = last[other]
-                last[value], depth[value] = found, depth[found] + 1
-        return cls(inputs, nodes, last)
+                tree.add(value, functools.reduce(tree.meet, inputs[value]))
+        return cls(inputs, nodes, tree.above)
 
     def way(self, begin: str, end: str, depth: int = 0) -> Way:
         """From one value to another, before which all ways to it pass."""
