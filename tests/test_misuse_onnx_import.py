@@ -10,6 +10,8 @@ from fcnn.exchange.onnx_operators import OPERATORS
 
 F = np.float32
 DESCRIBED = "more than 1,073,741,824 bytes of constants that the file doesn't hold"
+ELSEWHERE = "takes what flows in at another place than as its first input"
+MATRIX = ("w", np.ones((3, 3), np.float32))
 W = ("w", np.ones((4, 3, 3, 3), F))
 RELU = node("Relu", "x", "y", name="act")
 SHORT = fields(1, W[1].shape) + field(2, 1) + field(8, "w") + field(9, bytes(431))
@@ -156,7 +158,7 @@ REFUSED = {
     "a concatenation of rows": (model([node("Relu", "x", "a"), node("Concat", "x a", "y", name="n", axis=2)]),
                                 "Concat 'n' is along axis 2; a branch joins channels or features, axis 1"),
     "a sum with a constant": (model([node("Relu", "x", "a"), node("Sum", "x a c", "y", name="n")], ("c", F([1]))),
-                              "Sum 'n' takes constants beside what is computed; only either is read"),
+                              "Sum 'n' takes something else beside what is computed; only either is read"),
 
     # arrays
     "an array cut": (model([node("Conv", "x w", "y")], SHORT),
@@ -303,10 +305,36 @@ REFUSED = {
     "scaling of some axes": (one("Resize", ("r", F([])), ("s", F([2])), axes=(2,)),
                              "Resize 'n' scales in a way that no layer does (antialias, axes or "
                              "keep_aspect_ratio_policy)"),
-    "a product from the left": (one("Gemm", ("w", np.ones((4, 3), F)), shape=("N", 3), transA=1),
-                                "Gemm 'n' multiplies what flows in from the left, or transposes it, as no layer does"),
+    "what flows in transposed": (one("Gemm", ("w", np.ones((4, 3), F)), shape=("N", 3), transA=1),
+                                "Gemm 'n' transposes what flows in, as no layer does"),
     "a vector for a matrix": (one("Gemm", ("w", np.ones(3, F)), shape=("N", 3)),
                               "Gemm 'n' has weights (3,), no matrix"),
+    "a product from the left": (one("Gemm", MATRIX, shape=("N", 3), inputs=["w", "x"]), f"Gemm 'n' {ELSEWHERE}"),
+    "a product from the left of nothing else": (one("MatMul", MATRIX, shape=("N", 3), inputs=["w", "x"]),
+                                                f"MatMul 'n' {ELSEWHERE}"),
+    "a rate for what flows": (one("Dropout", ("r", F(0.5)), inputs=["r", "x"]), f"Dropout 'n' {ELSEWHERE}"),
+    "inputs left out before": (one("Elu", inputs=["", "", "x"]), "Elu 'n' takes 3 inputs, where the operator has 1"),
+    "an input more": (one("MatMul", MATRIX, ("b", np.ones(3, F)), shape=("N", 3)),
+                      "MatMul 'n' takes 3 inputs, where the operator has 2"),
+    "a sum of five by Add": (one("Add", inputs=["x"] * 5), "Add 'n' takes 5 inputs, where the operator has 2"),
+    "a sum with nothing": (one("Sum", inputs=["x", "", "x"]),
+                           "Sum 'n' takes something else beside what is computed; only either is read"),
+    "five scales": (one("Resize", ("r", F([])), ("s", F([1, 1, 2, 2, 2]))),
+                    "Resize 'n' scales 8x8 by other than whole numbers ()"),
+    "five scales of an old set": (one("Upsample", ("s", F([1, 1, 2, 2, 2])), opset=9),
+                                  "Upsample 'n' scales 8x8 by other than whole numbers ()"),
+    "a size of other channels": (one("Resize", ("r", F([])), ("s", F([])), ints("z", 1, 6, 16, 16)),
+                                 "Resize 'n' scales 8x8 by other than whole numbers ()"),
+    "scales that are none": (one("Resize", ("r", F([])), ("s", F([1, 1, np.nan, 2]))),
+                             "Resize 'n' scales 8x8 by other than whole numbers (nan, 2.0)"),
+    "pixels without end": (one("Resize", ("r", F([])), ("s", F([1, 1, 1 << 18, 2]))),
+                           "Resize 'n' scales to more than 1,048,576 pixels along an axis"),
+    "pixels by another formula": (one("Resize", ("r", F([])), ("s", F([1, 1, 1, 1])),
+                                      coordinate_transformation_mode="tf_crop_and_resize"),
+                                  "Resize 'n' takes other pixels than those before (tf_crop_and_resize, "
+                                  "round_prefer_floor), as no layer does"),
+    "two lengths to be found": (one("Reshape", ints("s", -1, -1)),
+                                "Reshape 'n' makes the shape [-1, -1] of what flows in, as no layer does"),
     "a bias of rows": (one("Gemm", ("w", np.ones((3, 4), F)), ("b", np.ones((4, 1), F)), shape=("N", 3)),
                        "Gemm 'n' has a bias (4, 1), not one number for each of 4 outputs"),
     "a product of images": (one("MatMul", ("w", np.ones((8, 4), F))),

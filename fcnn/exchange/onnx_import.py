@@ -196,6 +196,8 @@ class _Importer:
     def pieces(self, node: Node, shape: Shape) -> Pieces:
         """What a node becomes."""
         operator, attributes = of_node(node)
+        if not operator.anywhere and node.inputs[0] not in self.constants.flowing(node):
+            raise ExchangeError(f"{node} takes what flows in at another place than as its first input")
         given = [self.constants.array(name) if name in self.constants.fixed else None for name in node.inputs]
 
         def integers(place: int) -> list[int | None]:
@@ -220,8 +222,8 @@ class _Importer:
         merge = _MERGES[node.operator]
         _, attributes = of_node(node)
         made = [self.chain(way, shape) for way in split.ways]
-        if any(name in self.constants.fixed for name in node.inputs):
-            raise ExchangeError(f"{node} takes constants beside what is computed; only either is read")
+        if len(made) != len(node.inputs):
+            raise ExchangeError(f"{node} takes something else beside what is computed; only either is read")
         outs = {f"input {number}": out for number, (_, out) in enumerate(made, 1)}
         if merge == "concat" and attributes["axis"] not in (1, -len(made[0][1])):
             raise ExchangeError(

@@ -25,10 +25,15 @@ from fcnn.values.text import printable
 
 @attrs.frozen
 class Operator:
-    """How an operator is read: the function, and the attributes that it may have."""
+    """How an operator is read: the function, the attributes that it may have, and its inputs, at most so many.
+
+    What flows comes first among them; `anywhere` is for those that take it at any place.
+    """
 
     pieces: Callable[[Site], Pieces]
     attributes: Mapping[str, Any] = {}
+    inputs: int = 1
+    anywhere: bool = False
 
 
 def of_node(node: Node) -> tuple[Operator, dict[str, Any]]:
@@ -47,6 +52,9 @@ def of_node(node: Node) -> tuple[Operator, dict[str, Any]]:
         if usual is None or type(value) is not (usual if isinstance(usual, type) else type(usual)):
             raise ExchangeError(f"{node}: its attribute {printable(name, 40)!r} is none that is known there")
         found[name] = value
+    count = max((place for place, name in enumerate(node.inputs, 1) if name), default=0)
+    if count > operator.inputs:
+        raise ExchangeError(f"{node} takes {count} inputs, where the operator has {operator.inputs}")
     return operator, found
 
 
@@ -56,8 +64,8 @@ def _layer(make: Callable[..., Layer], **names: str) -> Callable[[Site], Pieces]
 
 
 def _gemm(site: Site) -> Pieces:
-    if site.constant(0) is not None or site["transA"]:
-        raise site.refused("multiplies what flows in from the left, or transposes it, as no layer does")
+    if site["transA"]:
+        raise site.refused("transposes what flows in, as no layer does")
     w = site.weights(1, "weights")
     if w.ndim != 2:
         raise site.refused(f"has weights {w.shape}, no matrix")
@@ -190,7 +198,7 @@ def _flatten(site: Site) -> Pieces:
 
 def _reshape(site: Site) -> Pieces:
     target = [*site["shape"]] if site["shape"] is not None else site.lengths(1)
-    if not target or (site["allowzero"] and 0 in target):
+    if not target or target.count(-1) > 1 or (site["allowzero"] and 0 in target):
         raise site.refused(f"makes the shape {target} of what flows in, as no layer does")
     first, rest = (
         target[0],
@@ -258,49 +266,54 @@ def _with_constant(site: Site) -> Pieces:
 
 
 _NORM = {"epsilon": 1e-5, "stash_type": 1}
+_ANY = 1_000  # which no node has more of
 OPERATORS: dict[str, Operator] = {
-    "Add": Operator(_with_constant),
+    "Add": Operator(_with_constant, inputs=2, anywhere=True),
     "AveragePool": Operator(windows.average_pool, {**windows.POOL, "count_include_pad": 0}),
     "BatchNormalization": Operator(
-        _batch_norm, {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1}
+        _batch_norm,
+        {"epsilon": 1e-5, "momentum": 0.9, "spatial": 1, "training_mode": 0, "is_test": 1},
+        inputs=5,
     ),
-    "Clip": Operator(_clip, {"min": float, "max": float}),
-    "Conv": Operator(windows.conv, {**windows.WINDOW, "group": 1}),
+    "Clip": Operator(_clip, {"min": float, "max": float}, inputs=3),
+    "Conv": Operator(windows.conv, {**windows.WINDOW, "group": 1}, inputs=3),
     "ConvTranspose": Operator(
-        windows.conv_transpose, {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple}
+        windows.conv_transpose,
+        {**windows.WINDOW, "group": 1, "output_padding": tuple, "output_shape": tuple},
+        inputs=3,
     ),
-    "Concat": Operator(_alone, {"axis": 1}),
-    "Div": Operator(_with_constant),
-    "Dropout": Operator(_dropout, {"ratio": 0.5, "seed": 0, "is_test": 1}),
+    "Concat": Operator(_alone, {"axis": 1}, inputs=_ANY, anywhere=True),
+    "Div": Operator(_with_constant, inputs=2, anywhere=True),
+    "Dropout": Operator(_dropout, {"ratio": 0.5, "seed": 0, "is_test": 1}, inputs=3),
     "Elu": Operator(_layer(layers.elu, alpha="alpha"), {"alpha": 1.0}),
     "Flatten": Operator(_flatten, {"axis": 1}),
     "Gelu": Operator(_layer(layers.gelu, approximate="approximate"), {"approximate": "none"}),
-    "Gemm": Operator(_gemm, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, "broadcast": 1}),
+    "Gemm": Operator(_gemm, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, "broadcast": 1}, inputs=3),
     "GlobalAveragePool": Operator(windows.global_average),
-    "GroupNormalization": Operator(_group_norm, {**_NORM, "num_groups": 0}),
+    "GroupNormalization": Operator(_group_norm, {**_NORM, "num_groups": 0}, inputs=3),
     "HardSigmoid": Operator(_hardsigmoid, {"alpha": 0.2, "beta": 0.5}),
     "HardSwish": Operator(_layer(layers.hardswish)),
     "Identity": Operator(lambda site: []),
-    "InstanceNormalization": Operator(_instance_norm, {"epsilon": 1e-5}),
-    "LayerNormalization": Operator(_layer_norm, {**_NORM, "axis": -1}),
+    "InstanceNormalization": Operator(_instance_norm, {"epsilon": 1e-5}, inputs=3),
+    "LayerNormalization": Operator(_layer_norm, {**_NORM, "axis": -1}, inputs=3),
     "LeakyRelu": Operator(_layer(layers.leaky_relu, slope="alpha"), {"alpha": 0.01}),
     "LogSoftmax": Operator(_softmax(layers.log_softmax), {"axis": 1}),
-    "MatMul": Operator(_matmul),
+    "MatMul": Operator(_matmul, inputs=2),
     "MaxPool": Operator(windows.max_pool, {**windows.POOL, "storage_order": 0}),
     "Mish": Operator(_mish),
-    "Mul": Operator(_with_constant),
-    "PRelu": Operator(_prelu),
-    "ReduceMean": Operator(windows.reduce_mean, {"axes": tuple, "keepdims": 1, "noop_with_empty_axes": 0}),
+    "Mul": Operator(_with_constant, inputs=2, anywhere=True),
+    "PRelu": Operator(_prelu, inputs=2),
+    "ReduceMean": Operator(windows.reduce_mean, {"axes": tuple, "keepdims": 1, "noop_with_empty_axes": 0}, inputs=2),
     "Relu": Operator(_layer(layers.relu)),
-    "Reshape": Operator(_reshape, {"shape": tuple, "allowzero": 0}),
-    "Resize": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}),
+    "Reshape": Operator(_reshape, {"shape": tuple, "allowzero": 0}, inputs=2),
+    "Resize": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}, inputs=4),
     "Sigmoid": Operator(_layer(layers.sigmoid)),
     "Softmax": Operator(_softmax(layers.softmax), {"axis": 1}),
     "Softplus": Operator(_layer(layers.softplus)),
-    "Squeeze": Operator(_squeeze, {"axes": tuple}),
-    "Sub": Operator(_with_constant),
-    "Sum": Operator(_alone),
+    "Squeeze": Operator(_squeeze, {"axes": tuple}, inputs=2),
+    "Sub": Operator(_with_constant, inputs=2, anywhere=True),
+    "Sum": Operator(_alone, inputs=_ANY, anywhere=True),
     "Tanh": Operator(_layer(layers.tanh)),
-    "Unsqueeze": Operator(_unsqueeze, {"axes": tuple}),
-    "Upsample": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}),
+    "Unsqueeze": Operator(_unsqueeze, {"axes": tuple}, inputs=2),
+    "Upsample": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}, inputs=2),
 }

@@ -1,5 +1,6 @@
 """Operators of ONNX that look at images through windows: convolutions, pools and scaling, as layers."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -108,14 +109,14 @@ def resize(site: Site) -> Pieces:
     """Resize and Upsample of images by whole numbers."""
     image, mode = _image(site), site["mode"]
     scale = _scale(site, image)
+    if any(size * by > _MOST_PIXELS for size, by in zip(image, scale, strict=True)):
+        raise site.refused(f"scales to more than {_MOST_PIXELS:,} pixels along an axis")
     newer = site.node.operator == "Resize" and site.opset > 10
     how = site["coordinate_transformation_mode"] if newer else "asymmetric"
     if mode == "nearest":
         nearest = site["nearest_mode"] if newer else "floor"
         for size, by in zip(image, scale, strict=True):
-            if size * by > _MOST_PIXELS or not np.array_equal(
-                _nearest(size, by, how, nearest), np.arange(size * by) // by
-            ):
+            if not _are_repeated(size, by, how, nearest):
                 raise site.refused(f"takes other pixels than those before ({how}, {nearest}), as no layer does")
         return [Piece(layers.upsample(_short(scale), mode="nearest"))]
     if mode in ("linear", "bilinear") and how in ("half_pixel", "pytorch_half_pixel", "align_corners"):
@@ -130,33 +131,47 @@ def _scale(site: Site, image: Size) -> Size:
         raise site.refused("scales in a way that no layer does (antialias, axes or keep_aspect_ratio_policy)")
     sizes = site.lengths(3) if site.has(3) else None
     place = 1 if len(site.node.inputs) == 2 else 2
-    scales = site["scales"] if site["scales"] else site.constant(place)
+    scales = np.asarray(site["scales"] or (() if site.constant(place) is None else site.constant(place)))
     found: list[float] = []
+    axes = 2 if site["axes"] else 4  # those that are scaled, of which the batch and the channels stay as they are
     if sizes is not None:
-        found = [0 if size is None else size / length for size, length in zip(sizes[-2:], image, strict=True)]
-    elif scales is not None:
-        numbers = np.asarray(scales, np.float64).reshape(-1)
-        found = numbers[-2:].tolist() if site["axes"] or numbers[:2].tolist() == [1, 1] else []
-    if len(found) != 2 or any(one < 1 or one != int(one) for one in found):
+        if len(sizes) == axes and sizes[1:-2] in ([], [site.shape[0]]):
+            found = [0 if size is None else size / length for size, length in zip(sizes[-2:], image, strict=True)]
+    elif scales.size == axes:
+        numbers = scales.reshape(-1).tolist()
+        found = numbers[-2:] if numbers[:-2] in ([], [1, 1]) else []
+    if len(found) != 2 or any(not 1 <= one <= _MOST_PIXELS or one != int(one) for one in found):
         raise site.refused(f"scales {image[0]}x{image[1]} by other than whole numbers {tuple(found)}")
     return int(found[0]), int(found[1])
 
 
-def _nearest(size: int, by: int, how: str, nearest: str) -> Array:
-    """Which of `size` pixels each of `size * by` takes, by ONNX's formulas."""
-    out = np.arange(size * by)
-    place = {
+def _are_repeated(size: int, by: int, how: str, nearest: str) -> bool:
+    """Whether each of `size` pixels becomes the next `by` of `size * by`, by ONNX's formulas.
+
+    What `out` takes never decreases with it, so those of one pixel are right if the first and the last are; and how far
+    from the right one these are before rounding is the same for all pixels, or a line from the first to the last
+    (align_corners). So the last pixel's first and the first one's last say it of all.
+    """
+    first, last = (_nearest(out, size, by, how, nearest) for out in ((size - 1) * by, by - 1))
+    return (first, last) == (size - 1, 0)
+
+
+def _nearest(out: int, size: int, by: int, how: str, nearest: str) -> int | None:
+    """Which of `size` pixels the one at `out` of `size * by` takes; None for formulas that aren't read."""
+    places = {
         "asymmetric": out / by,
         "half_pixel": (out + 0.5) / by - 0.5,
         "pytorch_half_pixel": (out + 0.5) / by - 0.5,
         "align_corners": out * ((size - 1) / max(size * by - 1, 1)),
-    }.get(how, out)
+    }
+    place = places.get(how, math.nan)
     rounded = {
         "floor": np.floor(place),
         "ceil": np.ceil(place),
         "round_prefer_ceil": np.floor(place + 0.5),
-    }.get(nearest, np.ceil(place - 0.5))
-    return np.asarray(np.clip(rounded, 0, size - 1))
+        "round_prefer_floor": np.ceil(place - 0.5),
+    }.get(nearest, math.nan)
+    return None if math.isnan(rounded) else int(min(max(rounded, 0), size - 1))
 
 
 def _image(site: Site) -> Size:
