@@ -34,3 +34,12 @@ def test_in_float64_too(case, tmp_path):
 def test_models_come_back_to_the_bit(name, tmp_path):
     made = MODELS[name].init(KEY, (3, 37, 40))
     assert_comes_back(fcnn.Model(MODELS[name], made.params, made.state, in_shape=(3, 37, 40)), tmp_path / "net.onnx")
+
+
+def test_adaptive_pools_come_back_to_rounding(tmp_path):
+    model = model_of(fcnn.serial(first=fcnn.prelu(), then=fcnn.adaptive_avg_pool2d(2)), (4, 4, 6), "float64")
+    fcnn.save_onnx(tmp_path / "net.onnx", model)
+    x = images(model, 3, "float64")
+    found = outputs(fcnn.load_onnx(tmp_path / "net.onnx"), x)
+    # Means of six numbers of about 1, added in another order.
+    np.testing.assert_allclose(found, outputs(model, x), rtol=0, atol=6 * np.finfo(np.float64).eps)

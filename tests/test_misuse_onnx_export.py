@@ -40,6 +40,8 @@ def named(**layers):
     return fcnn.serial(stem=fcnn.serial(**layers))
 
 
+UP = named(up=fcnn.conv_transpose2d(2, 3, dilation=(3, 1), output_padding=(1, 0)))
+
 # fmt: off
 MISUSES = [
     Misuse("no path", lambda: fcnn.save_onnx(3, fcnn.Model(NET, PARAMS, in_shape=IN)), TypeError,
@@ -59,6 +61,9 @@ MISUSES = [
     Misuse("windows that differ", save(named(pool=fcnn.adaptive_avg_pool2d((2, 3))), EMPTY), ExchangeError,
            "stem/pool: ONNX has no pool of 6x5 pixels to 2x3, whose windows differ; choose an in_shape, or a size, so "
            "that one divides the other"),
+    Misuse("more rows than a step", save(UP, UP.init(fcnn.key(0), IN).params), ExchangeError,
+           "stem/up: onnxruntime runs no transposed convolution whose output_padding (1, 0) isn't less than the stride "
+           "(1, 1); choose a smaller one"),
     Misuse("a mean that hangs over along one axis",
            save(named(pool=fcnn.avg_pool2d(3, stride=(3, 2), padding=1, ceil_mode=True)), EMPTY, in_shape=(1, 5, 4)),
            ExchangeError, "stem/pool: ONNX has no mean with padding whose windows hang over in height or width alone; "

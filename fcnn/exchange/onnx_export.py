@@ -28,7 +28,8 @@ def save_onnx(path: str | os.PathLike[str], model: Model, in_shape: Shape | None
     1.18 on), one to three for each layer; a node has the path of its layer as its name, and an array the path of its
     parameter. Held, fused and checked layers are written as what they were made of. The input is `x` (N, …), the output
     `y` (N, …), both in the dtype of the parameters, with any number N of rows; `classes`, `in_shape` and `meta` are in
-    the file's metadata, as JSON.
+    the file's metadata, as JSON. `load_onnx` reads the same outputs again, to the bit; but for `adaptive_avg_pool2d` to
+    several windows, which comes back as an `avg_pool2d` that adds along the width first, and rounds otherwise.
 
     Args:
         path: the file, by custom ending in `.onnx`; an old one is replaced in one step and its mode kept.

@@ -122,8 +122,13 @@ def _convolution(graph: Graph, at: Place, x: str) -> str:
 
 
 def _conv_transpose2d(graph: Graph, at: Place, x: str) -> str:
-    windows = Windows.of(at, at.layer.config["kernel"]).attributes()
-    more = pair("output_padding", at.layer.config["output_padding"], least=0)
+    found = Windows.of(at, at.layer.config["kernel"])
+    windows, more = found.attributes(), pair("output_padding", at.layer.config["output_padding"], least=0)
+    if any(extra >= step for extra, step in zip(more, found.stride, strict=True)):
+        raise ExchangeError(
+            f"{at.name}: onnxruntime runs no transposed convolution whose output_padding {more} isn't less than the "
+            f"stride {found.stride}; choose a smaller one"
+        )
     windows |= {"output_padding": more if any(more) else None, "group": _group(at)}
     return graph.node("ConvTranspose", at.path, [x, *_arrays(graph, at, "w", "b")], **windows)
 
