@@ -484,6 +484,37 @@ def test_where_the_file_leaves_lengths_open(tmp_path):
     assert outputs(ours, floats(1, 3, 9, 9)).shape == (1, 3, 1, 1)
 
 
+PLACES = {
+    "asymmetric": lambda out, size, by: out / by,
+    "half_pixel": lambda out, size, by: (out + 0.5) / by - 0.5,
+    "pytorch_half_pixel": lambda out, size, by: (out + 0.5) / by - 0.5,
+    "align_corners": lambda out, size, by: out * ((size - 1) / max(size * by - 1, 1)),
+}
+ROUNDED = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda place: np.ceil(place - 0.5),
+    "round_prefer_ceil": lambda place: np.floor(place + 0.5),
+}
+
+
+@pytest.mark.parametrize("how", PLACES)
+@pytest.mark.parametrize("rounding", ROUNDED)
+def test_a_nearest_resize_is_read_where_its_formula_repeats_pixels(how, rounding, tmp_path):
+    for size, by in itertools.product((1, 2, 3, 8), (1, 2, 3, 7)):
+        out = np.arange(size * by)
+        taken = np.clip(ROUNDED[rounding](PLACES[how](out, size, by)), 0, size - 1)
+        scales = ("s", F([1, 1, 1, by]))
+        formula = {"mode": "nearest", "coordinate_transformation_mode": how, "nearest_mode": rounding}
+        data = model([node("Resize", ["x", "", "s"], "y", **formula)], scales, inputs=(("x", ("N", 1, 1, size)),))
+        if (taken == out // by).all():
+            y = outputs(loaded(data, tmp_path), np.arange(size, dtype=F).reshape(1, 1, 1, size))
+            assert y.reshape(-1).tolist() == taken.tolist()
+        else:
+            with pytest.raises(ExchangeError, match="takes other pixels than those before"):
+                loaded(data, tmp_path)
+
+
 # What others wrote.
 
 
