@@ -78,5 +78,5 @@ def test_children_are_merged_as_the_network_merges_them(merge: str) -> None:
 
 def test_a_product_that_numpy_would_broadcast_is_refused_as_the_network_does() -> None:
     network = fcnn.branch(merge="multiply", a=fcnn.identity(), b=fcnn.flatten())
-    with pytest.raises(LayerError, match=r"but for lengths of 1, got a \(2, 2, 1, 1\), b \(2, 2\)$"):
+    with pytest.raises(LayerError, match=r"but for lengths of 1, got a \(2, 2, 1, 1\), b \(2, 2\); put reshape"):
         fcnn.predictor(network, fcnn.freeze({}))(np.ones((2, 2, 1, 1)))
