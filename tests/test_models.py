@@ -265,7 +265,7 @@ SMALL = fcnn.serial(fc1=fcnn.dense(4), fc2=fcnn.dense(2))
             r"fc1: it has w of shape \(5, 3\), the file's params/fc1/w",
         ),
         (fcnn.serial(fc1=fcnn.dense(10**9), fc2=fcnn.dense(10**9)), [10**6], r"fc1: it has w of shape \(1000000000, "),
-        (fcnn.serial(fc1=fcnn.dense(10**15), fc2=fcnn.dense(2)), [10**15], "fc1: "),
+        (fcnn.serial(fc1=fcnn.dense(10**9), fc2=fcnn.dense(2)), [10**15], "fc1: "),
         (
             fcnn.serial(fc1=fcnn.dense(4), bn=fcnn.batch_norm(), fc2=fcnn.dense(2)),
             [3],

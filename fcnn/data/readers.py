@@ -17,7 +17,7 @@ from fcnn.data.png import PngError, checked
 from fcnn.data.types import DataError
 from fcnn.values.arrays import NDArray, frozen
 from fcnn.values.packages import expect_pillow
-from fcnn.values.pickles import Built, ForeignError, Named, PickleError, read_pickle
+from fcnn.values.pickles import Built, ForeignError, Named, PickleError, kind_of, read_pickle
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -83,7 +83,7 @@ def read_cifar_pickle(data: bytes, name: str) -> tuple[Images, Labels]:
     except PickleError as error:
         _refuse(name, "a pickle as CIFAR-10's files are", str(error))
     if not isinstance(content, dict) or not {"data", "labels"} <= content.keys():
-        _refuse(name, "a pickled dict with `data` and `labels`", f"a pickled {type(content).__name__}")
+        _refuse(name, "a pickled dict with `data` and `labels`", f"a pickle of {kind_of(content)}")
     array, labels = content["data"], content["labels"]
     # What numpy's ndarray.__reduce__ writes: (version, shape, dtype, is Fortran-ordered, bytes).
     state = array.state if isinstance(array, Built) and array.origin == "numpy ndarray" else None
