@@ -19,8 +19,8 @@ from strategies import FLOATS, arrays, examples, grouped, in_any_order, small, w
 
 import fcnn
 from fcnn import ops
+from fcnn.ops import dilated, lowered, winograd
 from fcnn.ops import grouped as in_groups
-from fcnn.ops import lowered, winograd
 from fcnn.ops.conv import kernel_for
 from fcnn.ops.layout import block
 from fcnn.ops.parts import Part, parts_of
@@ -214,7 +214,7 @@ def test_im2col_and_col2im_are_the_loops_and_adjoint(data: Any, shape: Any, dtyp
 # All kernels of convolution.
 
 PADS = st.tuples(st.tuples(st.integers(0, 4), st.integers(0, 4)), st.tuples(st.integers(0, 4), st.integers(0, 4)))
-KERNELS = {"lowered": lowered, "winograd": winograd, "grouped": in_groups}
+KERNELS = {"lowered": lowered, "winograd": winograd, "grouped": in_groups, "dilated": dilated}
 # Rows of the tuning table as no processor has them: every branch of the kernels is taken by images of a few pixels.
 ROWS = st.builds(
     Tuning,
@@ -267,7 +267,11 @@ def test_a_kernel_is_the_definition_on_any_parts_with_any_tuning(
     draw = data.draw
     window, stride, dilation, groups = (3, 3), (1, 1), (1, 1), 1
     if kernel != "winograd":
-        window, stride = draw(st.tuples(st.integers(1, 5), st.integers(1, 5))), draw(st.tuples(small, small))
+        window = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    if kernel in ("lowered", "grouped"):
+        stride = draw(st.tuples(small, small))
+    if kernel == "dilated":
+        dilation = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     if kernel == "grouped":
         dilation, groups = draw(st.tuples(small, small)), draw(small)
         shape, filters = (shape[0], shape[1] * groups, *shape[2:]), filters * groups

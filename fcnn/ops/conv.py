@@ -1,8 +1,8 @@
 """2-D convolution (cross-correlation): the layer's mathematics, and which kernel does it.
 
 A kernel is a module with the functions of `Kernel`, on parts of blocks (`fcnn.ops.layout`, `fcnn.ops.parts`):
-`fcnn.ops.lowered` takes every shape, `fcnn.ops.winograd` is faster for wide 3x3 layers, and `fcnn.ops.grouped` is for
-groups and dilation.
+`fcnn.ops.lowered` takes every shape, `fcnn.ops.winograd` is faster for wide 3x3 layers, `fcnn.ops.dilated` is for
+dilation alone, and `fcnn.ops.grouped` for groups and any dilation.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import attrs
 import numpy as np
 
-from fcnn.ops import grouped, lowered, winograd
+from fcnn.ops import dilated, grouped, lowered, winograd
 from fcnn.ops.layout import block, unblock
 from fcnn.ops.parts import each_part, lines, parts_of, total, work
 from fcnn.ops.passes import Hits, InPlace, by_channel, pool_part
@@ -231,4 +231,5 @@ class Kernel(Protocol):
 
 def kernel_for(g: Geometry, product: Product) -> Kernel:
     """The kernel for one of a convolution's products: all choice between kernels is here."""
-    return grouped if grouped.suits(g) else winograd if winograd.suits(g, product) else lowered
+    sparse = dilated if dilated.suits(g) else grouped
+    return sparse if grouped.suits(g) else winograd if winograd.suits(g, product) else lowered

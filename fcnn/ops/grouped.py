@@ -46,7 +46,7 @@ class _Piece(NamedTuple):
 
 
 def suits(g: Geometry) -> bool:
-    """Whether it has groups or dilation, of which the other kernels know nothing."""
+    """Whether it has groups or dilation, of which most other kernels know nothing."""
     return g.groups > 1 or g.dilation != (1, 1)
 
 
