@@ -326,7 +326,7 @@ def test_committed_results_can_be_drawn_and_printed(tmp_path, name):
     assert path.with_suffix(".png").exists()
     assert results["machine"]["processor"] in report.heading(results)
     assert f"threads of each program: {results['machine']['threads']}" in report.heading(results)
-    assert "LeNet-5 training step, batch 128" in report.ending(results)
+    assert report.name_of(results["rows"][0]) in report.ending(results)  # a run may be of some rows alone
 
 
 def test_the_readme_has_the_table_of_all_results_that_are_kept(capsys):
