@@ -48,7 +48,12 @@ class Onnx:
         whole = node("Constant", [], "k", value=onnx_files.tensor("", arrays["w"]))
         parts = [filled, whole, node("Identity", "k", "l"), node("Conv", "x l", "c"), node("Unsqueeze", "u axes", "e")]
         parts += [node("Add", "c e", "a"), node("Tanh", "a", "o"), node("Concat", "o a", "y", axis=1)]
-        self.files = [onnx_files.model(nodes, *held) for nodes in (chain, split, parts)]
+        last = [node("Pad", "x q4", "r"), node("Conv", "r w", "c"), node("Transpose", "c", "t1", perm=(0, 2, 3, 1))]
+        last += [node("LayerNormalization", "t1 g b", "l1", axis=-1), node("MatMul", "l1 d4", "m1")]
+        last += [node("Add", "m1 b", "a1"), node("Gelu", "a1", "h1"), node("Mul", "h1 g", "s1")]
+        last += [node("Transpose", "s1", "y", perm=(0, 3, 1, 2))]
+        held += [("q4", np.array([0, 0, 1, 0, 0, 0, 1, 2])), ("d4", rng.uniform(0.5, 1, (4, 4)).astype(np.float32))]
+        self.files = [onnx_files.model(nodes, *held) for nodes in (chain, split, parts, last)]
         self.x = rng.normal(size=(2, 3, 8, 8)).astype(np.float32)
         self.outputs = []
         for data in self.files:

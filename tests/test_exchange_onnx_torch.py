@@ -64,6 +64,23 @@ class Inception(nn.Module):
         return F.log_softmax(self.fc(x.view(x.size(0), -1)), dim=1)
 
 
+class ConvNeXt(nn.Module):
+    """Its block as torchvision writes it, or with the scale of each channel `first`, and only then the axes back."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.depthwise, self.norm = nn.Conv2d(3, 3, 7, padding=3, groups=3), nn.LayerNorm(3, eps=1e-6)
+        self.dense1, self.dense2 = nn.Linear(3, 12), nn.Linear(12, 3)
+        self.scale = nn.Parameter(torch.ones(3) if first else torch.ones(3, 1, 1))
+        self.first = first
+
+    def forward(self, x):
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.dense2(F.gelu(self.dense1(y)))
+        y = (self.scale * y).permute(0, 3, 1, 2) if self.first else self.scale * y.permute(0, 3, 1, 2)
+        return x + y
+
+
 def activations():
     """Bounds are numbers of float32, as which the newer exporter writes them also for float64."""
     kinds = [nn.ReLU(), nn.LeakyReLU(0.2), nn.ReLU6(), nn.ELU(0.7), nn.SiLU(), nn.Hardswish(), nn.Hardsigmoid()]
@@ -115,6 +132,17 @@ NETWORKS = {
         nn.Linear(144, 6),
         nn.LayerNorm(6),
     ),
+    "padding": lambda: nn.Sequential(
+        nn.ZeroPad2d((1, 2, 3, 0)),
+        nn.Conv2d(3, 4, 3),
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.Conv2d(4, 4, 3, 2, 1, groups=4),
+        nn.ConstantPad2d(1, 0.0),
+        nn.AvgPool2d(2),
+        nn.ConstantPad2d((1, 0, 0, 1), float("-inf")),
+        nn.MaxPool2d(3, 1),
+    ),
+    "ConvNeXt": lambda: nn.Sequential(ConvNeXt(first=False), ConvNeXt(first=True)),
     "larger": lambda: nn.Sequential(
         nn.ConvTranspose2d(3, 4, 3, 2, 1, output_padding=1),
         nn.Upsample(scale_factor=2),

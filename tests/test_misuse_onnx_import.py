@@ -38,6 +38,21 @@ def deep(count):
     return model([*found, node("Relu", f"a{count - 1}", "y")])
 
 
+def border(*pads, operator="Conv", **attributes):
+    """A model of a border, by the node `n`, and a layer of windows behind it."""
+    inputs, more = ("a w", {}) if operator == "Conv" else ("a", {"kernel_shape": (3, 3)})
+    nodes = [node("Pad", "x p", "a", name="n"), node(operator, inputs, "y", **more, **attributes)]
+    return model(nodes, ints("p", *pads), W)
+
+
+AXES = (
+    "is read around what is computed with channels as the last axis alone: layer norms, products, biases and "
+    "activations, until (0, 3, 1, 2) takes them back"
+)
+BORDERS = (
+    "read are zeros around height and width right before a convolution, or an average pool that counts them, and -inf "
+    "right before a max pool, both without ceil_mode"
+)
 BESIDE = "only files in the model's own folder are read"
 
 
@@ -134,7 +149,7 @@ REFUSED = {
     "a norm over channels whose axes are no list": (
         model([node("Transpose", "x", "a", perm=5, name="n"), node("LayerNormalization", "a g", "b"),
                node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ("g", np.ones(3, F))),
-        f"Transpose 'n' is no operator that is known; {KNOWN}"),
+        "Transpose 'n': its attribute 'perm' is none that is known there"),
     **{f"a norm over channels with epsilon {epsilon}": (
         model([node("Transpose", "x", "a", perm=(0, 2, 3, 1)),
                node("LayerNormalization", "a g", "b", name="n", epsilon=epsilon),
@@ -220,7 +235,7 @@ REFUSED = {
     "a norm over channels with a scale of integers": (
         model([node("Transpose", "x", "a", perm=(0, 2, 3, 1)), node("LayerNormalization", "a g", "b", name="n"),
                node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ints("g", 1, 1, 1)),
-        "LayerNormalization 'n' has scale of int64; only floats are read"),
+        "LayerNormalization 'n' takes numbers of int64; only floats are read"),
     "groups of other numbers": (
         one("GroupNormalization", ("g", F([1])), ("b", F([1, 2])), opset=18, num_groups=1),
         "GroupNormalization 'n' has scale (1,) and bias (2,) for 1 groups"),
@@ -256,6 +271,53 @@ REFUSED = {
     "a long attribute": (one("Conv", W, pads=[1] * 65_537),
                          "an attribute of more than 65,536 numbers, which are read as a tensor alone"),
     "no target for a shape": (one("Reshape"), "Reshape 'n': its input 2 is missing"),
+
+    # operators that are read in certain places
+    "axes elsewhere": (one("Transpose", perm=(0, 2, 3, 1)),
+                       f"Transpose 'n' of the axes (0, 2, 3, 1) {AXES}"),
+    "axes the other way round": (one("Transpose"), f"Transpose 'n' of the axes (3, 2, 1, 0) {AXES}"),
+    "axes around a convolution": (
+        model([node("Transpose", "x", "a", name="n", perm=(0, 2, 3, 1)), node("Conv", "a w", "b"),
+               node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ("w", np.ones((4, 8, 1, 1), F))),
+        f"Transpose 'n' of the axes (0, 2, 3, 1) {AXES}"),
+    "axes twice": (
+        model([node("Transpose", "x", "a", name="n", perm=(0, 2, 3, 1)), node("Transpose", "a", "b", perm=(0, 2, 3, 1)),
+               node("MatMul", "b w", "c"),
+               node("Transpose", "c", "d", perm=(0, 3, 1, 2)), node("Transpose", "d", "y", perm=(0, 3, 1, 2))],
+              ("w", np.ones((8, 8), F))),
+        f"Transpose 'n' of the axes (0, 2, 3, 1) {AXES}"),
+    "a norm over no layer's channels": (
+        model([node("Transpose", "x", "a", perm=(0, 2, 3, 1)),
+               node("LayerNormalization", "a g", "b", name="n", epsilon=-1.0),
+               node("Transpose", "b", "y", perm=(0, 3, 1, 2))], ("g", np.ones(3, F))),
+        "LayerNormalization 'n': layer_norm's eps is a number in (0, inf), got -1.0"),
+    "a border by reflection": (one("Pad", ints("p", 0, 0, 1, 1, 0, 0, 1, 1), mode="reflect"),
+                               f"Pad 'n' pads by mode reflect; {BORDERS}"),
+    "a border before no window": (one("Pad", ints("p", 0, 0, 1, 1, 0, 0, 1, 1)),
+                                  f"Pad 'n' pads 0 around (3, 8, 8), [0, 0, 1, 1, 0, 0, 1, 1]; {BORDERS}"),
+    "a border of ones": (
+        model([node("Pad", "x", "a", name="n", pads=(0, 0, 1, 1, 0, 0, 1, 1), value=1.0), node("Conv", "a w", "y")], W,
+              opset=9),
+        f"Pad 'n' pads 1 around (3, 8, 8), [0, 0, 1, 1, 0, 0, 1, 1]; {BORDERS}"),
+    "a border that takes away": (border(0, 0, -1, 0, 0, 0, 0, 0),
+                                 f"Pad 'n' pads 0 around (3, 8, 8), [0, 0, -1, 0, 0, 0, 0, 0]; {BORDERS}"),
+    "a border of channels": (border(0, 1, 0, 0, 0, 0, 0, 0),
+                             f"Pad 'n' pads 0 around (3, 8, 8), [0, 1, 0, 0, 0, 0, 0, 0]; {BORDERS}"),
+    "zeros that could win": (border(0, 0, 1, 1, 0, 0, 1, 1, operator="MaxPool"),
+                             f"Pad 'n' pads 0 around (3, 8, 8), [0, 0, 1, 1, 0, 0, 1, 1]; {BORDERS}"),
+    "zeros that count beside some that don't": (
+        border(0, 0, 1, 1, 0, 0, 1, 1, operator="AveragePool", pads=(1, 1, 1, 1)),
+        f"Pad 'n' pads 0 around (3, 8, 8), [0, 0, 1, 1, 0, 0, 1, 1]; {BORDERS}"),
+    "a border before windows that hang over": (
+        border(0, 0, 1, 1, 0, 0, 1, 1, operator="AveragePool", ceil_mode=1),
+        f"Pad 'n' pads 0 around (3, 8, 8), [0, 0, 1, 1, 0, 0, 1, 1]; {BORDERS}"),
+    "part of what flows": (one("Slice", ints("s", 0), ints("e", 1), ints("a", 1)),
+                           "Slice 'n' is read where it is of sizes and constants alone"),
+    "another type": (one("Cast", to=1), "Cast 'n' is read where it is of sizes and constants alone"),
+    "an error function": (one("Erf"), "Erf 'n' is read in GELU, x * (1 + erf(x / sqrt 2)) / 2, alone"),
+    "a choice": (model([node("Tanh", "x", "a"), node("Greater", "x t", "b"), node("Where", "b x a", "y", name="n")],
+                       ("t", F([1]))),
+                 "Where 'n' is read in softplus, as PyTorch writes it for float64, alone"),
 
     # operators
     "computed weights": (one("Conv", inputs=["x", "x"]), "Conv 'n' takes several computed values; of those Add, Sum, "

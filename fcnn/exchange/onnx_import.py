@@ -17,7 +17,7 @@ from fcnn.exchange.onnx_constants import Constants
 from fcnn.exchange.onnx_graph import Graph, Node, read_graph
 from fcnn.exchange.onnx_joining import join, settled
 from fcnn.exchange.onnx_limits import Allowance
-from fcnn.exchange.onnx_operators import of_node
+from fcnn.exchange.onnx_operators import PLACES, of_node
 from fcnn.exchange.onnx_patterns import recognised
 from fcnn.exchange.onnx_pieces import Affine, Piece, Pieces, Site, told
 from fcnn.exchange.onnx_structure import Split, Way, structure
@@ -165,7 +165,8 @@ class _Importer:
             out = out or _made(piece, shape).out_shape
             join(found, piece, shape, out)
             if found and not found[-1][0].layer.children:
-                found[-1] = (found[-1][0].copied(partial(self.constants.copied, where=node)), found[-1][1])
+                where = node if isinstance(node, Node) else ""
+                found[-1] = (found[-1][0].copied(partial(self.constants.copied, where=where)), found[-1][1])
             shape = out
 
         for item in recognised(way, self.constants):
@@ -173,7 +174,7 @@ class _Importer:
             with told(node):
                 if isinstance(item, Split):
                     add(*self.merged(item, shape))
-                elif isinstance(item, Piece):
+                elif isinstance(item, Piece | Affine):
                     add(item, None)
                 else:
                     for piece in self.pieces(item, shape):
@@ -218,6 +219,8 @@ class _Importer:
         """
         node = split.merge
         if node.operator not in _MERGES:
+            if node.operator in PLACES:
+                raise ExchangeError(f"{node} is read {PLACES[node.operator]} alone")
             raise ExchangeError(f"{node} takes several computed values; of those {', '.join(_MERGES)} are known")
         merge = _MERGES[node.operator]
         _, attributes = of_node(node)

@@ -5,6 +5,7 @@ that are flattened become features.
 """
 
 from collections.abc import Callable
+from itertools import takewhile
 
 import attrs
 import numpy as np
@@ -36,10 +37,12 @@ def settled(before: Piece | None, affines: list[Affine], shape: Shape, arguments
     width, dtype = (shape[0],), affines[0].constant.dtype
     if not all(np.isfinite(one.astype(dtype)).all() for one in (scale, shift)):
         raise ExchangeError(f"{affines[0].node} adds or multiplies by numbers that aren't finite")
-    if before is not None and before.layer.make in _BIASED and not {"Mul", "Div"} & {*operators}:
+    added = [*takewhile(lambda one: one.operator in ("Add", "Sub"), affines)]
+    if before is not None and before.layer.make in _BIASED and added:
         layer = before.layer.make(**{**before.layer.config, "bias": True})
-        b = before.params.get("b", 0) + np.broadcast_to(shift, width)
-        return [Piece(layer, _with(before.params, b=b))]
+        b = before.params.get("b", 0) + np.broadcast_to(_together(added)[1], width)
+        biased = Piece(layer, _with(before.params, b=b))
+        return settled(biased, affines[len(added) :], shape, arguments) if len(added) < len(affines) else [biased]
     if before is not None and before.layer.make in _SCALED:
         gamma, beta = before.params["gamma"] * scale, before.params["beta"] * scale + shift
         return [attrs.evolve(before, params=_with(before.params, gamma=gamma, beta=beta))]

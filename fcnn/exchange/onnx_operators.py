@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from fcnn.exchange import onnx_padding as padding
 from fcnn.exchange import onnx_windows as windows
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.onnx_graph import Node
@@ -41,6 +42,8 @@ def of_node(node: Node) -> tuple[Operator, dict[str, Any]]:
 
     Raises ExchangeError for an operator that isn't known, or that has other attributes.
     """
+    if node.operator in PLACES:
+        raise ExchangeError(f"{node} is read {PLACES[node.operator]} alone")
     if node.operator not in OPERATORS:
         is_flow = node.operator in ("If", "Loop", "Scan")
         kind = "control flow, no layer" if is_flow else "no operator that is known"
@@ -246,6 +249,17 @@ def _shaped(site: Site, shape: tuple[int, ...]) -> Pieces:
     return [Piece(layers.flatten() if len(shape) == 1 and len(site.shape) <= 3 else layers.reshape(shape))]
 
 
+def _transpose(site: Site) -> Pieces:
+    """Other order of axes where it isn't the way to channels as the last axis and back."""
+    axes = site["perm"] or tuple(range(site.rank))[::-1]
+    if axes == tuple(range(site.rank)):
+        return []
+    raise site.refused(
+        f"of the axes {axes} is read around what is computed with channels as the last axis alone: layer norms, "
+        "products, biases and activations, until (0, 3, 1, 2) takes them back"
+    )
+
+
 def _alone(site: Site) -> Pieces:
     """Values that are added or put side by side, of which there is one; of several, a branch is made."""
     return [] if len(site.node.inputs) == 1 else _with_constant(site)
@@ -265,6 +279,12 @@ def _with_constant(site: Site) -> Pieces:
     return [Affine(operator, numbers, site.node)]
 
 
+# Operators that are read in certain places alone, as parts of what other files of this folder recognise.
+PLACES = {
+    **dict.fromkeys(("Cast", "ConstantOfShape", "Gather", "Shape", "Slice"), "where it is of sizes and constants"),
+    "Erf": "in GELU, x * (1 + erf(x / sqrt 2)) / 2,",
+    **dict.fromkeys(("Greater", "Where"), "in softplus, as PyTorch writes it for float64,"),
+}
 _NORM = {"epsilon": 1e-5, "stash_type": 1}
 _ANY = 1_000  # which no node has more of
 OPERATORS: dict[str, Operator] = {
@@ -302,6 +322,7 @@ OPERATORS: dict[str, Operator] = {
     "MaxPool": Operator(windows.max_pool, {**windows.POOL, "storage_order": 0}),
     "Mish": Operator(_mish),
     "Mul": Operator(_with_constant, inputs=2, anywhere=True),
+    "Pad": Operator(padding.alone, {"mode": "constant", "pads": tuple, "value": 0.0}, inputs=4),
     "PRelu": Operator(_prelu, inputs=2),
     "ReduceMean": Operator(windows.reduce_mean, {"axes": tuple, "keepdims": 1, "noop_with_empty_axes": 0}, inputs=2),
     "Relu": Operator(_layer(layers.relu)),
@@ -314,6 +335,7 @@ OPERATORS: dict[str, Operator] = {
     "Sub": Operator(_with_constant, inputs=2, anywhere=True),
     "Sum": Operator(_alone, inputs=_ANY, anywhere=True),
     "Tanh": Operator(_layer(layers.tanh)),
+    "Transpose": Operator(_transpose, {"perm": tuple}),
     "Unsqueeze": Operator(_unsqueeze, {"axes": tuple}, inputs=2),
     "Upsample": Operator(windows.resize, {**windows.RESIZE, "scales": tuple}, inputs=2),
 }

@@ -1,19 +1,20 @@
 """Layers that ONNX has no operator for, or that an exporter takes apart.
 
-Activations are there as x on several ways that meet again, a norm over channels as one over the last axis.
+Activations are there as x on several ways that meet again, a norm over channels as one over the last axis, padding as
+a node of its own.
 """
 
 import math
 
-from fcnn.exchange.errors import ExchangeError
+from fcnn.exchange.onnx_channels_last import Step, channels_first
 from fcnn.exchange.onnx_constants import Constants
 from fcnn.exchange.onnx_graph import Node
-from fcnn.exchange.onnx_operators import of_node
-from fcnn.exchange.onnx_pieces import Piece, repeated, told
+from fcnn.exchange.onnx_padding import padded
+from fcnn.exchange.onnx_pieces import Piece
 from fcnn.exchange.onnx_structure import Split, Way
 from fcnn.network import layers
 
-Steps = list["Node | Split | Piece"]
+Steps = list[Step]
 _NEAR = 1e-6  # of constants that are written in float32
 
 
@@ -30,9 +31,9 @@ def recognised(way: Way, constants: Constants) -> Steps:
             found[-1] = Piece(layers.softplus()) if signs == [["> 20"], [], ["Softplus"]] else item
         if _is_erf_gelu(found[-2:], constants):
             found[-2:] = [Piece(layers.gelu())]
-        norm = _channel_norm(found[-3:], constants)
-        if norm is not None:
-            found[-3:] = [norm]
+        while (window := padded(found[-2:], constants)) is not None:
+            found[-2:] = [window]
+        found = channels_first(found, constants) or found
     return found
 
 
@@ -58,35 +59,10 @@ def _is_erf_gelu(last: Steps, constants: Constants) -> bool:
     return not by_length[0] and signs == ["/ sqrt 2", "Erf", "+ 1"] and _sign(last[1], constants) == "/ 2"
 
 
-def _channel_norm(last: Steps, constants: Constants) -> Piece | None:
-    """A norm over the last axis, where the channels were taken to and from where they are taken back."""
-    nodes = [one for one in last if isinstance(one, Node)]
-    if [node.operator for node in nodes] != ["Transpose", "LayerNormalization", "Transpose"]:
-        return None
-    there, norm, back = nodes
-    perm = there.attributes.get("perm")
-    axes = len(perm) if isinstance(perm, tuple) else 0
-    given = [name for name in norm.inputs[1:] if name in constants.fixed]
-    if not given or len(given) != len(norm.inputs) - 1:
-        return None
-    if perm != (0, *range(2, axes), 1) or back.attributes.get("perm") != (0, axes - 1, *range(1, axes - 1)):
-        return None
-    _, attributes = of_node(norm)
-    if attributes["axis"] not in (-1, axes - 1):
-        return None
-    gamma = constants.array(given[0])
-    if gamma.dtype.kind != "f":
-        raise ExchangeError(f"{norm} has scale of {gamma.dtype}; only floats are read")
-    beta = constants.array(given[1]) if len(given) > 1 else repeated(0, gamma.dtype, *gamma.shape)
-    with told(norm):
-        layer = layers.layer_norm(over="channels", eps=attributes["epsilon"])
-    return Piece.of(layer, {"gamma": gamma, "beta": beta})
-
-
 _FACTORS = {"/ 2": 0.5, "/ 6": 1 / 6, "/ sqrt 2": math.sqrt(0.5)}
 
 
-def _sign(item: "Node | Split | Piece", constants: Constants) -> str:
+def _sign(item: Step, constants: Constants) -> str:
     """A node in the words of this file, "" for one that isn't in them."""
     if not isinstance(item, Node):
         return ""
