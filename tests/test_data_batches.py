@@ -1,6 +1,8 @@
 """Batches are a pure function of their arguments, whatever step they start from."""
 
+import copy
 import itertools
+import pickle
 
 import data_files as files
 import numpy as np
@@ -63,6 +65,59 @@ def test_epochs_and_keys_differ_and_the_order_is_the_documented_one():
     expected = generator(fold_in(fold_in(key(0), "epoch"), 1)).permutation(100)
     np.testing.assert_array_equal(second, expected)
     np.testing.assert_array_equal(next(batches(split, 100, key(0), shuffle=False)).y, np.arange(100))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_batch_says_which_rows_of_which_epoch_it_holds(shuffle):
+    split = numbered(7)
+    stream = list(batches(split, 3, key(1), epochs=3, start_step=2, shuffle=shuffle))
+    assert [batch.epoch for batch in stream] == [0, 1, 1, 1, 2, 2, 2]
+    for batch in stream:
+        assert batch.rows.dtype == np.int64
+        np.testing.assert_array_equal(split.y[batch.rows], batch.y)
+        assert not batch.rows.flags.writeable
+        assert not batch.rows.base.flags.writeable
+
+
+def test_a_transform_sees_them_and_what_it_gives_is_what_comes():
+    seen = []
+
+    def brighter(k, batch):
+        seen.append((batch.rows.tolist(), batch.epoch))
+        return batch._replace(x=batch.x + 1)
+
+    stream = list(batches(numbered(5), 2, key(0), epochs=2, transform=brighter))
+    assert seen == [(batch.rows.tolist(), batch.epoch) for batch in stream]
+    assert seen == [(batch.y.tolist(), batch.epoch) for batch in batches(numbered(5), 2, key(0), epochs=2)]
+    assert {batch.rows is None for batch in batches(numbered(5), 2, key(0), transform=jitter)} == {True}
+
+
+def test_a_batch_is_the_pair_that_it_was_before():
+    x, y, rows = np.zeros((2, 3)), np.arange(2), np.array([4, 9])
+    plain, told = Batch(x, y), Batch(x, y, rows=rows, epoch=3)
+    for batch in (plain, told):
+        assert isinstance(batch, tuple)
+        assert len(batch) == 2
+        first, second = batch
+        assert (first, second) == (batch.x, batch.y) == (batch[0], batch[1])
+        assert batch._fields == ("x", "y")
+        assert batch._asdict() == {"x": x, "y": y}
+    assert (plain.rows, plain.epoch) == (Batch._make((x, y)).rows, Batch._make((x, y)).epoch) == (None, 0)
+    assert repr(plain) == f"Batch(x={x!r}, y={y!r})"
+    assert repr(told) == f"Batch(x={x!r}, y={y!r}, rows={rows!r}, epoch=3)"
+
+
+def test_what_is_known_of_a_batch_stays_with_it_and_does_not_change():
+    told = Batch(np.zeros((2, 3)), np.arange(2), np.array([4, 9]), 3)
+    for again in (told._replace(y=np.ones(2)), pickle.loads(pickle.dumps(told)), copy.copy(told), copy.deepcopy(told)):
+        assert type(again) is Batch
+        assert (again.rows.tolist(), again.epoch) == ([4, 9], 3)
+    assert told._replace(rows=None, epoch=4).epoch == 4
+    for name in ("rows", "epoch", "x", "other"):
+        with pytest.raises(AttributeError, match=r"^a batch is immutable; batch\._replace\(…\) makes another$"):
+            setattr(told, name, 1)
+    with pytest.raises(TypeError, match="other"):
+        told._replace(other=1)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 1, 5)])

@@ -58,6 +58,21 @@ def test_sharded_is_the_gradient_of_the_whole_batch(shard_size):
         np.testing.assert_allclose(tree.flatten(found.grads)[path], leaf, rtol=0, atol=1e-12, err_msg=path)
 
 
+@pytest.mark.parametrize("several", [parallel.threads, pytest.param(parallel.processes, marks=forks)])
+def test_what_else_a_batch_says_of_its_rows_changes_nothing(several):
+    params, state = made(EVERYTHING)
+    x, y = batch()
+    told = fcnn.Batch(x, y, rows=np.arange(22)[::-1], epoch=3)
+    gradient = fcnn.gradient(EVERYTHING, LOSS)
+    with several(2) as map_fn:
+        shards = parallel.sharded(gradient, 5, map_fn)
+        assert shards(params, state, KEY, told) == shards(params, state, KEY, (x, y))
+    assert gradient(params, state, KEY, told) == gradient(params, state, KEY, (x, y))
+    start = fcnn.init_state(PLAIN, fcnn.sgd(0.1), fcnn.key(0), IMAGE, np.float64)
+    step = fcnn.train_step(PLAIN, LOSS, fcnn.sgd(0.1))
+    assert step(start, told) == step(start, (x, y))
+
+
 def known_only(outputs, targets):
     """The mean of squares of the first output, over targets that are known: a loss as a user may write it."""
     known = ~np.isnan(targets)

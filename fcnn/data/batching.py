@@ -29,9 +29,9 @@ def batches(
     """The batches of `epochs` passes over `split`, each in an order of its own.
 
     A batch has x, float32 (batch_size, C, H, W), (batch_size, C, L) or (batch_size, D), of uint8 images in [0, 1], and
-    y, the targets; both are read-only, x is batch-innermost in memory. The last batch of an epoch is smaller where the
-    batch size does not divide the split, or is left out with `drop_last`. The stream has a length, `len(stream)`: the
-    batches left.
+    y, the targets; both are read-only, x is batch-innermost in memory; its `rows` and `epoch` say which inputs of the
+    split it holds, and of which epoch, from 0 on. The last batch of an epoch is smaller where the batch size does not
+    divide the split, or is left out with `drop_last`. The stream has a length, `len(stream)`: the batches left.
 
     A pure function of its arguments: epoch e's order is drawn from `fold_in(fold_in(key, "epoch"), e)`, step s's
     `transform(key, batch)` gets `fold_in(fold_in(key, "transform"), s)`, and so step s is the same batch wherever the
@@ -59,13 +59,13 @@ def batches(
         raise ValueError(f"start_step is at most {total}, {epochs} epochs of {per_epoch} steps, got {start_step}")
 
     def batches_from() -> Iterator[Batch]:
-        order, order_of = np.empty(0, np.intp), -1
+        order, order_of = np.empty(0, np.int64), -1
         for step in range(start_step, total):
             epoch, k = divmod(step, per_epoch)
             if epoch != order_of:
                 order, order_of = _order(len(split), key, epoch, shuffle), epoch
             rows = order[k * batch_size : (k + 1) * batch_size]
-            batch = batch_of(split.x[rows], split.y[rows])
+            batch = batch_of(split.x[rows], split.y[rows])._replace(rows=rows, epoch=epoch)
             yield batch if transform is None else transformed(fold_in(fold_in(key, "transform"), step), batch)
 
     def transformed(key: Key, batch: Batch) -> Batch:
@@ -141,7 +141,6 @@ def batch_of(x: NDArray[Any], y: NDArray[Any]) -> Batch:
     return Batch(frozen(unblock(floats)), keep(y))
 
 
-def _order(n: int, key: Key, epoch: int, shuffle: bool) -> NDArray[np.intp]:
-    if not shuffle:
-        return np.arange(n)
-    return generator(fold_in(fold_in(key, "epoch"), epoch)).permutation(n)
+def _order(n: int, key: Key, epoch: int, shuffle: bool) -> NDArray[np.int64]:
+    order = generator(fold_in(fold_in(key, "epoch"), epoch)).permutation(n) if shuffle else np.arange(n)
+    return frozen(order.astype(np.int64, copy=False))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import attrs
 import numpy as np
@@ -25,12 +25,48 @@ class DataWarning(UserWarning):
     """Something of a data set was left out; the message names it and says why."""
 
 
-class Batch(NamedTuple):
-    """What a network is trained on: inputs `x`, floats (N, C, H, W), (N, C, L) or (N, D), and targets `y`, classes or
-    numbers."""
-
+class _Pair(NamedTuple):
     x: NDArray[Any]
     y: NDArray[Any]
+
+
+class Batch(_Pair):
+    """What a network is trained on: the pair of inputs `x`, floats (N, C, H, W), (N, C, L) or (N, D), and targets `y`.
+
+    rows: which inputs of a split these are, int64 (N,); None where nobody said it.
+    epoch: in which pass over the split, from 0 on.
+
+    A batch is made and unpacked as the pair (x, y); `rows` and `epoch` are attributes, which `batches` gives and
+    `batch._replace(x=…)` keeps: so a transform can know an image again in another epoch. Shards of a batch
+    (`fcnn.parallel`) have x and y alone.
+
+    >>> batch = Batch(np.zeros((2, 3)), np.array([1, 0]), rows=np.array([7, 4]), epoch=2)
+    >>> x, y = batch
+    >>> batch._replace(x=x + 1).rows, Batch(x, y).rows
+    (array([7, 4]), None)
+    """
+
+    rows: NDArray[np.int64] | None = None
+    epoch: int = 0
+
+    def __new__(cls, x: NDArray[Any], y: NDArray[Any], rows: NDArray[np.int64] | None = None, epoch: int = 0) -> Self:
+        """The pair, with what is known of it."""
+        made = super().__new__(cls, x, y)
+        made.__dict__.update(rows=rows, epoch=epoch)
+        return made
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a batch is immutable; batch._replace(…) makes another")
+
+    def _replace(self, **changes: Any) -> Self:
+        return type(self)(**{"x": self.x, "y": self.y, "rows": self.rows, "epoch": self.epoch, **changes})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.x, self.y, self.rows, self.epoch)
+
+    def __repr__(self) -> str:
+        known = "" if self.rows is None else f", rows={self.rows!r}, epoch={self.epoch}"
+        return f"Batch(x={self.x!r}, y={self.y!r}{known})"
 
 
 BatchTransform: TypeAlias = Callable[[Key, Batch], Batch]
