@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
 
-from fcnn.data import Batch, compose, random_affine, random_flip, random_shift
+from fcnn.data import Batch, Split, alternating_flip, batches, compose, random_affine, random_flip, random_shift
 from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import frozen
 from fcnn.values.keys import fold_in, key
@@ -20,6 +20,7 @@ ALL = [
     random_shift(2, mode="zero"),
     random_shift(0),
     random_flip(),
+    alternating_flip(key(7)),
     random_affine(),
     compose(random_shift(1), random_flip(), random_flip()),
 ]
@@ -27,7 +28,7 @@ ALL = [
 
 def batch_of(n=8, shape=(3, 6, 5), dtype=np.float32, seed=0):
     x = np.random.default_rng(seed).random((n, *shape)).astype(dtype)
-    return Batch(frozen(x), frozen(np.arange(n)))
+    return Batch(frozen(x), frozen(np.arange(n)), frozen(np.arange(n)[::-1] + 5), 2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -39,23 +40,34 @@ def test_contract(transform, dtype):
     assert (out.x.shape, out.x.dtype) == (batch.x.shape, dtype)
     assert out.x.transpose(2, 1, 3, 0).flags.c_contiguous
     np.testing.assert_array_equal(out.y, batch.y)
+    assert (out.rows.tolist(), out.epoch) == (batch.rows.tolist(), 2)
     np.testing.assert_array_equal(batch.x, before)
     assert not np.shares_memory(out.x, batch.x)
     with pytest.raises(ValueError, match="read-only"):
         out.x[0] = 0
     assert not out.x.base.flags.writeable
     np.testing.assert_array_equal(transform(key(1), batch).x, out.x)
-    innermost = Batch(frozen(unblock(block(batch.x))), batch.y)
+    innermost = batch._replace(x=frozen(unblock(block(batch.x))))
     np.testing.assert_array_equal(transform(key(1), innermost).x, out.x)
     for again in (pickle.loads(pickle.dumps(transform)), copy.deepcopy(transform)):
         assert repr(again) == repr(transform)
         np.testing.assert_array_equal(again(key(1), batch).x, out.x)
 
 
-@pytest.mark.parametrize("transform", [ALL[0], ALL[3], ALL[4], ALL[5]], ids=repr)
+@pytest.mark.parametrize("transform", [ALL[0], ALL[3], ALL[5], ALL[6]], ids=repr)
 def test_another_key_gives_another_batch(transform):
     batch = batch_of(32)
     assert not np.array_equal(transform(key(0), batch).x, transform(key(1), batch).x)
+
+
+@pytest.mark.parametrize("transform", [ALL[0], ALL[1], ALL[4], random_affine(0, 0, 0)], ids=repr)
+def test_any_number_of_images_comes_back_in_its_order(transform):
+    """None, and more than are taken at a time: each image is told by its brightness, and keeps its place."""
+    for n in (0, 1, 127, 128, 129, 300):
+        levels = np.arange(n, dtype=np.float32)
+        x = np.broadcast_to(levels[:, None, None, None], (n, 2, 5, 5))
+        out = transform(key(3), Batch(x, np.arange(n), rows=np.arange(n))).x
+        np.testing.assert_array_equal(out[:, :, 2, 2], np.stack([levels, levels], axis=1))
 
 
 @examples(30)
@@ -85,6 +97,49 @@ def test_a_flip_mirrors_about_half_of_the_images():
     flipped = (out == batch.x[..., ::-1]).all(axis=(1, 2, 3))
     assert ((out == batch.x).all(axis=(1, 2, 3)) ^ flipped).all()
     assert 430 < flipped.sum() < 570
+
+
+def mirrored(split, stream):
+    """Which images of the split came mirrored, in each epoch, by their rows."""
+    found = {}
+    for batch in stream:
+        plain = split.x[batch.rows].astype(np.float32) / np.float32(255)
+        across = (batch.x == plain[..., ::-1]).all(axis=(1, 2, 3))
+        assert (across ^ (batch.x == plain).all(axis=(1, 2, 3))).all()
+        found.setdefault(batch.epoch, np.full(len(split), -1))[batch.rows] = across
+    return found
+
+
+def test_an_alternating_flip_mirrors_a_fixed_half_and_then_the_others():
+    split = Split(np.random.default_rng(0).integers(0, 256, (400, 1, 3, 4), dtype=np.uint8), np.zeros(400, np.int64))
+    flip = alternating_flip(key(1))
+    first = mirrored(split, batches(split, 64, key(0), epochs=4, transform=flip))
+    assert [*first] == [0, 1, 2, 3]
+    assert 160 < first[0].sum() < 240
+    for epoch in range(4):
+        np.testing.assert_array_equal(first[epoch], first[0] ^ (epoch % 2))
+    # It is the image that is drawn for, whatever the batches, their order and the stream's key.
+    other = mirrored(split, batches(split, 17, key(5), epochs=3, start_step=30, transform=compose(flip), shuffle=False))
+    np.testing.assert_array_equal(other[2], first[0])
+    another = mirrored(split, batches(split, 64, key(0), transform=alternating_flip(key(2))))
+    assert 120 < (another[0] != first[0]).sum() < 280
+    half = split.take(200)
+    np.testing.assert_array_equal(mirrored(half, batches(half, 64, key(0), transform=flip))[0], first[0][:200])
+
+
+def test_an_alternating_flip_needs_nothing_but_its_own_key_and_what_the_batch_says():
+    x = np.broadcast_to(np.arange(3, dtype=np.float32), (4, 1, 1, 3))
+    rows = np.array([2, 9, 0, 9], np.int32)
+    flip = alternating_flip(key(0))
+    even, odd = (flip(key(epoch), Batch(x, np.arange(4), rows, epoch)).x[:, 0, 0] for epoch in (8, 9))
+    np.testing.assert_array_equal(even, odd[:, ::-1])
+    np.testing.assert_array_equal(even[1], even[3])
+
+
+def test_transforms_take_and_give_plain_pairs():
+    x, y = np.zeros((2, 1, 3, 3), np.float32), np.arange(2)
+    out = compose(random_flip(), random_shift(1))(key(0), (x, y))
+    assert (type(out), out.rows, out.epoch) == (Batch, None, 0)
 
 
 def test_an_affine_map_that_moves_nothing_is_the_identity():

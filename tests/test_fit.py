@@ -175,6 +175,27 @@ def test_in_another_thread_signals_are_left_alone():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_what_depends_on_the_epoch_goes_on_where_it_was(tmp_path):
+    flip = fcnn.data.alternating_flip(key(1))
+    whole = run(epochs=3, transform=flip)
+    calls = []
+
+    def interrupting(k, batch):
+        calls.append(batch.epoch)
+        if len(calls) == 7:
+            signal.raise_signal(signal.SIGINT)
+        return flip(k, batch)
+
+    with pytest.raises(InterruptedFit) as caught:
+        run(epochs=3, transform=interrupting)
+    assert calls == [0] * 5 + [1, 1]
+    assert run(epochs=3, start=caught.value.fitted.state, transform=flip).state == whole.state
+    run(epochs=1, transform=flip, folder=tmp_path)
+    assert run(epochs=3, transform=flip, folder=tmp_path, resume=True).state == whole.state
+    with pytest.raises(RunError, match=r"transform: 'alternating_flip\(key=Key\(0x"):
+        run(epochs=3, transform=fcnn.data.alternating_flip(key(2)), folder=tmp_path, resume=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

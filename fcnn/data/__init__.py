@@ -6,7 +6,7 @@ picture into an image such as a network was trained on; `figures` finds the seve
 """
 
 from fcnn.data import figures, pictures
-from fcnn.data.augmentation import compose, random_affine, random_flip, random_shift
+from fcnn.data.augmentation import alternating_flip, compose, random_affine, random_flip, random_shift
 from fcnn.data.batching import as_batch, batches, steps_per_epoch
 from fcnn.data.digits import digits as make_digits
 from fcnn.data.files import load_npz
@@ -27,6 +27,7 @@ __all__ = [
     "PictureFolder",
     "Preprocessing",
     "Split",
+    "alternating_flip",
     "as_batch",
     "bars",
     "batches",
