@@ -44,11 +44,13 @@ from fcnn.network.layers import (
     log_softmax,
     max_pool1d,
     max_pool2d,
+    mirror,
     normalize,
     prelu,
     relu,
     relu6,
     reshape,
+    shift,
     sigmoid,
     silu,
     softmax,
@@ -59,6 +61,7 @@ from fcnn.network.layers import (
 from fcnn.network.model import Model
 from fcnn.network.models import lenet5, lenet5_bn, mobilenet_v2, resnet18, resnet_cifar, squeezenet1_1, vgg11
 from fcnn.network.rewriting import checked, hold, rewrite, without_caches
+from fcnn.network.views import averaged_views
 from fcnn.ops import col2im, im2col
 from fcnn.training import losses, metrics, optim, parallel, schedules
 from fcnn.training.checkpoint import CheckpointError, load, load_meta, load_model, save, save_model
@@ -160,6 +163,8 @@ __all__ = [
     "upsample",
     "flatten",
     "reshape",
+    "mirror",
+    "shift",
     "identity",
     "dropout",
     "relu",
@@ -181,6 +186,7 @@ __all__ = [
     "serial",
     "residual",
     "branch",
+    "averaged_views",
     "lenet5",
     "lenet5_bn",
     "resnet18",

@@ -171,6 +171,14 @@ def interpolate(x: Any, scale: Any, mode: str, align_corners: bool) -> Any:
     return F.interpolate(x, scale_factor=tuple(map(float, pair(scale))), mode=mode, **corners)
 
 
+def moved(x: Any, down: int, right: int, mode: str) -> Any:
+    """A crop of the padded images."""
+    edges = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    padded = F.pad(x, edges, mode="reflect") if mode == "reflect" else F.pad(x, edges)
+    rows, columns = (slice(max(-by, 0), max(-by, 0) + n) for by, n in zip((down, right), x.shape[2:], strict=True))
+    return padded[:, :, rows, columns]
+
+
 def tensors(*trees: Tree, grad: bool = False) -> dict[str, Any]:
     """Leaves by path, as tensors."""
     return {path: tensor(leaf, grad) for one in trees for path, leaf in flatten(one).items()}
@@ -203,6 +211,16 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
             if config["merge"] == "multiply":
                 return math.prod(parts[1:], start=parts[0])
             return torch.cat(parts, dim=1) if config["merge"] == "concat" else sum(parts[1:], parts[0])
+        case "averaged_views":
+            if train:
+                return child("network", x)
+            names = [*layer.children][1:]
+            weights = config.get("weights", (1,) * len(names))
+            return sum(w * child("network", child(n, x)) for n, w in zip(names, weights, strict=True)) / sum(weights)
+        case "mirror":
+            return x.flip(3)
+        case "shift":
+            return moved(x, **config)
         case "conv2d":
             names = ("stride", "padding", "dilation", "groups")
             return conv2d(x, value("w"), value("b"), *(config[name] for name in names))

@@ -211,9 +211,17 @@ class Grower:
             lambda: fcnn.conv_transpose2d(filters, kernel, stride=self.draw(small), bias=bias),
         )
 
+    def view(self, shape: tuple[int, ...]) -> Layer:
+        """A layer without values that keeps the shape, and is linear."""
+        if len(shape) < 3:
+            return fcnn.identity()
+        by = [self.draw(st.integers(1 - size, size - 1)) for size in shape[1:]]
+        mode = self.draw(st.sampled_from(["reflect", "zero"]))
+        return self.one_of(fcnn.identity, fcnn.mirror, lambda: fcnn.shift(*by, mode=mode))
+
     def keeping(self, shape: tuple[int, ...], depth: int) -> Layer:
         """A network that keeps the shape."""
-        options = [lambda: self.elementwise(shape), lambda: self.into(shape, shape[0])]
+        options = [lambda: self.elementwise(shape), lambda: self.into(shape, shape[0]), lambda: self.view(shape)]
         if len(shape) == 3:
             options.append(lambda: self.pool()(self.draw(pairs), stride=1, padding="same"))
         if depth:
@@ -295,7 +303,12 @@ class Grower:
             gate = fcnn.serial(squeezed, self.into((shape[0], 1, 1), self.draw(st.sampled_from([1, shape[0]]))))
             return fcnn.branch(merge="multiply", x=self.keeping(shape, depth - 1), gate=gate)
 
-        several = [serial, residual, total, beside]
+        def viewed() -> Layer:
+            views = [self.view(shape) for _ in range(self.draw(small))]
+            weights = self.draw(st.sampled_from([None, [1.0, 2.5, 0.5][: len(views)]]))
+            return fcnn.averaged_views(self.network(shape, depth - 1), *views, weights=weights)
+
+        several = [serial, residual, total, beside, viewed]
         if not self.linear:
             several += [product, gated] if len(shape) == 3 else [product]
         return self.one_of(*several)

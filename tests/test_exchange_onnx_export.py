@@ -18,9 +18,10 @@ KEY = fcnn.key(0)
 SINGLE = {"rtol": 1e-5, "atol": 1e-5}
 # A number that is an attribute, such as a slope, is of float32 in any file: it is half of 2^-23 off.
 DOUBLE = {"rtol": 1e-7, "atol": 1e-7}
-# Whose adaptive pools have windows that differ in size, or overlap here and not there: ONNX has none.
+# Adaptive pools whose windows differ in size, or overlap here and not there: ONNX has none; and what is for evaluation.
 REFUSED = {"adaptive_avg_pool2d", "adaptive_avg_pool2d larger", "branch multiply rows and columns"}
-WRITTEN = [case for case in CASES if case.name not in REFUSED]
+VIEWS = {case.name for case in CASES if case.layer.kind in ("mirror", "shift", "averaged_views")}
+WRITTEN = [case for case in CASES if case.name not in REFUSED | VIEWS]
 
 
 def model_of(layer, in_shape, dtype="float32", **more):
@@ -90,7 +91,8 @@ def test_in_float64_it_is_the_same_network(case: Case, path):
 
 
 def test_every_kind_of_layer_has_a_rule():
-    kinds = {getattr(layers, name) for name in layers.__all__} | {fcnn.serial, fcnn.residual, fcnn.branch}
+    combinators = {fcnn.serial, fcnn.residual, fcnn.branch, fcnn.averaged_views}
+    kinds = {getattr(layers, name) for name in layers.__all__} | combinators
     assert kinds == RULES.keys()
 
 
@@ -100,6 +102,14 @@ def test_what_is_not_written_is_refused(path):
     for case in found:
         with pytest.raises(ExchangeError, match="windows differ"):
             fcnn.save_onnx(path, model_of(case.layer, case.in_shape))
+    for case in CASES:
+        if case.name in VIEWS:
+            network = fcnn.serial(first=fcnn.relu(), then=case.layer)
+            text = (
+                f"then: {case.layer.kind} has no form in ONNX; write the network that averaged_views was given, without"
+            )
+            with pytest.raises(ExchangeError, match=f"^{text} views$"):
+                fcnn.save_onnx(path, model_of(network, case.in_shape))
 
 
 MODELS = {

@@ -215,5 +215,5 @@ def test_what_is_drawn_has_layers_of_every_kind() -> None:
         kinds.update({layer.kind for _, layer in descendants(network[0])})
 
     draw()
-    made = {*fcnn.network.layers.__all__, "serial", "residual", "branch"}
+    made = {*fcnn.network.layers.__all__, "serial", "residual", "branch", "averaged_views"}
     assert made <= kinds.keys(), made - kinds.keys()

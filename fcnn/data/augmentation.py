@@ -17,6 +17,7 @@ import numpy as np
 
 from fcnn.data.types import Batch, BatchTransform
 from fcnn.ops.layout import block, unblock
+from fcnn.ops.moving import MOST_PIXELS, reflected
 from fcnn.values.arrays import NDArray, frozen, keep, native
 from fcnn.values.checks import array, function, integer, number, one_of, single, told
 from fcnn.values.configuration import one_by_one
@@ -24,7 +25,6 @@ from fcnn.values.keys import Key, expect_key, fold_in, generator
 
 Array = NDArray[Any]
 
-_MOST_PIXELS = 1 << 20  # that images are moved by; far more can't be added to a place in an image
 _AT_ONCE = 128  # images, of whose pixels the places stay in cache
 
 
@@ -75,8 +75,8 @@ def random_shift(pixels: int, mode: str = "reflect") -> Augment:
     >>> random_shift(2)
     random_shift(pixels=2, mode='reflect')
     """
-    if integer("pixels", pixels, least=0) > _MOST_PIXELS:
-        raise ValueError(f"pixels is at most {_MOST_PIXELS:,}, got {told(pixels)}")
+    if integer("pixels", pixels, least=0) > MOST_PIXELS:
+        raise ValueError(f"pixels is at most {MOST_PIXELS:,}, got {told(pixels)}")
     one_of("random_shift's mode", mode, ("reflect", "zero"))
 
     def apply(key: Key, batch: Batch) -> Array:
@@ -88,7 +88,7 @@ def random_shift(pixels: int, mode: str = "reflect") -> Augment:
         def of_part(images: Array, part: slice) -> Array:
             rows, columns = np.arange(h)[:, None] - down[part], np.arange(w)[:, None] - right[part]
             if mode == "reflect":
-                return _gather(images, _reflected(rows, h)[:, None], _reflected(columns, w)[None])
+                return _gather(images, reflected(rows, h)[:, None], reflected(columns, w)[None])
             shifted = _gather(images, np.clip(rows, 0, h - 1)[:, None], np.clip(columns, 0, w - 1)[None])
             np.copyto(shifted, 0, where=(_outside(rows, h)[:, None] | _outside(columns, w)[None])[:, None])
             return shifted
@@ -241,7 +241,7 @@ def _mirrored(x: Array, which: Array) -> Array:
 
 
 def _in_parts(images: Array, of_part: Callable[[Array, slice], Array]) -> Array:
-    """What `of_part(images, part)` makes of the images `part` of an (H, C, W, N) block, a part at a time: a new block."""
+    """What `of_part(images, part)` makes of the images `part` of an (H, C, W, N) block, part by part: a new block."""
     n = images.shape[3]
     moved = np.empty_like(images)
     for first in range(0, n, _AT_ONCE):
@@ -278,11 +278,6 @@ def _bilinear(images: Array, rows: Array, columns: Array) -> Array:
     lower = _gather(rimmed, top + 1, left) * (1 - beside) + _gather(rimmed, top + 1, left + 1) * beside
     blended: Array = upper * (1 - below) + lower * below
     return blended
-
-
-def _reflected(index: Array, size: int) -> Array:
-    mirrored: Array = (size - 1) - np.abs((size - 1) - np.abs(index))
-    return mirrored
 
 
 def _outside(index: Array, size: int) -> Array:

@@ -14,6 +14,7 @@ from fcnn.exchange.onnx_writing import DATA_TYPES, Attribute, Graph
 from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.layer import Init, Layer, Shape
+from fcnn.network.views import averaged_views
 from fcnn.ops.sequences import pads_of_rows
 from fcnn.ops.window import Pads, extent, pads_of
 from fcnn.values.checks import Pair, pair
@@ -234,6 +235,13 @@ def _prelu(graph: Graph, at: Place, x: str) -> str:
     return graph.node("PRelu", at.path, [x, slope])
 
 
+def _only_views(graph: Graph, at: Place, x: str) -> str:
+    raise ExchangeError(
+        f"{at.name}: {at.layer.kind} has no form in ONNX; "
+        "write the network that averaged_views was given, without views"
+    )
+
+
 RULES: Mapping[Callable[..., Layer], Rule] = {
     layers.adaptive_avg_pool2d: _adaptive_avg_pool2d,
     layers.avg_pool1d: _avg_pool,
@@ -259,11 +267,13 @@ RULES: Mapping[Callable[..., Layer], Rule] = {
     layers.log_softmax: one_operator("LogSoftmax", axis=1),
     layers.max_pool1d: _max_pool,
     layers.max_pool2d: _max_pool,
+    layers.mirror: _only_views,
     layers.normalize: _normalize,
     layers.prelu: _prelu,
     layers.relu: one_operator("Relu"),
     layers.relu6: _relu6,
     layers.reshape: _reshape,
+    layers.shift: _only_views,
     layers.sigmoid: one_operator("Sigmoid"),
     layers.silu: _silu,
     layers.softmax: one_operator("Softmax", axis=1),
@@ -273,6 +283,7 @@ RULES: Mapping[Callable[..., Layer], Rule] = {
     serial: _serial,
     residual: _residual,
     branch: _branch,
+    averaged_views: _only_views,
 }
 
 

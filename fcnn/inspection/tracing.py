@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fcnn.network.layer import Grads, Layer, Out, Shape, expect_layer, expect_values
+from fcnn.network.layer import Grads, Layer, LayerError, Out, Shape, expect_layer, expect_values
 from fcnn.network.rewriting import rewrite
 from fcnn.values import html
 from fcnn.values.arrays import Array, frozen, keep
@@ -93,6 +93,8 @@ def trace(
     def noting(path: str, layer: Layer) -> Layer:
         def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
             out = layer.apply(params, state, x, train=train, key=key)
+            if path in outputs:
+                raise LayerError("the layer runs once for each view; trace the network that averaged_views was given")
             outputs[path] = out.y
             return out
 

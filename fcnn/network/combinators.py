@@ -1,36 +1,40 @@
-"""Combinators: layers made of layers. They know of a child only what the contract of `fcnn.network.layer` says.
-
-A child's name is its key in the parameters, the state and the gradients, and its key's name for random draws, so that
-inserting a layer changes nothing in the others. Children without parameters or state take no place in the trees.
-"""
+"""Combinators: layers made of layers. What they do with their children is in `fcnn.network.children`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
 
+from fcnn.network.children import (
+    apply_child,
+    backward_child,
+    caches_of,
+    can_learn,
+    expect_children,
+    gradients_of,
+    init_child,
+    joined,
+    named_children,
+    no_cache,
+    states_of,
+)
 from fcnn.network.layer import (
     Functions,
     Grads,
     Init,
     Layer,
-    LayerError,
     Out,
     Shape,
-    error_path,
     expect_call,
     expect_layer,
-    expect_values,
 )
 from fcnn.network.layers.shape import flatten, identity, reshape
 from fcnn.network.layers.stochastic import dropout
 from fcnn.network.merging import Merge, added, merged, merged_shape, parted
-from fcnn.values import tree
-from fcnn.values.arrays import Array, keep, zeros_like
-from fcnn.values.checks import boolean, floats, instance, lengths, one_of, output_gradient, told
-from fcnn.values.configuration import one_by_one
-from fcnn.values.keys import Key, expect_key, fold_in
-from fcnn.values.tree import EMPTY, Tree, check_name, freeze
+from fcnn.values.arrays import Array, keep
+from fcnn.values.checks import boolean, floats, lengths, one_of, output_gradient
+from fcnn.values.keys import Key, expect_key
+from fcnn.values.tree import Tree
 
 
 def serial(*layers: Layer, **named: Layer) -> Layer:
@@ -48,7 +52,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     >>> list(serial(a=twice, b=twice).init(key(0), (4,)).params)
     ['a', 'b']
     """
-    children = _named("serial", layers, named)
+    children = named_children("serial", layers, named)
     return in_runs(children, [one_after_another({name: child}) for name, child in children.items()])
 
 
@@ -92,40 +96,40 @@ def in_runs(children: Mapping[str, Layer], runs: Sequence[Run]) -> Layer:
         expect_key("key", key)
         made, shape = {}, lengths("in_shape", in_shape)
         for name, child in children.items():
-            made[name] = _init(name, child, key, shape)
+            made[name] = init_child(name, child, key, shape)
             shape = made[name].out_shape
-        return _joined(made, shape)
+        return joined(made, shape)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         expect_call(params, state, train, key)
-        _only(params, children)
+        expect_children(params, children)
         states: dict[str, Tree] = {}
         caches = {}
         for run in runs:
             x, found, caches[run.names] = run.apply(params, state, x, train, key)
             states.update(found)
-        return Out(x, _states(states), caches)
+        return Out(x, states_of(states), caches)
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
-        _only(params, children)
+        expect_children(params, children)
         if type(cache) is not dict or cache.keys() != {run.names for run in runs}:
-            raise _no_cache("serial", cache)
+            raise no_cache("serial", cache)
         if dy is None:  # which from a child means that nothing before it learns
             floats("serial's dy", dy)
         # The first children's dx is wanted only for parameters before them, or by the caller.
         wanted, needs, learns = boolean("need_dx", need_dx), {}, {}
         for run in runs:
             needs[run.names] = wanted
-            learns[run.names] = any(_learns(children[name], params.get(name)) for name in run.names)
+            learns[run.names] = any(can_learn(children[name], params.get(name)) for name in run.names)
             wanted = wanted or learns[run.names]
         grads: dict[str, Tree] = {}
         dx: Array | None = dy
         for run in reversed(runs):
             if dx is None or not (needs[run.names] or learns[run.names]):
-                return Grads(None, _gradients(params, grads))
+                return Grads(None, gradients_of(params, grads))
             dx, found = run.backward(params, cache[run.names], dx, needs[run.names])
             grads.update(found)
-        return Grads(dx, _gradients(params, grads))
+        return Grads(dx, gradients_of(params, grads))
 
     return Layer("serial", {}, children, serial, init, apply, backward)
 
@@ -138,7 +142,7 @@ def one_after_another(children: Mapping[str, Layer]) -> Run:
     ) -> tuple[Array, Mapping[str, Tree], Any]:
         states, caches = {}, {}
         for name, child in children.items():
-            x, states[name], caches[name] = _apply(name, child, params, state, x, train, key)
+            x, states[name], caches[name] = apply_child(name, child, params, state, x, train, key)
         return x, states, caches
 
     def backward(params: Tree, cache: Any, dy: Array, need_dx: bool) -> tuple[Array | None, Mapping[str, Tree]]:
@@ -148,8 +152,8 @@ def one_after_another(children: Mapping[str, Layer]) -> Run:
         for at in reversed(range(len(names))):
             if dx is None:
                 break
-            wanted = need_dx or any(_learns(children[name], params.get(name)) for name in names[:at])
-            dx, grads[names[at]] = _backward(names[at], children[names[at]], params, cache, dx, wanted)
+            wanted = need_dx or any(can_learn(children[name], params.get(name)) for name in names[:at])
+            dx, grads[names[at]] = backward_child(names[at], children[names[at]], params, cache, dx, wanted)
         return dx, grads
 
     return Run(tuple(children), apply, backward)
@@ -185,7 +189,7 @@ def branch(*layers: Layer, merge: Merge, **named: Layer) -> Layer:
     (4, 5, 5)
     """
     one_of("branch's merge", merge, ("sum", "concat", "multiply"))
-    children = _named("branch", layers, named)
+    children = named_children("branch", layers, named)
     return Layer("branch", {"merge": merge}, children, branch, *_parallel("branch", children, merge))
 
 
@@ -207,122 +211,34 @@ def _parallel(kind: str, children: Mapping[str, Layer], merge: Merge) -> Functio
     def init(key: Key, in_shape: Shape) -> Init:
         expect_key("key", key)
         shape = lengths("in_shape", in_shape)
-        made = {name: _init(name, child, key, shape) for name, child in children.items()}
-        return _joined(made, merged_shape(kind, merge, {name: one.out_shape for name, one in made.items()}, 0))
+        made = {name: init_child(name, child, key, shape) for name, child in children.items()}
+        return joined(made, merged_shape(kind, merge, {name: one.out_shape for name, one in made.items()}, 0))
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         expect_call(params, state, train, key)
-        _only(params, children)
-        outs = {name: _apply(name, child, params, state, x, train, key) for name, child in children.items()}
+        expect_children(params, children)
+        outs = {name: apply_child(name, child, params, state, x, train, key) for name, child in children.items()}
         ys = {name: out.y for name, out in outs.items()}
         shape = merged_shape(kind, merge, {name: y.shape for name, y in ys.items()}, 1)
         widths = [one.shape[1] for one in ys.values()] if merge == "concat" else []
         factors = [keep(one) for one in ys.values()] if merge == "multiply" else []
-        states = _states({name: out.state for name, out in outs.items()})
+        states = states_of({name: out.state for name, out in outs.items()})
         caches = {name: out.cache for name, out in outs.items()}
         return Out(merged(merge, [*ys.values()]), states, MergedCache(caches, shape, widths, factors))
 
     def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
         need_dx = boolean("need_dx", need_dx)
-        _only(params, children)
+        expect_children(params, children)
         if type(cache) is not MergedCache:
-            raise _no_cache(kind, cache)
-        caches = _caches(kind, cache.caches, children)
+            raise no_cache(kind, cache)
+        caches = caches_of(kind, cache.caches, children)
         dy = output_gradient(f"{kind}'s backward", dy, cache.shape)
         parts = parted(merge, dy, cache.widths, cache.factors, len(children))
         grads, dxs = {}, []
         for (name, child), part in zip(children.items(), parts, strict=True):
-            if need_dx or _learns(child, params.get(name)):
-                dx, grads[name] = _backward(name, child, params, caches, part, need_dx)
+            if need_dx or can_learn(child, params.get(name)):
+                dx, grads[name] = backward_child(name, child, params, caches, part, need_dx)
                 dxs.append(dx)
-        return Grads(added([dx for dx in dxs if dx is not None]) if need_dx else None, _gradients(params, grads))
+        return Grads(added([dx for dx in dxs if dx is not None]) if need_dx else None, gradients_of(params, grads))
 
     return Functions(init, apply, backward)
-
-
-def _named(kind: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
-    children: dict[str, Layer] = {}
-    ordinals: dict[str, int] = {}
-    one_by_one(kind, "layers", layers)
-    for layer in layers:
-        expect_layer(f"{kind}'s argument", layer)
-        ordinals[layer.kind] = ordinals.get(layer.kind, 0) + 1
-        children[f"{layer.kind}{ordinals[layer.kind]}"] = layer
-    for name, layer in named.items():
-        expect_layer(f"{kind}'s {name}", layer)
-        if name in children:
-            raise ValueError(f"{kind}: the name {name} is taken by a positional layer; choose another")
-        check_name(name)
-        children[name] = layer
-    if not children:
-        raise ValueError(f"{kind} expects at least one layer")
-    return children
-
-
-def _init(name: str, child: Layer, key: Key, in_shape: Shape) -> Init:
-    with error_path(name):
-        made = child.init(fold_in(key, name), in_shape)
-        return instance("what init gives", made, Init, "Init(params, state, out_shape)")
-
-
-def _apply(name: str, child: Layer, params: Tree, state: Tree, x: Array, train: bool, key: Key | None) -> Out:
-    with error_path(name):
-        out = child.apply(
-            params.get(name, EMPTY),
-            state.get(name, EMPTY),
-            x,
-            train=train,
-            key=None if key is None else fold_in(key, name),
-        )
-        return out if type(out) is Out else instance("what apply gives", out, Out, "Out(y, state, cache)")
-
-
-def _backward(
-    name: str, child: Layer, params: Tree, caches: Mapping[str, Any], dy: Array, need_dx: bool
-) -> tuple[Array | None, Tree]:
-    with error_path(name):
-        grads = child.backward(params.get(name, EMPTY), caches[name], dy, need_dx=need_dx)
-        return grads if type(grads) is Grads else instance("what backward gives", grads, Grads, "Grads(dx, params)")
-
-
-def _caches(kind: str, cache: Any, children: Mapping[str, Layer]) -> Mapping[str, Any]:
-    """The caches by child, if these are what `apply` gave."""
-    if type(cache) is not dict or cache.keys() != children.keys():
-        raise _no_cache(kind, cache)
-    return cache
-
-
-def _no_cache(kind: str, cache: object) -> TypeError:
-    return TypeError(f"{kind}'s cache is the one that its apply gave, got {told(cache)}")
-
-
-def _only(params: Tree, children: Mapping[str, Layer]) -> None:
-    expect_values("params", params)
-    unknown = params.keys() - children.keys()
-    if unknown:
-        named = ", ".join(name for name in params if name in unknown)
-        raise LayerError(f"the parameters have {named}, but the network has {', '.join(children)}")
-
-
-def _joined(made: Mapping[str, Init], out_shape: Shape) -> Init:
-    params = freeze({name: one.params for name, one in made.items() if one.params})
-    state = freeze({name: one.state for name, one in made.items() if one.state})
-    return Init(params, state, out_shape, sum(one.macs for one in made.values()))
-
-
-def _states(states: Mapping[str, Tree]) -> Tree:
-    return freeze({name: state for name, state in states.items() if state})
-
-
-def _learns(layer: Layer, params: Tree | None) -> bool:
-    """Whether the layer has parameters, and not only those of held layers."""
-    if type(params) is not Tree:
-        return params is not None  # an array: so that the layer is asked, which refuses it
-    if not params or layer.held:
-        return False
-    return not layer.children or any(_learns(child, params.get(name)) for name, child in layer.children.items())
-
-
-def _gradients(params: Tree, grads: Mapping[str, Tree]) -> Tree:
-    """A tree like the parameters; zeros where no gradient was computed, as nothing there learns."""
-    return freeze({name: grads.get(name) or tree.map(zeros_like, params[name]) for name in params})

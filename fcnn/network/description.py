@@ -21,6 +21,7 @@ from fcnn.network.initializers import (
 )
 from fcnn.network.layer import MOST_DEPTH, Init, Layer, LayerError, Shape, expect_layer
 from fcnn.network.rewriting import leaves, rewrite
+from fcnn.network.views import averaged_views
 from fcnn.values.checks import lengths, told
 from fcnn.values.keys import Key, key
 from fcnn.values.text import printable
@@ -28,7 +29,7 @@ from fcnn.values.tree import size
 
 _FLOAT32 = 4  # bytes
 _MOST_LAYERS = 10_000  # of a description
-_CONSTRUCTORS = (*(getattr(layers, name) for name in layers.__all__), serial, residual, branch)
+_CONSTRUCTORS = (*(getattr(layers, name) for name in layers.__all__), serial, residual, branch, averaged_views)
 _INITIALIZERS = {make.__name__: make for make in (he, xavier, lecun, kaiming_uniform, zeros, constant)}
 
 

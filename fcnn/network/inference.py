@@ -19,8 +19,9 @@ from fcnn.network import layers
 from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.groups import Role, are_norms, are_trees, geometry, groups, own_weights
 from fcnn.network.layer import Layer, expect_layer, expect_values
-from fcnn.network.merging import Merge, merged, merged_shape
+from fcnn.network.merging import Merge, added, merged, merged_shape
 from fcnn.network.rewriting import without_caches
+from fcnn.network.views import averaged_views, view_shares
 from fcnn.ops import few as channelwise
 from fcnn.ops import planned
 from fcnn.ops.conv import forward, kernel_for, pad_for, with_border
@@ -98,7 +99,7 @@ def _prepared(layer: Layer, params: Tree, state: Tree, few: bool) -> Fast:
     if bare and few and layer.make is layers.max_pool2d:
         return _max_pool(layer.config)
     known = trees and not params.keys() - layer.children.keys()
-    if not known or layer.rewritten or layer.make not in (serial, residual, branch):
+    if not known or layer.rewritten or layer.make not in (serial, residual, branch, averaged_views):
         plain = without_caches(layer)
         # A layer may keep its x, which must not be a buffer that the next call writes to.
         return lambda x: plain.apply(params, state, keep(x), train=False).y
@@ -108,6 +109,9 @@ def _prepared(layer: Layer, params: Tree, state: Tree, few: bool) -> Fast:
         name: _prepared(child, params.get(name, EMPTY), state.get(name, EMPTY), few)
         for name, child in layer.children.items()
     }
+    if layer.make is averaged_views:
+        shares = view_shares(layer.config.get("weights"), [*children][1:])
+        return _averaged(children["network"], [(children[name], share) for name, share in shares.items()])
     return _parallel(layer.kind, layer.config.get("merge", "sum"), children)
 
 
@@ -155,6 +159,14 @@ def _parallel(kind: str, merge: Merge, children: Mapping[str, Fast]) -> Fast:
         ys = {name: child(x) for name, child in children.items()}
         merged_shape(kind, merge, {name: y.shape for name, y in ys.items()}, 1)  # others NumPy might broadcast
         return merged(merge, [*ys.values()])
+
+    return run
+
+
+def _averaged(network: Fast, views: list[tuple[Fast, float]]) -> Fast:
+    def run(x: Array) -> Array:
+        # Each product is a new array, as the network's next run may write where this one's output is.
+        return added([share * network(view(x)) for view, share in views])
 
     return run
 

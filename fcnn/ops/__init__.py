@@ -35,6 +35,7 @@ from fcnn.ops.adaptive import (
 from fcnn.ops.conv import conv2d, conv2d_backward
 from fcnn.ops.gaussian import erf, gelu, gelu_backward
 from fcnn.ops.linear import dense, dense_backward
+from fcnn.ops.moving import mirror, mirror_backward, shift, shift_backward
 from fcnn.ops.norm import batch_norm, batch_norm_backward, normalize, normalize_backward
 from fcnn.ops.parametric import prelu, prelu_backward
 from fcnn.ops.piecewise import (
@@ -115,6 +116,8 @@ __all__ = [
     "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "mirror",
+    "mirror_backward",
     "normalize",
     "normalize_backward",
     "prelu",
@@ -125,6 +128,8 @@ __all__ = [
     "relu_backward",
     "reshape",
     "reshape_backward",
+    "shift",
+    "shift_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",

@@ -22,6 +22,7 @@ from fcnn.network.layers.activation import (
 )
 from fcnn.network.layers.conv import conv2d, conv_transpose2d
 from fcnn.network.layers.linear import dense
+from fcnn.network.layers.moving import mirror, shift
 from fcnn.network.layers.norm import batch_norm, group_norm, layer_norm, normalize
 from fcnn.network.layers.pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
 from fcnn.network.layers.sequences import avg_pool1d, conv1d, global_avg_pool1d, max_pool1d
@@ -54,11 +55,13 @@ __all__ = [
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
+    "mirror",
     "normalize",
     "prelu",
     "relu",
     "relu6",
     "reshape",
+    "shift",
     "sigmoid",
     "silu",
     "softmax",
