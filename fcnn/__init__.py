@@ -80,7 +80,16 @@ from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm
 from fcnn.training.prediction import Predictions, predict, predict_pictures
 from fcnn.training.reading import Reading, read_figures
 from fcnn.training.runs import RunError
-from fcnn.training.schedules import constant_schedule, cosine, linear_warmup, piecewise_linear, step_decay
+from fcnn.training.schedules import (
+    constant_schedule,
+    cosine,
+    linear_warmup,
+    one_cycle,
+    piecewise_linear,
+    ramp,
+    step_decay,
+    until,
+)
 from fcnn.training.step import Evaluation, Record, TrainState, evaluate, fold, gradient, init_state, scan, train_step
 from fcnn.training.transform import Transform
 from fcnn.values import allocation, tree
@@ -257,6 +266,9 @@ __all__ = [
     "cosine",
     "linear_warmup",
     "piecewise_linear",
+    "one_cycle",
+    "ramp",
+    "until",
     "schedules",
     # Training, for everyday use.
     "fit",

@@ -244,7 +244,9 @@ def make_rate(settings: Settings, steps: int) -> Any:
         "step": lambda: fcnn.step_decay(peak, every=math.ceil(total / 3)),
         "cosine": lambda: fcnn.cosine(peak, steps=total),
         "warmup": lambda: fcnn.linear_warmup(peak, steps=steps),
-        "one-cycle": lambda: fcnn.piecewise_linear([(0, peak / 5), (0.25 * total, peak), (total, peak / 20)]),
+        "one-cycle": lambda: fcnn.one_cycle(
+            peak, steps=total, rising=0.25, start=peak / 5, end=peak / 20, shape="linear"
+        ),
     }[settings.schedule]()
 
 

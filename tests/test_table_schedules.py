@@ -25,6 +25,14 @@ SCHEDULES: dict[Schedule, int] = {  # and the step after which they stay as they
     fcnn.linear_warmup(fcnn.cosine(0.1, steps=50, end=0.01), steps=5): 50,
     fcnn.piecewise_linear([(5, 0.7)]): 5,
     fcnn.piecewise_linear([(3, 0.0), (10, 1.0), (40, 0.5)]): 40,
+    fcnn.one_cycle(0.1, steps=40): 39,
+    fcnn.one_cycle(0.1, steps=5, rising=0.5, start=0.0, end=0.0, shape="linear"): 4,
+    fcnn.one_cycle(0.1, steps=3): 2,  # too few to rise in
+    fcnn.one_cycle(0.1, steps=1): 0,
+    fcnn.ramp(0.7, steps=20): 20,
+    fcnn.ramp(0.7, steps=20, power=3.0): 20,
+    fcnn.until(0.1, steps=4): 4,
+    fcnn.until(fcnn.cosine(0.1, steps=50, end=0.01), steps=20): 20,
 }
 every_schedule = pytest.mark.parametrize(("schedule", "last"), SCHEDULES.items(), ids=map(str, SCHEDULES))
 
@@ -78,6 +86,10 @@ def test_a_schedule_refuses_what_is_no_step(schedule: Schedule, last: int) -> No
         (fcnn.linear_warmup(np.float32(0.5), steps=np.int8(9)), fcnn.linear_warmup(0.5, steps=9)),
         (fcnn.piecewise_linear([(np.int8(0), 1), (np.int8(9), np.float32(0.5))]),
          fcnn.piecewise_linear([(0, 1.0), (9, 0.5)])),
+        (fcnn.one_cycle(np.float32(0.5), steps=np.int8(9), rising=np.float32(0.25), start=0, end=1),
+         fcnn.one_cycle(0.5, steps=9, rising=0.25, start=0.0, end=1.0)),
+        (fcnn.ramp(np.float32(0.5), steps=np.int8(9), power=2), fcnn.ramp(0.5, steps=9, power=2.0)),
+        (fcnn.until(np.float32(0.5), steps=np.int8(9)), fcnn.until(0.5, steps=9)),
     ],
     ids=lambda schedule: str(schedule).partition("(")[0],
 )  # fmt: skip

@@ -220,8 +220,8 @@ def cosine_warmed_up(optimizer: Any) -> Any:
     return S.ChainedScheduler([S.LinearLR(optimizer, 1 / 20, 1, 19), S.CosineAnnealingLR(optimizer, 200)])
 
 
-def one_cycle(optimizer: Any, **options: Any) -> Any:
-    return S.OneCycleLR(optimizer, 1.0, 101, anneal_strategy="linear", cycle_momentum=False, **options)
+def one_cycle(optimizer: Any, anneal_strategy: str = "linear", **options: Any) -> Any:
+    return S.OneCycleLR(optimizer, 1.0, 101, anneal_strategy=anneal_strategy, cycle_momentum=False, **options)
 
 
 SCHEDULES = {  # the schedule, PyTorch's, and for how many steps they are the same
@@ -244,11 +244,15 @@ SCHEDULES = {  # the schedule, PyTorch's, and for how many steps they are the sa
     ),
     "linear": (fcnn.piecewise_linear([(0, 1.0), (80, 0.05)]), lambda o: S.LinearLR(o, 1, 0.05, 80), 120),
     "polynomial of degree 1": (fcnn.piecewise_linear([(0, 1.0), (80, 0.0)]), lambda o: S.PolynomialLR(o, 80), 120),
-    "one cycle": (
-        fcnn.piecewise_linear([(0, 1 / 25), (0.3 * 101 - 1, 1.0), (100, 1 / 25e4)]),
-        one_cycle,
+    "one cycle": (fcnn.one_cycle(1.0, steps=101), lambda o: one_cycle(o, "cos"), 101),
+    "one cycle, linear": (fcnn.one_cycle(1.0, steps=101, shape="linear"), one_cycle, 101),
+    "one cycle between other rates": (
+        fcnn.one_cycle(1.0, steps=101, rising=0.23, start=0.2, end=0.07),
+        lambda o: one_cycle(o, "cos", pct_start=0.23, div_factor=5, final_div_factor=0.2 / 0.07),
         101,
     ),
+    "polynomial, upwards": (fcnn.ramp(1.0, steps=80, power=3), lambda o: S.LambdaLR(o, lambda k: (k / 80) ** 3), 81),
+    "until": (fcnn.until(1.0, steps=7), lambda o: S.LambdaLR(o, lambda k: float(k < 7)), 20),
     "one cycle of three phases": (
         fcnn.piecewise_linear([(0, 0.1), (0.4 * 101 - 1, 1.0), (0.8 * 101 - 2, 0.1), (100, 1e-3)]),
         lambda o: one_cycle(o, pct_start=0.4, div_factor=10, final_div_factor=100, three_phase=True),

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fcnn.values.checks import MOST_STEPS, function, integer, number, told
+from fcnn.values.checks import MOST_STEPS, function, integer, number, one_of, told
 from fcnn.values.configuration import prints_as_call
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -86,6 +86,69 @@ def piecewise_linear(points: Sequence[tuple[float, float]]) -> Schedule:
     if not points or steps != sorted(set(steps)):
         raise ValueError(f"piecewise_linear expects points with rising steps, got {told(points)}")
     return _of_steps(lambda step: float(np.interp(step, steps, rates)))
+
+
+@prints_as_call
+def one_cycle(
+    peak: float,
+    *,
+    steps: int,
+    rising: float = 0.3,
+    start: float | None = None,
+    end: float | None = None,
+    shape: str = "cosine",
+) -> Schedule:
+    """Up from `start` to `peak`, and down to `end`, which is the rate of the last of `steps` steps.
+
+    After L. Smith, arXiv 1803.09820; as PyTorch's `OneCycleLR(max_lr=peak, total_steps=steps, pct_start=rising,
+    anneal_strategy=…)`: the peak is at step `rising * steps - 1`.
+
+    Args:
+        peak: the greatest rate.
+        steps: of the whole training.
+        rising: the share of them in which the rate goes up, between 0 and 1.
+        start, end: the first and the last rate; peak / 25 and peak / 250,000 when None.
+        shape: of both ways, "cosine" (half a wave) or "linear".
+
+    >>> [round(one_cycle(1.0, steps=6, rising=0.5, start=0.5, end=0.0, shape="linear")(step), 3) for step in range(7)]
+    [0.5, 0.75, 1.0, 0.667, 0.333, 0.0, 0.0]
+    """
+    peak, steps, rising = _rate("one_cycle's peak", peak), integer("steps", steps, least=1), number("rising", rising, "(0, 1)")
+    first = peak / 25 if start is None else _rate("one_cycle's start", start)
+    last = peak / 250_000 if end is None else _rate("one_cycle's end", end)
+    is_linear = one_of("one_cycle's shape", shape, ("cosine", "linear")) == "linear"
+    top = max(rising * steps - 1, 0.0)
+
+    def rate(step: int) -> float:
+        if step >= steps - 1:
+            return last
+        begin, to, share = (first, peak, step / top) if step < top else (peak, last, (step - top) / (steps - 1 - top))
+        return begin + (to - begin) * (share if is_linear else (1 - math.cos(math.pi * share)) / 2)
+
+    return _of_steps(rate)
+
+
+@prints_as_call
+def ramp(value: float, *, steps: int, power: float = 1.0) -> Schedule:
+    """From 0 to `value` in `steps` steps, as `value * (step / steps) ** power`, then `value`.
+
+    >>> [ramp(1.0, steps=2, power=2)(step) for step in range(4)]
+    [0.0, 0.25, 1.0, 1.0]
+    """
+    value, steps = _rate("ramp's value", value), integer("steps", steps, least=1)
+    power = number("power", power, "(0, inf)")
+    return _of_steps(lambda step: value * min(step / steps, 1.0) ** power)
+
+
+@prints_as_call
+def until(rate: Rate, *, steps: int) -> Schedule:
+    """The rate in the first `steps` steps, and 0 after them: what learns by it stands still from then on.
+
+    >>> [until(0.5, steps=2)(step) for step in range(4)]
+    [0.5, 0.5, 0.0, 0.0]
+    """
+    before, steps = as_schedule("until's rate", rate), integer("steps", steps, least=1)
+    return _of_steps(lambda step: rate_at(before, step) if step < steps else 0.0)
 
 
 def as_schedule(name: str, rate: Rate) -> Schedule:
