@@ -479,6 +479,18 @@ OPTIMIZERS = [
            "chain() got an unexpected keyword argument 'lr'; it takes (*transforms)"),
     Misuse("optimizers in a list", lambda: fcnn.chain([ADAM]), TypeError,
            "chain takes its transforms one by one, got a list of them; write chain(*transforms)"),
+    Misuse("muon of a bias", lambda: fcnn.muon(0.1).init(PARAMS), ValueError,
+           "orthogonalize takes weights of two axes or more, (out, …), got conv/b of shape (2,); "
+           "fcnn.by_path gives it another optimizer"),
+    Misuse("a bias rescaled", lambda: optim.rescale_weights().init(PARAMS), ValueError,
+           "rescale_weights takes weights of two axes or more, (out, …), got conv/b of shape (2,); "
+           "fcnn.by_path gives it another optimizer"),
+    Misuse("muon of no step", lambda: fcnn.muon(0.1, steps=0), ValueError,
+           "steps is an integer of at least 1, got 0"),
+    Misuse("muon with a momentum of 1", lambda: fcnn.muon(0.1, 1.0), ValueError,
+           "momentum is a number in [0, 1), got 1.0"),
+    Misuse("muon rescaled by a number", lambda: fcnn.muon(0.1, rescale=2), TypeError,
+           "rescale is True or False, got 2"),
     Misuse("two states of one name", lambda: fcnn.chain(ADAM, fcnn.adam(0.1)).init(PARAMS), ValueError,
            "chain has two transforms named adam that keep a state; use one, or by_path for other parameters"),
     Misuse("a pattern in place of the transform", lambda: fcnn.masked("*/w", ADAM), TypeError,

@@ -72,6 +72,27 @@ def decay(coefficient: float) -> Formula:
     return lambda step, grads, params, kept: {k: g + coefficient * params[k] for k, g in grads.items()}
 
 
+def orthogonal(steps: int = 5, eps: float = 1e-7) -> Formula:
+    """Jordan et al., 2024: what Newton-Schulz steps do to singular values; computed from these"""
+
+    def one(g: np.ndarray) -> np.ndarray:
+        u, s, v = np.linalg.svd(g.reshape(len(g), math.prod(g.shape[1:])), full_matrices=False)
+        s = s / (math.sqrt((s**2).sum()) + eps)
+        for _ in range(steps):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        return ((u * s) @ v).reshape(g.shape)
+
+    return lambda step, grads, params, kept: {k: one(g) for k, g in grads.items()}
+
+
+def rescaled(step: int, grads: Values, params: Values, kept: dict[str, Any]) -> Values:
+    """as if each weight had had the norm sqrt(out) before"""
+    return {
+        k: g - params[k] + math.sqrt(len(g)) * params[k] / np.linalg.norm(params[k].ravel()) if g.size else g
+        for k, g in grads.items()
+    }
+
+
 def clip(most: float) -> Formula:
     def formula(step: int, grads: Values, params: Values, kept: dict[str, Any]) -> Values:
         norm = math.sqrt(math.fsum(float(number) ** 2 for g in grads.values() for number in g.flat))
@@ -102,6 +123,10 @@ def for_some(suffix: str, one: Formula, others: Formula) -> Formula:
     return formula
 
 
+def zero(step: int, grads: Values, params: Values, kept: dict[str, Any]) -> Values:
+    return {k: 0 * g for k, g in grads.items()}
+
+
 def nothing(step: int, grads: Values, params: Values, kept: dict[str, Any]) -> Values:
     return grads
 
@@ -123,6 +148,9 @@ TRANSFORMS: tuple[tuple[Transform, Formula], ...] = (
         fcnn.rmsprop(FALLING, decay=0.9, momentum=0.5, weight_decay=0.1),
         then(decay(0.1), rms(0.9), momentum(0.5), descent(FALLING)),
     ),
+    (fcnn.muon(0.05), then(momentum(0.95, True), orthogonal(), MINUS)),
+    (fcnn.muon(FALLING, 0.6, False, steps=3), then(momentum(0.6), orthogonal(3), descent(FALLING))),
+    (fcnn.muon(0.05, 0.0, rescale=True), then(orthogonal(), MINUS, rescaled)),
     (fcnn.clip_by_global_norm(0.5), clip(0.5)),
     (fcnn.clip_by_global_norm(1e6), nothing),
     (fcnn.chain(fcnn.clip_by_global_norm(0.5), fcnn.chain(fcnn.adam(0.05))), then(clip(0.5), adam(), MINUS)),
@@ -132,6 +160,10 @@ TRANSFORMS: tuple[tuple[Transform, Formula], ...] = (
         fcnn.by_path({"*w": fcnn.adamw(0.05, weight_decay=0.1), "*": fcnn.sgd(0.05, momentum=0.5)}),
         for_some("w", then(adam(), decay(0.1), MINUS), then(momentum(0.5), MINUS)),
     ),
+    (fcnn.by_path({"*w": optim.set_to_zero(), "*": fcnn.sgd(0.05)}), for_some("w", zero, MINUS)),
+    (optim.set_to_zero(), zero),
+    (optim.orthogonalize(2, 1e-3), orthogonal(2, 1e-3)),
+    (optim.rescale_weights(), rescaled),
     (optim.add_weight_decay(0.1), decay(0.1)),
     (optim.scale_by_momentum(0.9), momentum(0.9)),
     (optim.scale_by_momentum(0.9, True), momentum(0.9, True)),
@@ -140,12 +172,20 @@ TRANSFORMS: tuple[tuple[Transform, Formula], ...] = (
     (optim.scale_by_rms(centered=True), rms(centered=True)),
     (optim.scale_by_learning_rate(FALLING), descent(FALLING)),
 )
+OF_MATRICES = ("muon", "orthogonalize", "rescale_weights")
 TREES = {  # with a single number, and with an array of none
     "a nest": {"conv": {"w": (2, 3), "b": (3,)}, "w": (), "none": {"w": (0, 4), "b": (2, 0)}},
     "a number": {"w": (), "b": ()},
 }
 every_transform = pytest.mark.parametrize(("transform", "formula"), TRANSFORMS, ids=[str(row[0]) for row in TRANSFORMS])
 every_tree = pytest.mark.parametrize("shapes", TREES.values(), ids=TREES)
+
+
+def fitting(transform: Transform, shapes: Any) -> Any:
+    """The shapes, each with two axes at least if the transform learns matrices alone."""
+    if isinstance(shapes, dict):
+        return {name: fitting(transform, inner) for name, inner in shapes.items()}
+    return (*shapes, 1, 1)[: max(2, len(shapes))] if str(transform).startswith(OF_MATRICES) else shapes
 
 
 def drawn(shapes: Any, dtype: Any, seed: int) -> fcnn.Tree:
@@ -170,6 +210,7 @@ def test_the_table_has_every_transform() -> None:
 @every_tree
 @every_transform
 def test_step_by_step_it_is_the_published_formula(transform: Transform, formula: Formula, shapes: Any) -> None:
+    shapes = fitting(transform, shapes)
     params = drawn(shapes, np.float64, 0)
     expected, kept = flatten(params), {}
     state = transform.init(params)
@@ -190,6 +231,7 @@ def test_step_by_step_it_is_the_published_formula(transform: Transform, formula:
 def test_updates_and_state_are_like_the_parameters(
     transform: Transform, formula: Formula, shapes: Any, dtype: type
 ) -> None:
+    shapes = fitting(transform, shapes)
     params, grads = drawn(shapes, dtype, 0), drawn(shapes, dtype, 1)
     state = transform.init(params)
     updates, after = transform.update(grads, state, params, 3)
@@ -210,7 +252,7 @@ def test_leaves_of_several_dtypes_keep_theirs(transform: Transform, formula: For
     kinds = {"w": np.float32, "b": np.float64, "nest/w": np.float32, "nest/b": np.float64}
     params, grads = (
         unflatten({path: leaf.astype(kinds[path]) for path, leaf in flatten(drawn(shapes, np.float64, seed)).items()})
-        for seed, shapes in enumerate([{"w": (), "b": (), "nest": {"w": (2,), "b": (0,)}}] * 2)
+        for seed, shapes in enumerate([fitting(transform, {"w": (), "b": (), "nest": {"w": (2,), "b": (0,)}})] * 2)
     )
     updates, state = transform.update(grads, transform.init(params), params, 3)
     for values in (updates, optim.apply_updates(params, updates)):
@@ -225,6 +267,7 @@ def test_leaves_of_several_dtypes_keep_theirs(transform: Transform, formula: For
 @every_tree
 @every_transform
 def test_transforms_are_pure(transform: Transform, formula: Formula, shapes: Any) -> None:
+    shapes = fitting(transform, shapes)
     params, grads = drawn(shapes, np.float32, 0), drawn(shapes, np.float32, 1)
     state = transform.update(grads, transform.init(params), params, 0).state
     before = bits(params, grads, state)
@@ -237,6 +280,7 @@ def test_transforms_are_pure(transform: Transform, formula: Formula, shapes: Any
 @every_tree
 @every_transform
 def test_transforms_take_any_order_of_memory_and_bytes(transform: Transform, formula: Formula, shapes: Any) -> None:
+    shapes = fitting(transform, shapes)
     params, grads = drawn(shapes, np.float64, 0), drawn(shapes, np.float64, 1)
     updates, state = transform.update(grads, transform.init(params), params, 0)
     for order in ("Fortran", "backwards", "swapped bytes"):
@@ -253,7 +297,7 @@ def test_transforms_take_any_order_of_memory_and_bytes(transform: Transform, for
 @pytest.mark.parametrize("dtype", ["float16", "longdouble", "int64", "complex64"])
 @every_transform
 def test_parameters_of_other_dtypes_are_refused(transform: Transform, formula: Formula, dtype: str) -> None:
-    params = tree.map(lambda leaf: leaf.astype(dtype), drawn(TREES["a nest"], np.float32, 0))
+    params = tree.map(lambda leaf: leaf.astype(dtype), drawn(fitting(transform, TREES["a nest"]), np.float32, 0))
     name = str(np.dtype(dtype))
     with pytest.raises(TypeError, match=rf"^\w+ learns parameters of float32 or float64, got conv/w as {name}"):
         transform.init(params)
@@ -261,7 +305,7 @@ def test_parameters_of_other_dtypes_are_refused(transform: Transform, formula: F
 
 @every_transform
 def test_gradients_of_another_structure_are_refused(transform: Transform, formula: Formula) -> None:
-    params = drawn(TREES["a nest"], np.float64, 0)
+    params = drawn(fitting(transform, TREES["a nest"]), np.float64, 0)
     fewer = unflatten({path: leaf for path, leaf in flatten(params).items() if path != "conv/w"})
     state = transform.init(params)
     with pytest.raises(TreeError, match=r"the trees differ"):
@@ -270,7 +314,10 @@ def test_gradients_of_another_structure_are_refused(transform: Transform, formul
 
 @every_transform
 def test_a_transform_prints_as_the_call_that_makes_it_again_and_pickles(transform: Transform, formula: Formula) -> None:
-    params, grads = drawn(TREES["a nest"], np.float32, 0), drawn(TREES["a nest"], np.float32, 1)
+    params, grads = (
+        drawn(fitting(transform, TREES["a nest"]), np.float32, 0),
+        drawn(fitting(transform, TREES["a nest"]), np.float32, 1),
+    )
     expected = transform.update(grads, transform.init(params), params, 2)
     for again in (eval(str(transform), {**vars(optim), **vars(fcnn)}), pickle.loads(pickle.dumps(transform))):
         assert str(again) == str(transform)

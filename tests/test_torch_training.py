@@ -59,6 +59,33 @@ class Several:
             optimizer.step()
 
 
+class Muon:
+    """Muon as in a training script of its author's, in double precision where that has bfloat16."""
+
+    def __init__(self, weights: list[Any], lr: float, momentum: float, steps: int, rescale: bool) -> None:
+        self.weights, self.lr, self.momentum, self.steps, self.rescale = weights, lr, momentum, steps, rescale
+        self.buffers = [torch.zeros_like(w) for w in weights]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for w, buffer in zip(self.weights, self.buffers, strict=True):
+            buffer.mul_(self.momentum).add_(w.grad)
+            update = self.orthogonal(w.grad.add(buffer, alpha=self.momentum).reshape(len(w), -1))
+            if self.rescale:
+                w.mul_(len(w) ** 0.5 / w.norm())
+            w.add_(update.view(w.shape), alpha=-self.lr)
+
+    def orthogonal(self, g: Any) -> Any:
+        x = g / (g.norm() + 1e-7)
+        if len(g) > g.shape[1]:
+            x = x.T
+        for _ in range(self.steps):
+            a = x @ x.T
+            b = -4.7750 * a + 2.0315 * a @ a
+            x = 3.4445 * x + b @ x
+        return x.T if len(g) > g.shape[1] else x
+
+
 O = torch.optim  # noqa: E741
 OPTIMIZERS: dict[str, tuple[Any, Callable[[dict[str, Any]], Any]]] = {
     "sgd": (fcnn.sgd(0.1), lambda w: O.SGD(w.values(), 0.1)),
@@ -110,6 +137,21 @@ OPTIMIZERS: dict[str, tuple[Any, Callable[[dict[str, Any]], Any]]] = {
     "rmsprop, centered, momentum and weight decay": (
         fcnn.rmsprop(0.001, decay=0.95, momentum=0.5, centered=True, weight_decay=0.02),
         lambda w: O.RMSprop(w.values(), 0.001, 0.95, momentum=0.5, centered=True, weight_decay=0.02),
+    ),
+    "muon": (
+        fcnn.by_path(
+            {
+                "*conv/w": fcnn.muon(0.05, 0.6, steps=3, rescale=True),
+                "fc/w": fcnn.muon(0.02),
+                "bn/gamma": fcnn.optim.set_to_zero(),
+                "*": fcnn.sgd(0.02, 0.85, nesterov=True),
+            }
+        ),
+        lambda w: Several(
+            Muon(where(w, lambda path: path.endswith("conv/w")), 0.05, 0.6, 3, True),
+            Muon(where(w, lambda path: path == "fc/w"), 0.02, 0.95, 5, False),
+            O.SGD(where(w, lambda path: path.endswith(("/b", "beta"))), 0.02, 0.85, nesterov=True),
+        ),
     ),
     "weight decay of weights only": (
         fcnn.chain(

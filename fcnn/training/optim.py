@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fcnn.training.orthogonal import orthogonalize, rescale_weights
 from fcnn.training.scaling import (
     add_weight_decay,
     scale_by_adam,
@@ -28,7 +29,7 @@ from fcnn.training.transform import (
     updated,
 )
 from fcnn.values import tree
-from fcnn.values.arrays import Array, frozen
+from fcnn.values.arrays import Array, frozen, zeros_like
 from fcnn.values.checks import boolean, number, told
 from fcnn.values.configuration import one_by_one
 from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
@@ -173,6 +174,56 @@ def rmsprop(
     parts += [scale_by_rms(decay, eps, centered)]
     parts += [scale_by_momentum(momentum)] if momentum else []
     return chain(*parts, scale_by_learning_rate(lr))
+
+
+@transform_constructor
+def muon(
+    lr: Rate, momentum: float = 0.95, nesterov: bool = True, *, steps: int = 5, rescale: bool = False
+) -> Transform:
+    """Muon (K. Jordan et al., kellerjordan.github.io/posts/muon, 2024): momentum, made orthogonal, then the rate.
+
+        v = momentum * v + g;   X = orthogonalize(g + momentum * v  if nesterov else  v);   p = p - lr * X
+
+    For matrices and filters, each seen as a matrix (out, all the rest); a network's other parameters learn by another
+    optimizer:
+
+        by_path({"conv*/w": muon(0.02), "*": adam(1e-3)})
+
+    Args:
+        lr: learning rate, a float or a schedule: by about how much each singular value of a weight may change.
+        momentum: 0 to less than 1.
+        nesterov: look one step ahead; needs momentum.
+        steps: of `optim.orthogonalize`, which says what is done in them.
+        rescale: give each weight the norm sqrt(out) before each step (`optim.rescale_weights`), for those that batch
+            norm follows.
+
+    >>> params = freeze({"w": np.eye(2)})
+    >>> optimizer = muon(0.1)
+    >>> updates, state = optimizer.update(freeze({"w": 7 * np.eye(2)}), optimizer.init(params), params, 0)
+    >>> updates["w"].round(1)                                # a step's length is that of lr, whatever the gradient's
+    array([[-0.1, -0. ], [-0. , -0.1]])
+    """
+    number("momentum", momentum, "[0, 1)")
+    boolean("nesterov", nesterov)
+    parts = [scale_by_momentum(momentum, nesterov)] if momentum else []
+    parts += [orthogonalize(steps), scale_by_learning_rate(lr)]
+    return chain(*parts, rescale_weights()) if boolean("rescale", rescale) else chain(*parts)
+
+
+@transform_constructor
+def set_to_zero() -> Transform:
+    """Updates of zero: parameters that stay as they are, to the bit, as one of the optimizers of `by_path`.
+
+    Their gradients are computed nevertheless; `fcnn.hold` spares that.
+
+    >>> by_path({"*/gamma": set_to_zero(), "*": sgd(0.1)})
+    by_path({'*/gamma': set_to_zero(), '*': sgd(0.1)})
+    """
+
+    def update(updates: Tree, state: Tree, params: Tree, step: int) -> Updated:
+        return Updated(tree.map(zeros_like, updates), EMPTY)
+
+    return Transform("set_to_zero", stateless, update)
 
 
 @transform_constructor
