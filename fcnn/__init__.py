@@ -64,6 +64,7 @@ from fcnn.network.rewriting import checked, hold, rewrite, without_caches
 from fcnn.network.views import averaged_views
 from fcnn.ops import col2im, im2col
 from fcnn.training import losses, metrics, optim, parallel, schedules
+from fcnn.training.averaging import Averaging, lookahead, moving_average
 from fcnn.training.checkpoint import CheckpointError, load, load_meta, load_model, save, save_model
 from fcnn.training.epochs import DivergedError
 from fcnn.training.fit import Fitted, InterruptedFit, fit
@@ -288,6 +289,10 @@ __all__ = [
     "fold",
     "scan",
     "parallel",
+    # Averages of a network's values over the steps.
+    "Averaging",
+    "lookahead",
+    "moving_average",
     # How good a network is.
     "Evaluation",
     "evaluate",

@@ -3,6 +3,7 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import attrs
 import numpy as np
 import pytest
 from misuse import Misuse, check
@@ -780,6 +781,31 @@ FITTING = [
            "with drop_last, 6 images give no batch of 7; take a smaller batch_size"),
     Misuse("fit with the last batch perhaps dropped", lambda: fit(drop_last="maybe"), TypeError,
            "drop_last is True or False, got 'maybe'"),
+    Misuse("fit with a decay for an average", lambda: fit(average=0.999), TypeError,
+           "average is an averaging, such as fcnn.moving_average(0.999) gives, got 0.999"),
+    Misuse("fit with an averaging that wasn't called", lambda: fit(average=fcnn.lookahead), TypeError,
+           "average is an averaging, such as fcnn.moving_average(0.999) gives, got the constructor lookahead; "
+           "call it: lookahead(…)"),
+    Misuse("an average that decays beyond 1", lambda: fcnn.moving_average(1.5), ValueError,
+           "decay is a number in [0, 1], got 1.5"),
+    Misuse("an average's decay as text", lambda: fcnn.lookahead("0.5"), TypeError,
+           "decay is a number in [0, 1], got '0.5'"),
+    Misuse("an average of a schedule beyond 1",
+           lambda: fcnn.lookahead(lambda step: step, every=1).step(STEP)(
+               fcnn.lookahead().begin(attrs.evolve(START, step=1)), BATCH
+           ), ValueError, "the decay after 2 steps is a number in [0, 1], got 2.0"),
+    Misuse("an average every 0 steps", lambda: fcnn.moving_average(every=0), ValueError,
+           "every is an integer of at least 1, got 0"),
+    Misuse("an average begun twice", lambda: fcnn.lookahead().begin(fcnn.lookahead().begin(START)), ValueError,
+           "the state holds averages of lookahead already; go on with it as it is"),
+    Misuse("an average that wasn't begun", lambda: fcnn.lookahead().step(STEP)(START, BATCH), ValueError,
+           "the state holds no averages of lookahead; the averaging's begin(state) makes such"),
+    Misuse("averages of a state that has none", lambda: fcnn.moving_average().averaged(START), ValueError,
+           "the state holds no averages of moving_average; the averaging's begin(state) makes such"),
+    Misuse("an average of parameters", lambda: fcnn.lookahead().begin(PARAMS), TypeError,
+           "state is a training state, as fcnn.init_state makes, got a Tree"),
+    Misuse("an average of no step", lambda: fcnn.lookahead().step(START), TypeError,
+           "step is a function (state, batch), such as fcnn.train_step(…) gives, got a TrainState"),
     Misuse("fit with an optimizer's name", lambda: fit(optimizer="adam"), TypeError,
            f"optimizer is {A_TRANSFORM}, got 'adam'"),
     Misuse("fit with an optimizer that wasn't called", lambda: fit(optimizer=fcnn.adam), TypeError,
@@ -1256,7 +1282,7 @@ OF_PICTURES = [
     Misuse("figures read as images", lambda: fcnn.read_figures(MODEL, X8), TypeError,
            "figures are a list of Figure, as fcnn.data.figures.find_figures gives it, got uint8 (6, 1, 4, 4)"),
     Misuse("figures read with too much certainty", lambda: fcnn.read_figures(MODEL, [FIGURE], least=2), ValueError,
-           "least is a number in [0, 1], got 2"),
+           "least is a number in [0, 1], got 2.0"),
     Misuse("figures for a network of other inputs", lambda: fcnn.read_figures(MODEL, [FIGURE]), ValueError,
            "read_figures expects a network of images (1, 28, 28), got one of (1, 4, 4)"),
     Misuse("a picture's file by its number", lambda: pictures.open_picture(3), TypeError, f"path is {A_PATH}, got 3"),

@@ -255,6 +255,36 @@ def test_pytorch_clips_to_the_same_norm_but_for_its_epsilon() -> None:
         np.testing.assert_allclose(leaf, one.grad.numpy(), rtol=1e-6 / 13 * 1.01)
 
 
+@pytest.mark.parametrize(
+    ("average", "theirs"),
+    [
+        (fcnn.moving_average(1.0, every=7), {}),  # stochastic weight averaging
+        (fcnn.moving_average(0.9), {"avg_fn": lambda e, p, n: e + (1 - min(0.9, int(n) / (int(n) + 1))) * (p - e)}),
+    ],
+    ids=["plain mean", "moving average"],
+)
+def test_averages_are_those_of_averaged_models(average: Any, theirs: dict[str, Any]) -> None:
+    loss, optimizer = fcnn.softmax_cross_entropy(), fcnn.adam(0.01)
+    state = average.begin(fcnn.init_state(NETWORK, optimizer, fcnn.key(0), (1, 6, 6), np.float64))
+    module = torch.nn.Module()
+
+    def load(values: Tree) -> None:
+        for path, leaf in flatten(values).items():
+            setattr(module, path.replace("/", "_"), torch.nn.Parameter(tensor(leaf)))
+
+    load(fcnn.freeze({"params": state.params, "state": state.layer_state}))
+    averaged = torch.optim.swa_utils.AveragedModel(module, **theirs)
+    step = average.step(fcnn.train_step(NETWORK, loss, optimizer))
+    for at in range(35):
+        state, _ = step(state, batch(at))
+        if state.step % average.every == 0:
+            load(fcnn.freeze({"params": state.params, "state": state.layer_state}))
+            averaged.update_parameters(module)
+    found = average.averaged(state)
+    for path, leaf in flatten(fcnn.freeze({"params": found.params, "state": found.layer_state})).items():
+        assert_close(leaf, getattr(averaged.module, path.replace("/", "_")))
+
+
 S = O.lr_scheduler
 
 

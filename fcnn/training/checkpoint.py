@@ -5,7 +5,7 @@ What is in a file. It is a zip of plain arrays, in the dtypes and shapes that th
 
     params/conv1/w        parameters
     state/bn1/mean        what changes without a gradient, such as running means
-    opt/adam/mu/conv1/w   the optimizer's state
+    opt/adam/mu/conv1/w   the optimizer's state; with averages of values also opt/lookahead/params/conv1/w and the like
     step                  int64: how many steps were made
     key                   four uint32: the key of the training's random numbers, its lowest bits first
     meta                  a text, which is a JSON object

@@ -22,6 +22,7 @@ from fcnn.network.model import Model
 from fcnn.network.rewriting import leaves
 from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
+from fcnn.training.averaging import Averaging, averaged_values, begun, expect_averaging
 from fcnn.training.checkpoint import CheckpointError, differences, load, network_meta
 from fcnn.training.epochs import History, epoch_line, epoch_stream, epochs_table
 from fcnn.training.loss import Loss, expect_loss
@@ -75,7 +76,8 @@ class Fitted:
     history: an item an epoch, ready for JSON: `epoch`, `train_loss`, `train_accuracy` (means over the epoch, while the
         weights change), `validation_loss`, `validation_accuracy`, `metrics`, `seconds` (of the steps alone) and
         `images_per_second`; None where there is nothing to say. `fcnn.inspection.plots.curves(history)` draws it.
-    model: the network with the state's values, to evaluate, to predict with, and to save.
+    model: the network with the state's values, or with `average` their averages, to evaluate, to predict with, and to
+        save.
     best_epoch: with `patience`, after which epoch `state` is: the one with the least validation loss. None without.
     """
 
@@ -105,6 +107,7 @@ def fit(
     drop_last: bool = False,
     optimizer: Transform = adam(1e-3),  # noqa: B008 (an immutable value)
     loss: Loss = softmax_cross_entropy(),  # noqa: B008
+    average: Averaging | None = None,
     metrics: Sequence[Metric] = (),
     seed: int = 0,
     start: Model | TrainState | None = None,
@@ -132,6 +135,8 @@ def fit(
         epochs: passes over the training inputs, in all: what a resumed or continued state has behind it counts.
         batch_size, drop_last: inputs a step, and whether an epoch's last, smaller batch is left out.
         optimizer, loss: how it learns, and from what.
+        average: how values are averaged on the way, such as `moving_average(0.999)`. The averages are what is evaluated
+            and what the model has; the state, and checkpoints in their `params`, have the values that learn.
         metrics: functions of (outputs, targets), evaluated on the validation split after each epoch.
         seed: of the weights, the order and dropout.
         start: a Model or a training state to go on from, in place of first weights; a Model begins at step 0, a state
@@ -172,6 +177,8 @@ def fit(
     expect_transform("optimizer", optimizer)
     expect_loss("loss", loss)
     expect_metrics(metrics)
+    if average is not None:
+        expect_averaging("average", average)
     integer("epochs", epochs, least=0)
     boolean("resume", resume)
     boolean("fuse", fuse)
@@ -190,12 +197,14 @@ def fit(
     train, held_out, classes = _splits(data, validation, patience)
     meta = data.meta if isinstance(data, Dataset) else {}
     steps_per_epoch(len(train), batch_size, drop_last)
-    first = _first_state(network, optimizer, integer("seed", seed, least=0), train, start)
+    seeded = fold_in(key(integer("seed", seed, least=0)), "model")
+    first = begun(average, init_state(network, optimizer, seeded, train.in_shape))
+    first = first if start is None else _first_state(start, first, optimizer, average)
     shard = _shard_size(shard_size, first)
     settings = {
-        "loss": _text(loss), "optimizer": _text(optimizer), "batch_size": batch_size, "drop_last": drop_last,
-        "seed": seed, "shard_size": shard, "transform": _text(transform), "train": repr(train),
-        "validation": _text(held_out), "gradient": _text(gradient),
+        "loss": _text(loss), "optimizer": _text(optimizer), "average": _text(average),
+        "batch_size": batch_size, "drop_last": drop_last, "seed": seed, "shard_size": shard,
+        "transform": _text(transform), "train": repr(train), "validation": _text(held_out), "gradient": _text(gradient),
         "held": [path for path, layer in leaves(network) if layer.held], "fuse": fuse,
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
@@ -219,17 +228,26 @@ def fit(
 
         def validated(state: TrainState) -> Evaluation:
             assert held_out is not None
-            values = state.params, state.layer_state
-            return evaluate(network, *values, held_out, loss=loss, metrics=metrics, map_fn=map_fn, fuse=fuse)
+            return evaluate(
+                network,
+                *averaged_values(average, state),
+                held_out,
+                loss=loss,
+                metrics=metrics,
+                map_fn=map_fn,
+                fuse=fuse,
+            )
 
         def fitted(state: TrainState, best_epoch: int | None = None) -> Fitted:
-            values = network, state.params, state.layer_state
-            model = Model(*values, in_shape=train.in_shape, classes=classes, meta=meta)
+            model = Model(
+                network, *averaged_values(average, state), in_shape=train.in_shape, classes=classes, meta=meta
+            )
             return Fitted(state, at.history, model, best_epoch)
 
         kept = _kept(run, at, first) if patience is not None else at.state  # after the best epoch so far
+        step = train_step(network, loss, optimizer, gradient)
         stream = epoch_stream(
-            train_step(network, loss, optimizer, gradient), at.state, train, fold_in(key(seed), "batches"),
+            step if average is None else average.step(step), at.state, train, fold_in(key(seed), "batches"),
             count=epochs, batch_size=batch_size, drop_last=drop_last, transform=transform, totals=at.totals,
             validate=None if held_out is None else validated, stop=asked, display=shown,
         )  # fmt: skip
@@ -286,21 +304,20 @@ def _splits(data: Any, validation: Any, patience: int | None) -> tuple[Split, Sp
 
 
 def _first_state(
-    network: Layer, optimizer: Transform, seed: int, train: Split, start: Model | TrainState | None
+    start: Model | TrainState, first: TrainState, optimizer: Transform, average: Averaging | None
 ) -> TrainState:
-    if start is not None and not isinstance(start, (Model, TrainState)):
+    """The state to go on from; `first` is the one without a start."""
+    if not isinstance(start, (Model, TrainState)):
         advice = "; take its .model or .state" if isinstance(start, Fitted) else ""
         raise TypeError(f"start is a Model or a TrainState, got {told(start)}{advice}")
-    first = init_state(network, optimizer, fold_in(key(seed), "model"), train.in_shape)
-    if start is None:
-        return first
     state = start.layer_state if isinstance(start, TrainState) else start.state
     _expect_like("parameters", start.params, first.params)
     _expect_like("state", state, first.layer_state)
     if isinstance(start, TrainState):
         _expect_like("optimizer's state", start.opt_state, first.opt_state)
         return start
-    return attrs.evolve(first, params=start.params, layer_state=state, opt_state=optimizer.init(start.params))
+    own = attrs.evolve(first, params=start.params, layer_state=state, opt_state=optimizer.init(start.params))
+    return begun(average, own)
 
 
 def _expect_like(what: str, theirs: tree.Tree, ours: tree.Tree) -> None:
@@ -338,7 +355,8 @@ def _furthest(run: RunFolder, start: Progress) -> Progress:
         return start
     path, meta = runs.furthest(run.path)
     settings = meta.get("fit")
-    theirs = {**(settings if isinstance(settings, dict) else {}), "network": meta.get("network")}
+    # A run from before there were averages had none.
+    theirs = {"average": "None", **(settings if isinstance(settings, dict) else {}), "network": meta.get("network")}
     mine = {**run.meta["fit"], "network": run.meta["network"]}
     different = [name for name in mine if mine[name] != theirs.get(name)]
     if different:
