@@ -17,7 +17,7 @@ from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.description import build, describe, summary
 from fcnn.network.fusing import fuse
 from fcnn.network.inference import predictor
-from fcnn.network.initializers import constant, he, kaiming_uniform, lecun, xavier, zeros
+from fcnn.network.initializers import constant, dirac, he, kaiming_uniform, lecun, whitening_filters, xavier, zeros
 from fcnn.network.layer import Functions, Grads, Init, Layer, LayerError, Out, layer_constructor
 from fcnn.network.layers import (
     adaptive_avg_pool2d,
@@ -225,6 +225,8 @@ __all__ = [
     "kaiming_uniform",
     "constant",
     "zeros",
+    "dirac",
+    "whitening_filters",
     "initializers",
     # The contract, for layers of one's own.
     "Layer",

@@ -320,8 +320,9 @@ def within(limit: float) -> Draw:
     return lambda rng, shape, fan: rng.uniform(-limit, limit, shape)
 
 
-def test_an_initializer_of_ones_own_comes_back(tmp_path):
-    network = fcnn.serial(fc=fcnn.dense(3, weights=within(0.1)))
+@pytest.mark.parametrize("weights", [within(0.1), fcnn.dirac(within(0.1))], ids=str)
+def test_an_initializer_of_ones_own_comes_back(tmp_path, weights):
+    network = fcnn.serial(fc=fcnn.dense(3, weights=weights))
     made = network.init(KEY, (4,))
     save_model(tmp_path / "m.npz", Model(network, made.params, in_shape=(4,)))
     again = load_model(tmp_path / "m.npz", layers=[within])

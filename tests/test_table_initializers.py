@@ -20,6 +20,8 @@ class Row:
     variance: Callable[[int, int], float]  # for fan-in i and fan-out o
     uniform: bool = False
     value: float | None = None  # of those that draw nothing
+    least_axes: int = 1
+    is_drawn: bool = True  # whether each number is, by one law
 
     def __str__(self) -> str:
         return str(self.init)
@@ -36,8 +38,10 @@ ROWS = (
     Row(fcnn.zeros(), lambda i, o: 0, value=0.0),
     Row(initializers.unallocated(), lambda i, o: 0, value=0.0),
     Row(fcnn.constant(-1.5), lambda i, o: 0, value=-1.5),
+    Row(fcnn.dirac(), lambda i, o: math.nan, least_axes=2, is_drawn=False),
+    Row(fcnn.dirac(fcnn.constant(0.5)), lambda i, o: math.nan, least_axes=2, is_drawn=False),
 )
-DRAWN = [row for row in ROWS if row.value is None]
+DRAWN = [row for row in ROWS if row.value is None and row.is_drawn]
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 FANS = [Fan(1, 1), Fan(24, 7), Fan(9, 400)]
 every_fan = pytest.mark.parametrize("fan", FANS, ids=str)
@@ -57,15 +61,15 @@ def test_the_table_has_every_initialiser() -> None:
 @every_fan
 @every_row
 def test_shapes_dtype_ownership_and_keys(row: Row, fan: Fan) -> None:
-    for shape in SHAPES:
+    for shape in (shape for shape in SHAPES if len(shape) >= row.least_axes):
         drawn = row.init(fcnn.key(0), shape, fan)
         assert (drawn.shape, drawn.dtype) == (shape, np.float32)
         assert np.isfinite(drawn).all()
         assert_handed_out(drawn)
         assert bits(row.init(fcnn.key(0), shape, fan)) == bits(drawn)
-        if row.value is None:
+        if row in DRAWN:
             assert not np.isin(row.init(fcnn.key(1), shape, fan), drawn).any()
-        else:
+        elif row.value is not None:
             assert (drawn == row.value).all()
 
 
@@ -110,3 +114,50 @@ def test_layers_pass_their_fans_on(row: Row) -> None:
         for name in ("w", "b"):  # each from a key of its own
             own = fcnn.fold_in(fcnn.key(0), name)
             assert bits(params[name]) == bits(row.init(own, params[name].shape, fan))
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 5, 4), (3, 3, 3, 3), (2, 6, 1, 2), (5, 2), (2, 4, 3)], ids=str)
+def test_dirac_hands_on_what_it_can_and_draws_the_rest(shape: tuple[int, ...]) -> None:
+    fan = Fan(math.prod(shape[1:]), shape[0])
+    drawn, rest = (init(fcnn.key(0), shape, fan) for init in (fcnn.dirac(fcnn.he()), fcnn.he()))
+    count = min(shape[:2])
+    middle = tuple(length // 2 for length in shape[2:])
+    for k in range(count):
+        assert drawn[(k, k, *middle)] == 1
+    assert np.count_nonzero(drawn[:count]) == count
+    assert bits(drawn[count:]) == bits(rest[count:])
+
+
+def test_a_convolution_that_begins_as_dirac_hands_its_input_on() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
+    layer = fcnn.conv2d(8, 3, padding="same", weights=fcnn.dirac())
+    params = layer.init(fcnn.key(0), (3, 6, 5)).params
+    y = layer.apply(params, fcnn.freeze({}), x, train=False).y
+    np.testing.assert_array_equal(y[:, :3], x)
+    assert fcnn.build(fcnn.describe(layer)).config == layer.config
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel", [1, 2, (3, 2)], ids=str)
+def test_what_is_whitened_has_no_correlation(kernel: int | tuple[int, int], dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    images = np.cumsum(rng.standard_normal((600, 2, 9, 8)) + 0.3, axis=3).astype(dtype)  # neighbours are alike
+    filters = fcnn.whitening_filters(images, kernel, eps=1e-6)
+    height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    half = 2 * height * width
+    assert (filters.shape, filters.dtype) == ((2 * half, 2, height, width), dtype)
+    assert_handed_out(filters)
+    np.testing.assert_array_equal(filters[:half], -filters[half:])
+    y = fcnn.ops.conv2d(images, filters[:half])[0].transpose(1, 0, 2, 3).reshape(half, -1).astype(np.float64)
+    # Variances are v / (v + eps) for eigenvalues v of 0.5 or more; float32 has sums of a thousand numbers up to 30.
+    np.testing.assert_allclose(y @ y.T / y.shape[1], np.eye(half), rtol=0, atol=1e-3 if dtype == np.float32 else 1e-5)
+    greatest = [row[np.abs(row).argmax()] for row in filters[:half].reshape(half, -1)]
+    assert min(greatest) > 0
+
+
+def test_whitening_filters_begin_with_the_greatest_variance_and_know_their_noise() -> None:
+    images = np.random.default_rng(1).standard_normal((50, 2, 4, 4)) * np.array([3.0, 0.01]).reshape(1, 2, 1, 1)
+    filters = fcnn.whitening_filters(images, 1, eps=1.0)
+    moments = np.square(images).mean(axis=(0, 2, 3))
+    assert np.abs(filters[:2, :, 0, 0]).argmax(axis=1).tolist() == [0, 1]
+    np.testing.assert_allclose(filters[[0, 1], [0, 1], 0, 0], 1 / np.sqrt(moments + 1), rtol=1e-3)  # nearly diagonal

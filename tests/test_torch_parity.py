@@ -589,3 +589,20 @@ def test_kaiming_uniform_is_how_pytorch_layers_begin() -> None:
         b = fcnn.kaiming_uniform()(fcnn.key(0), shape, Fan(fan, 1))
         for sample in (module.weight.detach().numpy(), module.bias.detach().numpy(), b):
             assert 0.99 / math.sqrt(fan) < np.abs(sample).max() <= 1 / math.sqrt(fan)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 3, 3), (3, 5, 2, 5), (6, 4, 3), (4, 4, 1, 1)], ids=str)
+def test_dirac_filters_are_pytorchs(shape: tuple[int, ...]) -> None:
+    count = min(shape[:2])
+    made = fcnn.dirac()(fcnn.key(0), shape, Fan(math.prod(shape[1:]), 1))
+    np.testing.assert_array_equal(made[:count], drawn(INIT.dirac_, (count, *shape[1:])))
+
+
+def test_whitening_filters_are_those_of_the_patches_by_pytorch() -> None:
+    images = draw(40, 3, 8, 7)
+    patches = tensor(images).unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    expected = (vectors / torch.sqrt(values + 5e-4)).T.flip(0).reshape(12, 3, 2, 2).numpy()
+    found = fcnn.whitening_filters(images)
+    signs = np.sign(np.sum(found[:12] * expected, axis=(1, 2, 3)))[:, None, None, None]
+    assert_close(found, np.concatenate([signs * expected, -signs * expected]), 1e-12)  # through an eigendecomposition

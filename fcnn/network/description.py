@@ -12,6 +12,7 @@ from fcnn.network.combinators import branch, residual, serial
 from fcnn.network.initializers import (
     Initializer,
     constant,
+    dirac,
     he,
     kaiming_uniform,
     lecun,
@@ -30,7 +31,7 @@ from fcnn.values.tree import size
 _FLOAT32 = 4  # bytes
 _MOST_LAYERS = 10_000  # of a description
 _CONSTRUCTORS = (*(getattr(layers, name) for name in layers.__all__), serial, residual, branch, averaged_views)
-_INITIALIZERS = {make.__name__: make for make in (he, xavier, lecun, kaiming_uniform, zeros, constant)}
+_INITIALIZERS = {make.__name__: make for make in (he, xavier, lecun, kaiming_uniform, zeros, constant, dirac)}
 
 
 def describe(layer: Layer) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """How weights begin. An initializer is a value, called with a key, a shape and the layer's fans.
 
+What is made of images rather than of a key, `whitening_filters`, is put into the parameters: see there.
+
 `fan.inputs` is how many numbers each output sees (C * KH * KW, or D), `fan.outputs` how many outputs see each input
 (F * KH * KW, or F). Draws are made in float64 and rounded to float32, the library's default.
 """
@@ -13,13 +15,14 @@ import attrs
 import numpy as np
 
 from fcnn.values.arrays import Array, frozen
-from fcnn.values.checks import function, instance, integer, lengths, one_of, single, told
+from fcnn.values.checks import Pair, floats, function, instance, integer, lengths, one_of, pair, single, told
 from fcnn.values.configuration import Config, as_call, constructor
 from fcnn.values.keys import Key, generator
 
 Distribution = Literal["normal", "uniform"]
 P = ParamSpec("P")
 
+_AT_A_TIME = 1 << 22  # numbers of patches that are multiplied
 _MOST = 1 << 62  # of a fan: what a float can still hold, times two
 
 
@@ -135,6 +138,81 @@ def constant(value: float) -> Draw:
     """All `value`, which is finite."""
     filled = single("constant's value", value, "(-inf, inf)")
     return lambda rng, shape, fan: np.full(shape, filled)
+
+
+@initializer_constructor
+def dirac(rest: Initializer = kaiming_uniform()) -> Draw:  # noqa: B008 (an immutable value)
+    """Filters that hand on what they see: the k-th filter has a 1 in the middle of its k-th channel, and zeros else.
+
+    So, with "same" padding, the first min(F, C) outputs of a convolution are its inputs (S. Zagoruyko and N. Komodakis,
+    "DiracNets", arXiv 1706.00388), as PyTorch's `dirac_` makes them. Of F > C filters the others begin as `rest` says.
+    Weights (F, C, KH, KW), or any (out, in, …): the middle of an even length is the one after it. With groups, C is how
+    many channels a filter sees.
+
+    >>> from fcnn.values.keys import key
+    >>> dirac(zeros())(key(0), (2, 1, 1, 3), Fan(3, 6)).tolist()
+    [[[[0.0, 1.0, 0.0]]], [[[0.0, 0.0, 0.0]]]]
+    """
+    check_initializers(rest=rest)
+
+    def draw(rng: np.random.Generator, shape: tuple[int, ...], fan: Fan) -> Array:
+        if len(shape) < 2:
+            raise ValueError(f"dirac makes weights of two axes or more, (out, in, …), got the shape {shape}")
+        drawn = np.array(rest.draw(rng, shape, fan), np.float64)
+        count = min(shape[:2])
+        drawn[:count] = 0
+        numbers = np.arange(count)
+        ones: tuple[Any, ...] = numbers, numbers, *(length // 2 for length in shape[2:])
+        drawn[ones] = 1
+        return drawn
+
+    return draw
+
+
+def whitening_filters(images: Array, kernel: Pair = 2, *, eps: float = 5e-4) -> Array:
+    """Filters whose outputs have no correlation on these images, and about the variance 1, each with both signs.
+
+    With all patches p (C, KH, KW) of the images, laid end to end, and their second moments M = mean of p pᵀ, the
+    filters are the eigenvectors of M, the one with the greatest eigenvalue first, each divided by
+    sqrt(eigenvalue + eps); and then the same ones times -1, so that an activation after them loses nothing (K. Jordan,
+    arXiv 2404.00498, section 3.1). Each is greater than 0 where it is furthest from it.
+
+    Args:
+        images: (N, C, H, W), as the convolution sees them, so after `normalize`; some thousand are enough.
+        kernel: the filters' size in pixels, an int or (height, width).
+        eps: how much noise is taken for granted, in squared units of the images.
+
+    Returns:
+        (2 * C * KH * KW, C, KH, KW), for a `conv2d` of so many filters, of the images' dtype:
+        `fcnn.tree.set_at(params, "conv1/w", whitening_filters(images))`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> whitening_filters(rng.standard_normal((100, 1, 8, 8)), 1, eps=1e-6).round(1).ravel()
+    array([ 1., -1.])
+    """
+    images = floats("whitening_filters' images", images)
+    height, width = pair("kernel", kernel, least=1)
+    eps = single("eps", eps, "(0, inf)")
+    if images.ndim != 4 or not images.size or images.shape[2] < height or images.shape[3] < width:
+        raise ValueError(
+            f"whitening_filters expects images (N, C, H, W) of at least {height}x{width} pixels, got {images.shape}"
+        )
+    channels = images.shape[1]
+    size = channels * height * width
+    moments, patches = np.zeros((size, size)), 0
+    rows = max(1, _AT_A_TIME // (images[0].size * height * width))
+    for first in range(0, len(images), rows):
+        part = images[first : first + rows].astype(np.float64)
+        windows = np.lib.stride_tricks.sliding_window_view(part, (height, width), axis=(2, 3))
+        flat = windows.transpose(1, 4, 5, 0, 2, 3).reshape(size, -1)
+        moments += flat @ flat.T
+        patches += flat.shape[1]
+    values, vectors = np.linalg.eigh(moments / patches)
+    filters = vectors.T[::-1] / np.sqrt(np.maximum(values[::-1, None], 0) + eps)
+    furthest = np.take_along_axis(filters, np.abs(filters).argmax(axis=1)[:, None], axis=1)
+    filters *= np.sign(furthest)  # either sign is an eigenvector's, and which comes is up to the LAPACK build
+    both = np.concatenate([filters, -filters]).reshape(2 * size, channels, height, width)
+    return frozen(both.astype(images.dtype))
 
 
 def _scaled(name: str, distribution: Distribution, variance: Callable[[Fan], float]) -> Draw:

@@ -180,8 +180,15 @@ def save_model(path: str | os.PathLike[str], model: Model) -> None:
 def _constructors(network: Layer) -> set[Any]:
     """Of its layers, and of the initializers among their arguments."""
     layers = list(layers_of(network))
-    values = [value for layer in layers for value in layer.config.values() if isinstance(value, Initializer)]
-    return {*(layer.make for layer in layers), *(value.make for value in values)}
+    return {layer.make for layer in layers} | {make for layer in layers for make in _initializers(layer.config)}
+
+
+def _initializers(config: Mapping[str, Any]) -> Iterator[Any]:
+    """The constructors of initializers among arguments, and among those of such in turn."""
+    for value in config.values():
+        if isinstance(value, Initializer):
+            yield value.make
+            yield from _initializers(value.config)
 
 
 def differences(found: Tree, wanted: Tree) -> list[str]:
