@@ -190,6 +190,10 @@ def test_lessons_quote_the_library():
             "b: the explorer's page computes conv2d without groups and dilation only",
         ),
         (
+            fcnn.hold(fcnn.serial(a=fcnn.flatten(), b=fcnn.dense(2)), "b", only="w"), (1, 2, 2), fcnn.LayerError,
+            "b: the explorer's page shows layers that are held whole, or not at all",
+        ),
+        (
             fcnn.serial(b=fcnn.dense(2)), (4,), ValueError,
             "the explorer's page takes pictures, (1, H, W) or (3, H, W); the network takes (4,)",
         ),

@@ -1142,6 +1142,8 @@ MISUSES = [
     Misuse("hold of parameters", lambda: fcnn.hold(PARAMS, "fc"),
            TypeError, "network is a layer, such as fcnn.serial(…) or fcnn.relu(), got {fc: {w: float32[2, 3], b: "
                       "float32[2]}}"),
+    Misuse("hold of only a number", lambda: fcnn.hold(NET, "fc", only=1),
+           TypeError, 'only are text, such as "w", got 1'),
     Misuse("checked of a model", lambda: fcnn.checked(fcnn.Model(NET, PARAMS, in_shape=(3,))),
            TypeError, "network is a layer, such as fcnn.serial(…) or fcnn.relu(), got Model(serial, 8 parameters, "
                       "inputs (3,))"),

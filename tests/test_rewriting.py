@@ -1,5 +1,7 @@
 """Networks of networks: frozen in part, checked for finite numbers, without caches."""
 
+import pickle
+import re
 import tracemalloc
 
 import attrs
@@ -9,7 +11,7 @@ from cases import CASES, Case, descendants
 
 import fcnn
 from fcnn import Functions, Grads, Init, LayerError, Out, layer_constructor, tree
-from fcnn.network.rewriting import leaves
+from fcnn.network.rewriting import held_paths, leaves
 from fcnn.values.tree import EMPTY, flatten, freeze
 
 KEY = fcnn.key(0)
@@ -212,6 +214,68 @@ def test_a_step_leaves_held_parameters_as_they_are_whatever_the_optimizer_does(o
     for path, leaf in flatten(state.params).items():
         same = leaf.tobytes() == flatten(start.params)[path].tobytes()
         assert same == (path.rpartition("/")[0] in held_paths), path
+
+
+@pytest.mark.parametrize(
+    ("patterns", "only", "held"),
+    [
+        ("conv1", "w", ["conv1/w"]),
+        ("bn1", ["gamma"], ["bn1/gamma"]),
+        (["res1/body/conv", "fc?"], "b", ["res1/body/conv/b", "fc1/b", "fc2/b"]),
+        ("fc1", ("w", "b"), ["fc1/w", "fc1/b"]),
+    ],
+)
+def test_held_in_part_layers_compute_and_learn_as_they_did_but_for_that_part(patterns, only, held):
+    plain, frozen = network(), fcnn.hold(network(), patterns, only=only)
+    assert held_paths(frozen) == held
+    for need_dx in (False, True):
+        (made, out, grads), (_, found, less) = gradients(plain, need_dx), gradients(frozen, need_dx)
+        assert found.y.tobytes() == out.y.tobytes()
+        assert found.state == out.state
+        assert need_dx == (less.dx is not None)
+        assert flatten(less.params).keys() == flatten(made.params).keys()
+        for path, leaf in flatten(less.params).items():
+            expected = np.zeros_like(leaf) if path in held else flatten(grads.params)[path]
+            # Held layers aren't fused with what follows them: the rounding of sums of some hundred numbers differs.
+            np.testing.assert_allclose(leaf, expected, rtol=1e-5, atol=1e-7, err_msg=path)
+    start = fcnn.init_state(frozen, fcnn.adamw(1e-2), KEY, (2, 8, 8))
+    step = fcnn.train_step(frozen, LOSS, fcnn.adamw(1e-2))
+    state, _ = fcnn.fold(step, start, [(images(), np.arange(8) % 3)] * 2)
+    for path, leaf in flatten(state.params).items():
+        assert (leaf.tobytes() == flatten(start.params)[path].tobytes()) == (path in held), path
+
+
+def test_of_what_is_held_in_part_no_gradient_is_computed(monkeypatch):
+    network = fcnn.hold(fcnn.serial(a=fcnn.conv2d(2, 3), b=fcnn.flatten(), c=fcnn.dense(2)), ["a", "c"], only="w")
+    made = network.init(KEY, (1, 5, 5))
+    out = network.apply(made.params, made.state, np.ones((3, 1, 5, 5), np.float32), train=True)
+    monkeypatch.setattr("fcnn.ops.conv.weight_gradient", None)  # nobody calls it
+    grads = network.backward(made.params, out.cache, out.y, need_dx=False).params
+    assert grads["a"]["b"].any()
+    assert grads["c"]["b"].any()
+    assert not grads["a"]["w"].any()
+
+
+def test_what_is_held_in_part_can_be_held_again_rewritten_and_pickled():
+    held = fcnn.hold(fcnn.hold(network(), "fc*", only="w"), "fc1", only="b")
+    for again in (held, fcnn.checked(held), pickle.loads(pickle.dumps(held)), fcnn.fuse(held)):
+        assert held_paths(again) == ["fc1/w", "fc1/b", "fc2/w"]
+        _, _, grads = gradients(again)
+        assert [path for path, leaf in flatten(grads.params).items() if not leaf.any()] == ["fc1/w", "fc1/b", "fc2/w"]
+    assert held_paths(fcnn.hold(held, "fc1")) == ["fc1", "fc2/w"]
+    assert "dense(6), w and b held" in html_text(held)
+    assert held_paths(fcnn.hold(fcnn.dense(3), "*", only="w")) == ["w"]
+
+
+def html_text(network):
+    return re.sub("<[^>]*>", "", network._repr_html_())
+
+
+def test_a_name_that_is_no_parameter_of_a_held_layer_is_told_with_its_path():
+    held = fcnn.hold(network(), ["conv1", "fc1"], only=["w", "b"])
+    made = held.init(KEY, (2, 8, 8))
+    with pytest.raises(LayerError, match=r"^conv1: hold: only b; the layer's parameters are w$"):
+        held.apply(made.params, made.state, images(), train=True, key=KEY)
 
 
 def test_rewriting_again_keeps_what_was_held():

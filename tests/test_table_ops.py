@@ -342,6 +342,10 @@ def test_what_is_not_needed_is_none_and_changes_nothing_else(op: Op) -> None:
     assert op.backward(dy, cache, need_dx=False)[0] is None
     assert op.backward(dy, cache, need_dw=False)[1:] == (None, None)
     assert bits(op.backward(dy, cache, need_dw=False)) == bits(dx)
+    assert bits(op.backward(dy, cache, need_dw=False, need_db=True)) == bits((dx, db))
+    assert op.backward(dy, cache, need_dw=False, need_db=True)[1] is None
+    assert bits(op.backward(dy, cache, need_db=False)) == bits((dx, dw))
+    assert op.backward(dy, cache, need_db=False)[2] is None
 
 
 @every_float

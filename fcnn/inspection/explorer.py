@@ -128,6 +128,8 @@ def _record(path: str, layer: Layer, in_shape: Shape, made: Init, model: Model) 
     if lesson is None or layer.config.get("approximate", "none") != "none":
         unknown = layer if lesson else layer.kind
         raise LayerError(f"the explorer's page doesn't know how to compute {unknown}", path)
+    if layer.held_params:
+        raise LayerError("the explorer's page shows layers that are held whole, or not at all", path)
     record: dict[str, Any] = {
         "path": path,
         "kind": layer.kind,

@@ -101,7 +101,8 @@ class Layer:
     `layer.make(**layer.config, **layer.children)` is the layer again, so a network can be printed, described and
     rewritten. Make layers with the constructors of `fcnn.network.layers` and `fcnn.network.combinators`, or your own
     with `layer_constructor`. One whose functions are not those that its constructor gave is `rewritten`
-    (`fcnn.network.rewriting`), and one that doesn't learn is `held`. `origin` is, where it is known, the rule that
+    (`fcnn.network.rewriting`), and one that doesn't learn is `held`; of one that learns in part, `held_params` are the
+    names of the parameters that don't. `origin` is, where it is known, the rule that
     rewrote it, and what it rewrote. `depth` is how many layers lie one within the other in it: at most 100.
 
     Layers pickle by their constructor's import name and its arguments; a copy is the layer itself.
@@ -115,6 +116,7 @@ class Layer:
     apply: ApplyFn
     backward: BackwardFn
     held: bool = False
+    held_params: tuple[str, ...] = ()
     rewritten: bool = False
     origin: "tuple[Callable[[Layer], Layer], Layer] | None" = None
     depth: int = attrs.field(init=False)
@@ -159,7 +161,8 @@ def outline(layer: Layer, facts: Callable[[str], Sequence[str]] = lambda path: (
     """A layer and what it is made of as lines; `facts(path)` is what is known of the layer at a path."""
     code = as_call(layer.kind, layer.config) if layer.config or not layer.children else layer.kind
     inner = [outline(child, facts, f"{path}/{name}" if path else name) for name, child in layer.children.items()]
-    return html.Line(path.rpartition("/")[2], f"{code}, held" if layer.held else code, facts(path), inner)
+    held = ", held" if layer.held else f", {' and '.join(layer.held_params)} held" if layer.held_params else ""
+    return html.Line(path.rpartition("/")[2], f"{code}{held}", facts(path), inner)
 
 
 class LayerError(ValueError):

@@ -3,8 +3,9 @@
 None of them needs a mode or a hook, and the paths of parameters survive them all.
 """
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import attrs
@@ -13,7 +14,7 @@ import numpy as np
 from fcnn.network.layer import Grads, Layer, LayerError, Out, expect_layer
 from fcnn.values import tree
 from fcnn.values.arrays import Array, zeros_like
-from fcnn.values.checks import function, instance, told
+from fcnn.values.checks import function, instance, texts, told
 from fcnn.values.keys import Key
 from fcnn.values.patterns import Patterns, as_patterns, expect_matches, first_match
 from fcnn.values.tree import Tree
@@ -81,7 +82,7 @@ def every_layer(network: Layer) -> Iterator[Layer]:
         yield from every_layer(child)
 
 
-def hold(network: Layer, patterns: Patterns, *more: NoReturn) -> Layer:
+def hold(network: Layer, patterns: Patterns, *more: NoReturn, only: str | Sequence[str] = ()) -> Layer:
     """The network with some layers frozen: they go on computing, and don't learn.
 
     A held layer's gradients are zeros of the same structure, and are never computed; the backward pass ends where
@@ -89,10 +90,14 @@ def hold(network: Layer, patterns: Patterns, *more: NoReturn) -> Layer:
     variance and *doesn't* go on averaging, held dropout drops nothing. A step of `fcnn.train_step` leaves the
     parameters of held layers as they are, to the bit, whatever the optimizer (weight decay, say) would do.
 
+    With `only`, just these of their parameters are frozen: the layers learn the others, and compute in training as
+    they did. Of convolutions and dense layers the gradient of what is frozen isn't computed.
+
     Args:
         network: any network.
         patterns: shell-style patterns of layers' paths, such as "conv*", "res1/*" or ["stem", "bn?"]; a `*` matches
             slashes too.
+        only: names of parameters, such as "w" or ["w", "b"]; none: the layers as a whole.
 
     Raises ValueError for a pattern that matches no layer; it lists the paths there are.
 
@@ -100,6 +105,8 @@ def hold(network: Layer, patterns: Patterns, *more: NoReturn) -> Layer:
     >>> held = hold(serial(conv1=conv2d(6, 5), flatten=flatten(), fc=dense(10)), "conv*")
     >>> [path for path, layer in leaves(held) if layer.held]
     ['conv1']
+    >>> held_paths(hold(held, "fc", only="w"))
+    ['conv1', 'fc/w']
     """
     expect_layer("network", network)
     if more:  # Python's own error would not say that a list is meant
@@ -109,12 +116,23 @@ def hold(network: Layer, patterns: Patterns, *more: NoReturn) -> Layer:
             f"hold takes a network and its patterns, one text or a list of them, got {1 + len(given)} arguments{advice}"
         )
     wanted = as_patterns(patterns, "conv*")
+    names = (only,) if isinstance(only, str) else texts("only", only, 'text, such as "w"')
     expect_matches("hold: no layer's path", wanted, (path for path, _ in leaves(network)))
-    return rewrite_leaves(network, lambda path, layer: layer if first_match(wanted, path) is None else _held(layer))
+    rule = functools.partial(_held_in_part, names) if names else _held
+    return rewrite_leaves(network, lambda path, layer: layer if first_match(wanted, path) is None else rule(layer))
+
+
+def held_paths(network: Layer) -> list[str]:
+    """The paths of all that is held, layers and parameters, in order."""
+    return [
+        "/".join(filter(None, (path, name)))
+        for path, layer in leaves(network)
+        for name in ([""] if layer.held else layer.held_params)
+    ]
 
 
 def _held(layer: Layer) -> Layer:
-    skips = "need_params" in inspect.signature(layer.backward).parameters
+    skips = _skips(layer)
 
     def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
         return layer.apply(params, state, x, train=False, key=key)
@@ -127,6 +145,38 @@ def _held(layer: Layer) -> Layer:
         return Grads(layer.backward(params, cache, dy, need_dx=True, **less).dx, zeros)
 
     return attrs.evolve(layer, apply=apply, backward=backward, held=True, rewritten=True, origin=(_held, layer))
+
+
+def _held_in_part(names: tuple[str, ...], layer: Layer) -> Layer:
+    skips = _skips(layer)
+
+    def apply(params: Tree, state: Tree, x: Array, /, *, train: bool, key: Key | None = None) -> Out:
+        unknown = [name for name in names if name not in params]
+        if unknown:
+            raise LayerError(
+                f"hold: only {', '.join(unknown)}; the layer's parameters are {', '.join(params) or 'none'}"
+            )
+        return layer.apply(params, state, x, train=train, key=key)
+
+    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True) -> Grads:
+        less: dict[str, Any] = {"need_params": params.keys() - set(names)} if skips else {}
+        dx, found = layer.backward(params, cache, dy, need_dx=need_dx, **less)
+        zeros = tree.map(zeros_like, tree.freeze({name: params[name] for name in names}))
+        return Grads(dx, tree.freeze({name: zeros[name] if name in zeros else found[name] for name in params}))
+
+    return attrs.evolve(
+        layer,
+        apply=apply,
+        backward=backward,
+        held_params=tuple(dict.fromkeys((*layer.held_params, *names))),
+        rewritten=True,
+        origin=(functools.partial(_held_in_part, names), layer),
+    )
+
+
+def _skips(layer: Layer) -> bool:
+    """Whether the layer can be told which gradients of parameters are needed."""
+    return "need_params" in inspect.signature(layer.backward).parameters
 
 
 def checked(network: Layer) -> Layer:

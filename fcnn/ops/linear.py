@@ -50,20 +50,22 @@ def dense(x: Array, w: Array, b: Array | None = None) -> tuple[Array, DenseCache
 
 
 def dense_backward(
-    dy: Array, cache: DenseCache, *, need_dx: bool = True, need_dw: bool = True
+    dy: Array, cache: DenseCache, *, need_dx: bool = True, need_dw: bool = True, need_db: bool | None = None
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of `dense` for any dy, (N, F).
 
         dx = dy @ w          dw = dy.T @ x          db = sum of dy over the batch
 
     Returns:
-        dx (N, D), None unless `need_dx`; dw (F, D), None unless `need_dw`; db (F,), None without that or a bias.
+        dx (N, D), None unless `need_dx`; dw (F, D), None unless `need_dw`; db (F,), None without a bias, and
+        unless `need_db`, which is as `need_dw` when None.
     """
     cached("dense", cache, DenseCache)
     out = block(output_gradient("dense_backward", dy, (cache.x.shape[0], cache.w.shape[0])))
     boolean("need_dx", need_dx)
     boolean("need_dw", need_dw)
+    need_db = need_dw if need_db is None else boolean("need_db", need_db)
     dw = frozen(np.matmul(out, cache.x)) if need_dw else None
-    db = frozen(out.sum(axis=1)) if need_dw and cache.has_bias else None
+    db = frozen(out.sum(axis=1)) if need_db and cache.has_bias else None
     dx = frozen(unblock(np.matmul(cache.w.T, out))) if need_dx else None
     return dx, dw, db

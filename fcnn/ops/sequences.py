@@ -78,16 +78,16 @@ def conv1d(
 
 
 def conv1d_backward(
-    dy: Array, cache: SequenceCache, *, need_dx: bool = True, need_dw: bool = True
+    dy: Array, cache: SequenceCache, *, need_dx: bool = True, need_dw: bool = True, need_db: bool | None = None
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of `conv1d` for any dy, (N, F, OL).
 
     Returns:
-        dx (N, C, L), None unless `need_dx`; dw (F, C / groups, K), None unless `need_dw`; db (F,), None without that or
-        a bias.
+        dx (N, C, L), None unless `need_dx`; dw (F, C / groups, K), None unless `need_dw`; db (F,), None without a bias,
+        and unless `need_db`, which is as `need_dw` when None.
     """
     dy, images = _expected("conv1d", dy, cache)
-    dx, dw, db = conv2d_backward(_image(dy), images, need_dx=need_dx, need_dw=need_dw)
+    dx, dw, db = conv2d_backward(_image(dy), images, need_dx=need_dx, need_dw=need_dw, need_db=need_db)
     return None if dx is None else dx[..., 0], None if dw is None else dw[..., 0], db
 
 

@@ -99,21 +99,22 @@ def conv_transpose2d(
 
 
 def conv_transpose2d_backward(
-    dy: Array, cache: ConvTransposeCache, *, need_dx: bool = True, need_dw: bool = True
+    dy: Array, cache: ConvTransposeCache, *, need_dx: bool = True, need_dw: bool = True, need_db: bool | None = None
 ) -> tuple[Array | None, Array | None, Array | None]:
     """The gradients of `conv_transpose2d` for any dy, (N, F, OH, OW).
 
     Returns:
         dx (N, C, H, W), None unless `need_dx`; dw (C, F / groups, KH, KW), None unless `need_dw`; db (F,), None without
-        that or a bias.
+        a bias, and unless `need_db`, which is as `need_dw` when None.
     """
     w, g = cached("conv_transpose2d", cache, ConvTransposeCache).w, cache.geometry
     oh, filters, ow, n = g.in_shape
     out = block(output_gradient("conv_transpose2d_backward", dy, (n, filters, oh, ow)))
     boolean("need_dx", need_dx)
     boolean("need_dw", need_dw)
+    need_db = need_dw if need_db is None else boolean("need_db", need_db)
     dx = dw = db = None
-    if need_dw and cache.has_bias:
+    if need_db and cache.has_bias:
         db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
     if need_dw:
         dw = frozen(weight_gradient(g, out, cache.block, w))

@@ -19,7 +19,7 @@ from fcnn.data.batching import steps_per_epoch
 from fcnn.data.types import BatchTransform, Dataset, Split, as_split
 from fcnn.network.layer import Layer, expect_layer
 from fcnn.network.model import Model
-from fcnn.network.rewriting import leaves
+from fcnn.network.rewriting import held_paths
 from fcnn.training import parallel, runs
 from fcnn.training.arguments import expect_map_fn, expect_metrics
 from fcnn.training.averaging import Averaging, averaged_values, begun, expect_averaging
@@ -205,7 +205,7 @@ def fit(
         "loss": _text(loss), "optimizer": _text(optimizer), "average": _text(average),
         "batch_size": batch_size, "drop_last": drop_last, "seed": seed, "shard_size": shard,
         "transform": _text(transform), "train": repr(train), "validation": _text(held_out), "gradient": _text(gradient),
-        "held": [path for path, layer in leaves(network) if layer.held], "fuse": fuse,
+        "held": held_paths(network), "fuse": fuse,
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         run, at = None, Progress(first)

@@ -21,8 +21,7 @@ from fcnn.data.types import Split, as_split
 from fcnn.network.fusing import fuse as fused
 from fcnn.network.inference import predictor
 from fcnn.network.layer import Layer, LayerError, Shape, expect_layer, expect_values
-from fcnn.network.rewriting import leaves as layers_of
-from fcnn.network.rewriting import without_caches
+from fcnn.network.rewriting import held_paths, without_caches
 from fcnn.training.arguments import (
     expect_map_fn,
     expect_metrics,
@@ -180,7 +179,7 @@ def train_step(
     if gradient_fn is not None:
         expect_gradient_fn("gradient_fn", gradient_fn)
     compute = gradient(model, loss, fuse=fuse) if gradient_fn is None else gradient_fn
-    held = tuple(path for path, layer in layers_of(model) if layer.held)
+    held = held_paths(model)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Record]:
         if type(state) is not TrainState:
@@ -354,12 +353,12 @@ def _correct(outputs: Array, targets: Any, weights: Array | None) -> int | None:
 
 
 def _with_held(params: Tree, before: Tree, held: Sequence[str]) -> Tree:
-    """The parameters with those of held layers as they were, whatever the optimizer did."""
+    """The parameters with what is held as it was, layers and single ones, whatever the optimizer did."""
     for path in held:
         here: Any = before
         for name in path.split("/") if path else ():
             here = here.get(name, EMPTY)
-        if here:
+        if here is not EMPTY:
             params = set_at(params, path, here) if path else before
     return params
 

@@ -1,6 +1,6 @@
 """What the layers of several families share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fcnn.network.initializers import Fan, Initializer
@@ -61,12 +61,13 @@ def with_weights(
         y, cache = op(x, params["w"], params["b"] if bias else None)
         return Out(y, EMPTY, cache)
 
-    def backward(params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True, need_params: bool = True) -> Grads:
+    def backward(
+        params: Tree, cache: Any, dy: Array, /, *, need_dx: bool = True, need_params: bool | Collection[str] = True
+    ) -> Grads:
         expect_params(names, params)
-        dx, dw, db = op_backward(dy, cache, need_dx=need_dx, need_dw=need_params)
-        if dw is None:
-            return Grads(dx, EMPTY)
-        return Grads(dx, freeze({"w": dw} if db is None else {"w": dw, "b": db}))
+        needed = (names if need_params else ()) if isinstance(need_params, bool) else need_params
+        dx, dw, db = op_backward(dy, cache, need_dx=need_dx, need_dw="w" in needed, need_db="b" in needed)
+        return Grads(dx, freeze({name: found for name, found in (("w", dw), ("b", db)) if found is not None}))
 
     return Functions(init, apply, backward)
 
