@@ -59,7 +59,7 @@ from fcnn.network.layers import (
     upsample,
 )
 from fcnn.network.model import Model
-from fcnn.network.models import lenet5, lenet5_bn, mobilenet_v2, resnet18, resnet_cifar, squeezenet1_1, vgg11
+from fcnn.network.models import airbench, lenet5, lenet5_bn, mobilenet_v2, resnet18, resnet_cifar, squeezenet1_1, vgg11
 from fcnn.network.rewriting import checked, hold, rewrite, without_caches
 from fcnn.network.views import averaged_views
 from fcnn.ops import col2im, im2col
@@ -206,6 +206,7 @@ __all__ = [
     "vgg11",
     "mobilenet_v2",
     "squeezenet1_1",
+    "airbench",
     "models",
     # A network as data, there and back, and as a table.
     "describe",

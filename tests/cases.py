@@ -122,6 +122,7 @@ CASES = (
     Case("batch_norm features", batch_norm(), (5,), stateful=True, norms_features=True),
     Case("batch_norm sequences", batch_norm(), (3, 4), stateful=True),
     Case("batch_norm images", batch_norm(decay=0.5, eps=1e-3), (3, 4, 2), stateful=True),
+    Case("batch_norm small eps", batch_norm(decay=0.6, eps=1e-12), (3, 4, 2), stateful=True),
     Case("layer_norm features", layer_norm(), (5,)),
     Case("layer_norm rows", layer_norm(), (3, 4)),
     Case("layer_norm images", layer_norm(eps=1e-3), (3, 4, 2)),

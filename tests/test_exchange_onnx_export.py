@@ -117,6 +117,7 @@ MODELS = {
     "resnet_cifar": fcnn.resnet_cifar(8),
     "mobilenet_v2": fcnn.mobilenet_v2(10),
     "squeezenet1_1": fcnn.squeezenet1_1(10),
+    "airbench": fcnn.airbench((8, 16, 16)),
 }
 
 

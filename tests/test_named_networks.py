@@ -42,6 +42,21 @@ def test_narrow_and_wide_mobilenets_have_multiples_of_eight_filters() -> None:
         assert all(leaf.shape[0] % 8 == 0 for path, leaf in flatten(made.params).items() if "/conv/w" in path)
 
 
+def test_airbench_is_of_the_papers_size() -> None:
+    """0.36 PFLOP for 476 steps of 1,024 images, twice as many backwards as forwards; 93: 0.185, 95: 1.39 (table 2)."""
+    for widths, images, petaflops in (
+        ((64, 256, 256), 9.9 * 48 * 1024, 0.36),
+        ((64, 128, 128), 11 * 48 * 1024, 0.185),
+        ((128, 384, 384), 15 * 48 * 1024, 1.39),
+    ):
+        made = inits(fcnn.airbench(widths), (3, 32, 32))[""]
+        assert made.out_shape == (10,)
+        assert 6 * made.macs * images / 1e15 == pytest.approx(petaflops, rel=0.1)
+    made = inits(fcnn.airbench(), (3, 32, 32))[""]
+    assert (fcnn.tree.size(made.params), made.macs) == (1_972_792, 118_147_360)
+    assert inits(fcnn.airbench(classes=5, channels=1), (1, 28, 28))[""].out_shape == (5,)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -51,6 +66,11 @@ def test_narrow_and_wide_mobilenets_have_multiples_of_eight_filters() -> None:
         (lambda: fcnn.resnet18(0), ValueError, "classes is an integer of at least 1, got 0"),
         (lambda: fcnn.mobilenet_v2(width=0), ValueError, "width is a number in (0, 8], got 0"),
         (lambda: fcnn.vgg11(dropout=1), ValueError, "dropout is a number in [0, 1), got 1"),
+        (lambda: fcnn.airbench((64, 256)), ValueError,
+         "widths is the filters of three groups, such as (64, 256, 256), got (64, 256)"),
+        (lambda: fcnn.airbench(64), TypeError,
+         "widths is the filters of three groups, such as (64, 256, 256), each at least 1, got 64"),
+        (lambda: fcnn.airbench(divisor=0), ValueError, "divisor is a number in (0, inf), got 0"),
         (lambda: fcnn.squeezenet1_1(10, dropout="much"), TypeError, "dropout is a number in [0, 1), got 'much'"),
     ],
 )  # fmt: skip
