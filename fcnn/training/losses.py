@@ -30,7 +30,9 @@ def softmax_cross_entropy(
     with q = v[k] * ((1 - s) * onehot(label) + s / K) for label smoothing s (C. Szegedy et al., CVPR 2016, section 7)
     and a weight v[k] for each class, and W = sum over n of v[label[n]]. Without weights v is 1, Q is 1 and W is N. For
     logits (N, K) and integer labels all is as in PyTorch's `CrossEntropyLoss(weight, ignore_index=…,
-    label_smoothing=…)`, which also takes labels of pixels (N, H, W) and probabilities (N, K): this doesn't.
+    label_smoothing=…)`, which also takes labels of pixels (N, H, W) and probabilities (N, K): this doesn't. Where a
+    recipe sums over N rows in place of the mean, rates times N and coefficients of L2 divided by N make the same steps
+    of `sgd`.
 
     Args:
         label_smoothing: s, 0 to less than 1.

@@ -178,7 +178,13 @@ def rmsprop(
 
 @transform_constructor
 def muon(
-    lr: Rate, momentum: float = 0.95, nesterov: bool = True, *, steps: int = 5, rescale: bool = False
+    lr: Rate,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    *,
+    steps: int = 5,
+    eps: float = 1e-7,
+    rescale: bool = False,
 ) -> Transform:
     """Muon (K. Jordan et al., kellerjordan.github.io/posts/muon, 2024): momentum, made orthogonal, then the rate.
 
@@ -193,7 +199,7 @@ def muon(
         lr: learning rate, a float or a schedule: by about how much each singular value of a weight may change.
         momentum: 0 to less than 1.
         nesterov: look one step ahead; needs momentum.
-        steps: of `optim.orthogonalize`, which says what is done in them.
+        steps, eps: of `optim.orthogonalize`, which says what is done in them.
         rescale: give each weight the norm sqrt(out) before each step (`optim.rescale_weights`), for those that batch
             norm follows.
 
@@ -206,7 +212,7 @@ def muon(
     number("momentum", momentum, "[0, 1)")
     boolean("nesterov", nesterov)
     parts = [scale_by_momentum(momentum, nesterov)] if momentum else []
-    parts += [orthogonalize(steps), scale_by_learning_rate(lr)]
+    parts += [orthogonalize(steps, eps), scale_by_learning_rate(lr)]
     return chain(*parts, rescale_weights()) if boolean("rescale", rescale) else chain(*parts)
 
 
