@@ -218,3 +218,28 @@ def test_the_first_steps_are_those_of_the_script(
     close(outputs, forward(weights, tensor(x), divisor, train=False))
     assert (state.params["group1"]["bn1"]["gamma"] == 1).all()
     assert state.params["whiten"]["w"].tobytes() == fcnn.whitening_filters(batch(99).x).tobytes()
+
+
+def test_by_fit_in_one_run_or_in_two_of_which_the_second_holds_what_has_learnt_it_has_the_same_bits() -> None:
+    """Where the whitening bias stands still, nothing before the first group need be computed backwards."""
+    images = np.concatenate([batch(number).x for number in range(6)]).astype(np.float32)
+    data = fcnn.Split(images, np.concatenate([batch(number).y for number in range(6)]))
+    total, first = 4 * 6, 2 * 6
+    transform, network = of_the_paper(total, first), network_of(9.0)
+    start = fcnn.init_state(network, transform, fcnn.key(0), (3, 32, 32))
+    params = tree.set_at(start.params, "whiten/w", fcnn.whitening_filters(images))
+    model = fcnn.Model(network, params, start.layer_state, in_shape=(3, 32, 32))
+    average = fcnn.lookahead(fcnn.ramp(0.95**5, steps=total, power=3), every=5)
+
+    def fit(network: fcnn.Layer, **options: Any) -> fcnn.Fitted:
+        loss = fcnn.softmax_cross_entropy(0.2)
+        settings = {"batch_size": N, "optimizer": transform, "loss": loss, "average": average, "progress": False}
+        return fcnn.fit(network, data, **settings, **options)
+
+    whole = fit(network, start=model, epochs=4)
+    half = fit(network, start=model, epochs=2)
+    other = fit(fcnn.hold(network, "whiten"), start=half.state, epochs=4)
+    assert half.model.params["whiten"]["b"].any()
+    assert (other.model.params, other.model.state) == (whole.model.params, whole.model.state)
+    assert (other.state.params, other.state.layer_state) == (whole.state.params, whole.state.layer_state)
+    assert [item["epoch"] for item in other.history] == [3, 4]
