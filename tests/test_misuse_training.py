@@ -1282,7 +1282,7 @@ OF_PICTURES = [
     Misuse("figures read as images", lambda: fcnn.read_figures(MODEL, X8), TypeError,
            "figures are a list of Figure, as fcnn.data.figures.find_figures gives it, got uint8 (6, 1, 4, 4)"),
     Misuse("figures read with too much certainty", lambda: fcnn.read_figures(MODEL, [FIGURE], least=2), ValueError,
-           "least is a number in [0, 1], got 2.0"),
+           "least is a number in [0, 1], got 2"),
     Misuse("figures for a network of other inputs", lambda: fcnn.read_figures(MODEL, [FIGURE]), ValueError,
            "read_figures expects a network of images (1, 28, 28), got one of (1, 4, 4)"),
     Misuse("a picture's file by its number", lambda: pictures.open_picture(3), TypeError, f"path is {A_PATH}, got 3"),
