@@ -11,7 +11,7 @@ import numpy as np
 from cases import descendants
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import examples, networks, normal
+from strategies import KINDS_OF_SHAPES, examples, networks, normal
 from test_checkpoint import METAS
 
 import fcnn
@@ -209,11 +209,13 @@ def test_a_model_comes_back_from_its_file(
 def test_what_is_drawn_has_layers_of_every_kind() -> None:
     kinds: Counter[str] = Counter()
 
-    @given(networks())
-    @examples(1000)
-    def draw(network: Any) -> None:
-        kinds.update({layer.kind for _, layer in descendants(network[0])})
+    for shapes in KINDS_OF_SHAPES:  # each by itself, as some layers are drawn for few of them
 
-    draw()
+        @given(networks(shapes=shapes))
+        @examples(400)
+        def draw(network: Any) -> None:
+            kinds.update({layer.kind for _, layer in descendants(network[0])})
+
+        draw()
     made = {*fcnn.network.layers.__all__, "serial", "residual", "branch", "averaged_views"}
     assert made <= kinds.keys(), made - kinds.keys()
