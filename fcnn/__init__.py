@@ -77,8 +77,6 @@ from fcnn.training.losses import (
     softmax_cross_entropy,
 )
 from fcnn.training.metrics import accuracy, binary_accuracy, classification_report, confusion_matrix
-from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, rmsprop, sgd
-from fcnn.training.metrics import accuracy, classification_report, confusion_matrix
 from fcnn.training.optim import adam, adamw, by_path, chain, clip_by_global_norm, masked, muon, rmsprop, sgd
 from fcnn.training.prediction import Predictions, predict, predict_pictures
 from fcnn.training.reading import Reading, read_figures

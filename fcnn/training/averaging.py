@@ -170,7 +170,7 @@ def moving_average(decay: Rate = 0.999, *, every: int = 1) -> Averaging:
 
 
 def _decay_of(decay: Rate) -> Callable[[int], float]:
-    schedule = as_schedule(decay if callable(decay) else number("decay", decay, "[0, 1]"))
+    schedule = as_schedule("decay", decay if callable(decay) else number("decay", decay, "[0, 1]"))
 
     def decay_of(steps: int) -> float:
         return number(f"the decay after {steps} steps", rate_at(schedule, steps), "[0, 1]")

@@ -113,7 +113,8 @@ def one_cycle(
     >>> [round(one_cycle(1.0, steps=6, rising=0.5, start=0.5, end=0.0, shape="linear")(step), 3) for step in range(7)]
     [0.5, 0.75, 1.0, 0.667, 0.333, 0.0, 0.0]
     """
-    peak, steps, rising = _rate("one_cycle's peak", peak), integer("steps", steps, least=1), number("rising", rising, "(0, 1)")
+    peak, steps = _rate("one_cycle's peak", peak), integer("steps", steps, least=1)
+    rising = number("rising", rising, "(0, 1)")
     first = peak / 25 if start is None else _rate("one_cycle's start", start)
     last = peak / 250_000 if end is None else _rate("one_cycle's end", end)
     is_linear = one_of("one_cycle's shape", shape, ("cosine", "linear")) == "linear"
