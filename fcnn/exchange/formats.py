@@ -9,7 +9,7 @@ import attrs
 from fcnn.exchange.errors import ExchangeError
 from fcnn.exchange.keras import load_keras
 from fcnn.exchange.matching import filled, found_names
-from fcnn.exchange.names import torch_names, values_of
+from fcnn.exchange.names import values_of
 from fcnn.exchange.onnx_export import save_onnx
 from fcnn.exchange.onnx_import import load_onnx
 from fcnn.exchange.safetensors import load_safetensors, save_safetensors
@@ -146,9 +146,9 @@ def export_model(path: str | os.PathLike[str], model: Model, *, names: Mapping[s
     """
     kind, model = format_of(path), expect_model("model", model)
     if kind == "PyTorch":
-        save_torch(path, model, names=torch_names(model) if names is None else names)
+        save_torch(path, model, names=names)
     elif kind == "safetensors":
-        save_safetensors(path, model, names=torch_names(model) if names is None else names)
+        save_safetensors(path, model, names=names)
     elif names is not None:
         raise ValueError(f"{path}: names=… are for files of values by name, a file of {kind} is a network")
     elif kind == "ONNX":

@@ -38,11 +38,13 @@ def settled(before: Piece | None, affines: list[Affine], shape: Shape, arguments
     if not all(np.isfinite(one.astype(dtype)).all() for one in (scale, shift)):
         raise ExchangeError(f"{affines[0].node} adds or multiplies by numbers that aren't finite")
     added = [*takewhile(lambda one: one.operator in ("Add", "Sub"), affines)]
-    if before is not None and before.layer.make in _BIASED and added:
+    is_whole = len(added) == len(affines)
+    # Zeros before a factor, as of a mean that is subtracted, need no bias.
+    if before is not None and before.layer.make in _BIASED and added and (is_whole or _together(added)[1].any()):
         layer = before.layer.make(**{**before.layer.config, "bias": True})
         b = before.params.get("b", 0) + np.broadcast_to(_together(added)[1], width)
         biased = Piece(layer, _with(before.params, b=b))
-        return settled(biased, affines[len(added) :], shape, arguments) if len(added) < len(affines) else [biased]
+        return [biased] if is_whole else settled(biased, affines[len(added) :], shape, arguments)
     if before is not None and before.layer.make in _SCALED:
         gamma, beta = before.params["gamma"] * scale, before.params["beta"] * scale + shift
         return [attrs.evolve(before, params=_with(before.params, gamma=gamma, beta=beta))]
