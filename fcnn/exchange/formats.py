@@ -55,18 +55,20 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
     """What a file of PyTorch's or of safetensors holds, by its own names."""
-    kind = format_of(path)
-    if kind not in HAVE_NAMES:
-        raise ExchangeError(f"{path}: a file of {kind} is a network, and not arrays by name alone")
-    return load_torch(path) if kind == "PyTorch" else load_safetensors(path)
+    return load_torch(path) if _named_format(path) == "PyTorch" else load_safetensors(path)
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
     """Write arrays by name as a file of PyTorch's or of safetensors, atomically."""
+    (save_torch if _named_format(path) == "PyTorch" else save_safetensors)(path, arrays)
+
+
+def _named_format(path: str | os.PathLike[str]) -> str:
+    """The format, if it is one that holds values by name."""
     kind = format_of(path)
     if kind not in HAVE_NAMES:
         raise ExchangeError(f"{path}: a file of {kind} is a network, and not arrays by name alone")
-    (save_torch if kind == "PyTorch" else save_safetensors)(path, arrays)
+    return kind
 
 
 def import_model(

@@ -107,7 +107,7 @@ def conv2d_backward(
     need_db = need_dw if need_db is None else boolean("need_db", need_db)
     dx = dw = db = None
     if need_db and cache.has_bias:
-        db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
+        db = frozen(bias_gradient(out))
     if need_dw:
         dw = frozen(weight_gradient(g, cache.block, out, w))
     if need_dx:
@@ -154,6 +154,12 @@ def forward(
 
     found = each_part(len(parts), one, work(g, passes=4))
     return y, [each for each in found if each is not None]
+
+
+def bias_gradient(dy: Array) -> Array:
+    """The gradient of biases (F,), for an output block's, (OH, F, OW, N)."""
+    oh, filters, ow, n = dy.shape
+    return np.asarray(np.add.reduce(np.add.reduce(dy.reshape(oh, filters, ow * n), axis=2), axis=0))
 
 
 def weight_gradient(g: Geometry, x: Array, dy: Array, w: Array) -> Array:

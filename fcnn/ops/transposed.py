@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from fcnn.ops.conv import (
+    bias_gradient,
     expect_divided,
     forward,
     how_to_make_images,
@@ -115,7 +116,7 @@ def conv_transpose2d_backward(
     need_db = need_dw if need_db is None else boolean("need_db", need_db)
     dx = dw = db = None
     if need_db and cache.has_bias:
-        db = frozen(np.add.reduce(np.add.reduce(out.reshape(oh, filters, ow * n), axis=2), axis=0))
+        db = frozen(bias_gradient(out))
     if need_dw:
         dw = frozen(weight_gradient(g, out, cache.block, w))
     if need_dx:
