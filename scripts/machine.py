@@ -3,6 +3,8 @@
 import contextlib
 import os
 import platform
+import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine(packages: Sequence[str] = ("numpy",)) -> dict[str, Any]:
@@ -55,6 +59,39 @@ def processor() -> str:
     notes = [f"family {fields['cpu family']}, model {fields['model']}"] if "cpu family" in fields else []
     notes += ["AVX-512"] if "avx512f" in fields.get("flags", "").split() else []
     return f"{fields['model name']} ({', '.join(notes)})" if notes else fields["model name"]
+
+
+def slug(processor: str) -> str:
+    """The name of a processor's files, from what `machine.processor` tells.
+
+    >>> slug("Intel(R) Xeon(R) Processor (family 6, model 207, AVX-512)")
+    'intel-xeon-6-207'
+    >>> slug("AMD EPYC 7763 64-Core Processor (family 25, model 1)")
+    'amd-epyc-7763-25-1'
+    >>> slug("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz (family 6, model 158)")
+    'intel-core-i7-8700-6-158'
+    >>> slug("arm")
+    'arm'
+    """
+    name, _, notes = processor.partition(" (family")
+    name = re.sub(r"\((R|TM)\)|@.*|\b(Processor|CPU|\d+-Core)\b", " ", name, flags=re.IGNORECASE)
+    numbers = re.match(r" (\d+), model (\d+)", notes)
+    return "-".join([*re.findall(r"[a-z0-9]+", name.lower()), *(numbers.groups() if numbers else ())])
+
+
+def commit(root: Path = ROOT) -> str | None:
+    """The commit that is checked out, with "+changes" where files differ from it; None where that isn't known."""
+
+    def git(*arguments: str) -> str:
+        # By this folder's own repository: one around it would tell of something else.
+        command = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", *arguments]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def cores() -> int:

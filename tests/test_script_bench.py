@@ -280,7 +280,7 @@ def test_a_worker_that_is_killed_says_so_and_starts_anew(tmp_path):
 
 
 def machine_name():
-    return machines.slug(machine.processor())
+    return machine.slug(machine.processor())
 
 
 def test_quick_run_writes_its_numbers_and_names_who_is_missing(tmp_path, monkeypatch, capsys):
@@ -297,7 +297,7 @@ def test_quick_run_writes_its_numbers_and_names_who_is_missing(tmp_path, monkeyp
     assert all(set(row["ms"]) == {"fcnn", "NumPy, im2col"} for row in results["rows"])
     assert all(row["times_floor"]["median"] > 0 for row in results["rows"])
     assert str(tmp_path) not in json.dumps(results)
-    assert results["commit"] == machines.commit()
+    assert results["commit"] == machine.commit()
     assert (tmp_path / "a" / f"{machine_name()}.png").read_bytes().startswith(b"\x89PNG")
     assert "PyTorch, NCHW: not installed: pip install torch==2.13.0 (everything)" in printed
     assert "conv 6->16 5x5 @14, batch 16" in printed
@@ -371,18 +371,18 @@ def test_results_know_their_commit(tmp_path):
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert machines.commit(tmp_path) is None
+    assert machine.commit(tmp_path) is None
     git("init")
     (tmp_path / "file").write_text("a")
     git("add", "file")
     git("commit", "-m", "first")
     (tmp_path / "other").write_text("not part of it")
     commit = git("rev-parse", "--short", "HEAD")
-    assert machines.commit(tmp_path) == commit
+    assert machine.commit(tmp_path) == commit
     (tmp_path / "file").write_text("b")
-    assert machines.commit(tmp_path) == f"{commit}+changes"
+    assert machine.commit(tmp_path) == f"{commit}+changes"
     (tmp_path / "folder").mkdir()
-    assert machines.commit(tmp_path / "folder") is None
+    assert machine.commit(tmp_path / "folder") is None
 
 
 def test_a_run_of_footprints_alone_draws_nothing(tmp_path, monkeypatch):
@@ -491,7 +491,7 @@ def test_profile_has_a_line_for_each_layer(capsys, model):
 def test_examples_in_docstrings():
     from bench import timing, worker
 
-    assert [doctest.testmod(module).failed for module in (machines, timing, worker)] == [0, 0, 0]
+    assert [doctest.testmod(module).failed for module in (machine, timing, worker)] == [0, 0, 0]
 
 
 def test_list_and_nonsense(capsys, tmp_path):

@@ -148,7 +148,7 @@ def test_each_failure_is_a_cell_and_loses_no_other(tmp_path, monkeypatch, capsys
         "–",
     ]
     (written,) = tmp_path.iterdir()
-    assert written.name == f"beside-{machines.slug(machine.processor())}.json"
+    assert written.name == f"beside-{machine.slug(machine.processor())}.json"
     assert list(json.loads(written.read_text())["programs"]) == ["fcnn", *chosen]
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
-from machine import machine, processor
+from machine import ROOT, commit, machine, processor, slug
 
 import fcnn
 from bench import machines, timing
@@ -68,7 +68,7 @@ PROGRAMS = (
 def run(arguments: argparse.Namespace) -> Found:
     """Measure and write as it comes; the results."""
     path = path_of(arguments)
-    results: Found = {"format": 1, "commit": machines.commit(), "machine": machine(("numpy",)), "programs": {}}
+    results: Found = {"format": 1, "commit": commit(), "machine": machine(("numpy",)), "programs": {}}
     results["settings"] = {name: getattr(arguments, name) for name in ("rounds", "quick")}
     with tempfile.TemporaryDirectory(prefix="fcnn-bench-") as scratch:
         folder, opened, expected = Path(scratch), dict[Program, Ask](), np.empty(0)
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> Found:
 
 def path_of(arguments: argparse.Namespace) -> Path:
     """The file of the results, named by the processor."""
-    return Path(arguments.out) / f"{machines.BESIDE}{machines.slug(processor())}.json"
+    return Path(arguments.out) / f"{machines.BESIDE}{slug(processor())}.json"
 
 
 def in_turn(opened: Mapping[Program, Ask], rounds: int, seconds: float) -> dict[str, Found]:
@@ -243,9 +243,9 @@ def _output(folder: Path, python: Path, *arguments: str) -> str:
 def _copy_of_fcnn(folder: Path) -> Path:
     """The library's sources without what else is in the repository, since building writes beside them."""
     sources = folder / "sources"
-    shutil.copytree(machines.ROOT / "fcnn", sources / "fcnn", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "fcnn", sources / "fcnn", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(machines.ROOT / name, sources)
+        shutil.copy(ROOT / name, sources)
     return sources
 
 

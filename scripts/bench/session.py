@@ -15,10 +15,10 @@ from typing import Any
 
 import attrs
 import numpy as np
-from machine import machine, processor
+from machine import commit, machine, processor, slug
 
 import fcnn
-from bench import cases, draw, footprint, machines, report
+from bench import cases, draw, footprint, report
 from bench.inputs import load_images, make_inputs
 from bench.programs import PACKAGES, PROGRAMS, SGEMM, Program
 from bench.timing import measure, rows_of
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     programs = [p for p in wanted if find_spec(p.package) is not None]
     results: dict[str, Any] = {
         "format": 3,
-        "commit": machines.commit(),
+        "commit": commit(),
         "machine": {**machine(PACKAGES), "threads": arguments.threads},
         "settings": {name: getattr(arguments, name) for name in ("rounds", "epoch_rounds", "peers", "only", "quick")},
         "notes": list(report.NOTES),
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def path_of(arguments: argparse.Namespace) -> Path:
     """The file of the results, named by the processor as those in `scripts/bench/results` are."""
-    return Path(arguments.out) / f"{machines.slug(processor())}.json"
+    return Path(arguments.out) / f"{slug(processor())}.json"
 
 
 def _write(results: dict[str, Any], path: Path) -> None:

@@ -26,12 +26,11 @@ import importlib.util
 import json
 import math
 import os
-import subprocess
 import time
 from concurrent.futures import Executor
 
 from console import program
-from machine import cores
+from machine import commit, cores
 from options import whole
 
 import fcnn
@@ -178,16 +177,6 @@ def without_torch(left_out: bool) -> list[str]:
     if importlib.util.find_spec("torch") is None:
         return ["PyTorch is not installed: its half of the study is missing. Add it with: pip install torch==2.13.0"]
     return []
-
-
-def commit() -> str | None:
-    """The commit of this script's repository, marked where files differ from it; None outside of one."""
-    try:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Recipes that reach an accuracy, a script each, and what they have reached."""

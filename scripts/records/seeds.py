@@ -1,0 +1,154 @@
+"""What the records have in common: one seed after another, each in a folder of its own, and what is told of them.
+
+A run is killed at any moment and goes on when the script is called again, to the same bits: its folder has a checkpoint
+an epoch. Accuracies are those of the last epoch; the test images choose nothing.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+from console import in_sentences, load_data
+from machine import commit, described, machine, processor, slug
+from options import whole
+
+import fcnn
+from fcnn.values.files import replacing
+
+KEPT = Path(__file__).resolve().parent / "results"
+
+
+@attrs.frozen
+class Recipe:
+    """What a script trains, and what it must reach.
+
+    name: of its folder and its results.
+    dataset: as `fcnn.data.load` calls it.
+    target: the least mean of the seeds' test accuracies.
+    seconds: the most that training one of them may take on two cores; told, as it depends on the machine.
+    seeds: those that are run.
+    train: from data, a seed and a folder to what `fcnn.fit` gave, once or in several goes on one another; it keeps its
+        checkpoints in the folder and goes on from those that are there.
+    views: the network as it looks at test images in the end, `fcnn.averaged_views` of it; None: as it is.
+    """
+
+    name: str
+    dataset: str
+    target: float
+    seconds: float
+    seeds: Sequence[int]
+    train: Callable[[fcnn.Dataset, int, Path], Sequence[fcnn.Fitted]]
+    views: Callable[[fcnn.Layer], fcnn.Layer] | None = None
+
+
+def run(recipe: Recipe, about: str | None, argv: Sequence[str] | None = None) -> int:
+    """Run the command line of a record's script; the exit code is 0 only where the target is reached."""
+    arguments = _parser(recipe, about).parse_args(argv)
+    return in_sentences(lambda: _run(recipe, arguments))
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean and standard deviation (of a sample) of the accuracies, and how long training took."""
+    accuracies, seconds = [one["accuracy"] for one in runs], [one["seconds"] for one in runs]
+    return {
+        "mean": statistics.fmean(accuracies),
+        "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "seconds": statistics.fmean(seconds),
+        "most_seconds": max(seconds),
+    }
+
+
+def in_words(results: Mapping[str, Any]) -> str:
+    """The outcome in a line, as the scripts' docstrings have it."""
+    runs, found = results["runs"], summary(results["runs"])
+    one_view = statistics.fmean(one["one_view"] for one in runs)
+    views = "" if one_view == found["mean"] else f"; {one_view:.2%} by one view"
+    return (
+        f"{found['mean']:.2%} (n = {len(runs)}, standard deviation {found['sd'] * 100:.2f}{views}), "
+        f"{lasting(found['seconds'])} of training each, at most {lasting(found['most_seconds'])}"
+    )
+
+
+def lasting(seconds: float) -> str:
+    """A time in the unit that it is read in."""
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """The results in the repository, by the names of their files."""
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(KEPT.glob("*.json"))}
+
+
+def _parser(recipe: Recipe, about: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    seeds, add = " ".join(map(str, recipe.seeds)), parser.add_argument
+    add("--seeds", type=whole(0), nargs="+", default=[*recipe.seeds], metavar="SEED", help=f"default {seeds}")
+    add("--data", metavar="FOLDER", help=f"where {recipe.dataset} is (default: $FCNN_DATA, the cache, a download)")
+    add("--out", type=Path, default=Path("runs/records"), metavar="FOLDER", help="default runs/records")
+    add("--train-size", type=whole(1), help="the first so many images alone: to see that it runs, not what it reaches")
+    return parser
+
+
+def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
+    data = load_data(recipe.dataset, arguments.data)
+    name = f"{recipe.name}-{slug(processor())}"  # of a processor's own: bits and times are its own, too
+    if arguments.train_size:
+        data, name = attrs.evolve(data, train=data.train.take(arguments.train_size)), f"{name}-{arguments.train_size}"
+    folder, runs = arguments.out / name, []
+    for seed in dict.fromkeys(arguments.seeds):
+        print(f"seed {seed} …", flush=True)
+        try:
+            goes = recipe.train(data, seed, folder / f"seed-{seed}")
+        except fcnn.InterruptedFit as stop:
+            print(f"\n{stop}; called again the script does so", file=sys.stderr)
+            return 128 + stop.signal
+        runs.append(_outcome(recipe, data.test, seed, goes))
+        print(f"seed {seed}: {runs[-1]['accuracy']:.2%}, {lasting(runs[-1]['seconds'])} of training", flush=True)
+        results = {
+            "format": 1,
+            "record": recipe.name,
+            "target": recipe.target,
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "commit": commit(),
+            "machine": machine(("numpy",)),
+            "train_size": len(data.train),
+            "runs": runs,
+        }
+        with replacing(folder.with_suffix(".json")) as file:
+            file.write(json.dumps(results, indent=1).encode())
+    reached = summary(runs)["mean"] >= recipe.target
+    print(in_words(results))
+    print(f"the target, {recipe.target:.2%} within {lasting(recipe.seconds)}: {'' if reached else 'not '}reached")
+    print(f"{described(results['machine'])}; in {folder.with_suffix('.json')}")
+    _draw(results, folder.with_suffix(".png"))
+    return 0 if reached else 1
+
+
+def _outcome(recipe: Recipe, test: fcnn.Split, seed: int, goes: Sequence[fcnn.Fitted]) -> dict[str, Any]:
+    model, history = goes[-1].model, [item for fitted in goes for item in fitted.history]
+    one_view = accuracy = history[-1]["validation_accuracy"]
+    if recipe.views is not None:
+        params, state = (
+            fcnn.freeze({"network": values}) if values else values for values in (model.params, model.state)
+        )
+        accuracy = fcnn.evaluate(recipe.views(model.network), params, state, test).accuracy
+    seconds = sum(item["seconds"] for item in history)
+    return {"seed": seed, "accuracy": accuracy, "one_view": one_view, "seconds": seconds, "history": history}
+
+
+def _draw(results: Mapping[str, Any], path: Path) -> None:
+    try:
+        from records.draw import figure
+    except ModuleNotFoundError as error:
+        print(f"no {path.name}: {error}")
+        return
+    with replacing(path) as file:
+        figure(results).savefig(file, format="png")
