@@ -285,30 +285,3 @@ def run(layer: Layer, values: Mapping[str, Any], x: Any, *, train: bool, key: Ke
         case "relu" | "sigmoid" | "tanh" | "silu" | "relu6" | "hardswish":
             return getattr(F, layer.kind)(x)
     raise AssertionError(f"PyTorch has no {layer.kind}, or this table lacks it")
-
-
-class Muon:
-    """Muon as in a training script of its author's, in double precision where that has bfloat16."""
-
-    def __init__(self, weights: list[Any], lr: float, momentum: float, steps: int, rescale: bool) -> None:
-        self.weights, self.lr, self.momentum, self.steps, self.rescale = weights, lr, momentum, steps, rescale
-        self.buffers = [torch.zeros_like(w) for w in weights]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for w, buffer in zip(self.weights, self.buffers, strict=True):
-            buffer.mul_(self.momentum).add_(w.grad)
-            update = self.orthogonal(w.grad.add(buffer, alpha=self.momentum).reshape(len(w), -1))
-            if self.rescale:
-                w.mul_(len(w) ** 0.5 / w.norm())
-            w.add_(update.view(w.shape), alpha=-self.lr)
-
-    def orthogonal(self, g: Any) -> Any:
-        x = g / (g.norm() + 1e-7)
-        if len(g) > g.shape[1]:
-            x = x.T
-        for _ in range(self.steps):
-            a = x @ x.T
-            b = -4.7750 * a + 2.0315 * a @ a
-            x = 3.4445 * x + b @ x
-        return x.T if len(g) > g.shape[1] else x

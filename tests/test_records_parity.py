@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import F, Muon, one_thread, tensor, tensors, torch
+from bench.torch_recipe import Muon
+from parity import F, one_thread, tensor, tensors, torch
 
 import fcnn
 from fcnn import optim, tree

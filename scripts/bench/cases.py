@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from bench.networks import LENET, LENET_BN, NETWORKS, PUBLISHED, RESNET, VGG
+from bench.networks import AIRBENCH, LENET, LENET_BN, NETWORKS, PUBLISHED, RESNET, VGG
 
 EAGER = ("PyTorch, NCHW", "PyTorch, channels_last")
 COMPILED = ("PyTorch, compiled", "JAX")
@@ -47,6 +47,15 @@ class Step(Whole):
 
     batch: int = 128
     batches: int = 10  # taken in turn
+
+
+@attrs.frozen(kw_only=True)
+class RecordStep(Step):
+    """A step of scripts/records/cifar10.py: its loss and its optimizer."""
+
+    network: str = AIRBENCH
+    batch: int = 2000
+    batches: int = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +123,8 @@ class Sgemm(Case):
 def name_of(case: Case, part: str = "") -> str:
     """What is done, with its sizes; the name of a row in the report."""
     match case:
+        case RecordStep():
+            name = f"CIFAR-10 record, training step, batch {case.batch}"
         case Step():
             comma = "," if " " in case.network else ""
             name = f"{case.network}{comma} training step, batch {case.batch}"
@@ -169,6 +180,7 @@ def suite(quick: bool) -> list[Case]:
     return [
         Step(programs=(*OURS, "fcnn, threads", *EVERYONE[1:], *AS_IT_COMES, "autograd"), batch=batch),
         *(Step(programs=(*OURS, *PYTORCH), network=network, batch=batch) for network in (LENET_BN, VGG, RESNET)),
+        RecordStep(programs=("fcnn", "fcnn, threads", "fcnn, 1 thread", *PYTORCH), batch=32 if quick else 2000),
         Epoch(programs=EVERYONE, images=train, batch=batch),
         lenet_conv(channels=1, filters=6, size=28, padding=2),
         lenet_conv(channels=6, filters=16, size=14, padding=0),

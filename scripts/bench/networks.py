@@ -102,6 +102,32 @@ def resnet8(kit: Any) -> Any:
     return kit.serial(**layers, pool=kit.global_avg_pool2d(), head=kit.dense(10))
 
 
+def airbench(kit: Any) -> Any:
+    """`fcnn.airbench` as scripts/records/cifar10.py trains it."""
+
+    def group(filters: int) -> Any:
+        def norm() -> Any:
+            return kit.batch_norm(decay=0.6, eps=1e-12)
+
+        return kit.serial(
+            conv1=_conv(kit, filters), pool=kit.max_pool2d(2), bn1=norm(), gelu1=kit.gelu(),
+            conv2=_conv(kit, filters), bn2=norm(), gelu2=kit.gelu(),
+        )  # fmt: skip
+
+    return kit.serial(
+        norm=kit.normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        whiten=kit.conv2d(24, 2),
+        gelu=kit.gelu(),
+        group1=group(64),
+        group2=group(256),
+        group3=group(256),
+        pool=kit.max_pool2d(3),
+        flatten=kit.flatten(),
+        head=kit.dense(10, bias=False),
+        scale=kit.normalize(0.0, 256.0),
+    )
+
+
 def _conv(kit: Any, filters: int, stride: int = 1) -> Any:
     return kit.conv2d(filters, 3, stride=stride, padding=1, bias=False)  # batch norm follows, whose beta is a bias
 
@@ -128,8 +154,16 @@ RESNET_MACS = (
     *(8 * 8 * 64 * 32 * 9, 8 * 8 * 64 * 64 * 9, 8 * 8 * 64 * 32),
     64 * 10,
 )
+AIRBENCH_MACS = (
+    31 * 31 * 24 * 3 * 4,
+    *(31 * 31 * 64 * 24 * 9, 15 * 15 * 64 * 64 * 9),
+    *(15 * 15 * 256 * 64 * 9, 7 * 7 * 256 * 256 * 9),
+    *(7 * 7 * 256 * 256 * 9, 3 * 3 * 256 * 256 * 9),
+    256 * 10,
+)
 
 LENET, LENET_BN, VGG, RESNET = "LeNet-5", "LeNet-5 with batch norm", "VGG-like", "ResNet-8"
+AIRBENCH = "airbench94"
 NETWORKS = {
     LENET: Network(make=lenet5, data="mnist", in_shape=(1, 28, 28), macs=LENET_MACS, shard=64),
     LENET_BN: Network(
@@ -137,6 +171,7 @@ NETWORKS = {
     ),
     VGG: Network(make=vgg, data="cifar10", in_shape=(3, 32, 32), macs=VGG_MACS, shard=32),
     RESNET: Network(make=resnet8, data="cifar10", in_shape=(3, 32, 32), macs=RESNET_MACS, shard=32),
+    AIRBENCH: Network(make=airbench, data="cifar10", in_shape=(3, 32, 32), macs=AIRBENCH_MACS, shard=125),
 }
 
 PUBLISHED = {

@@ -15,6 +15,7 @@ from bench.cases import (
     Photo,
     Pool,
     Predict,
+    RecordStep,
     Step,
     footprints,
     name_of,
@@ -134,6 +135,9 @@ def _rows() -> dict[str, Cell]:
         "– ResNet-8, plain `train_step`": _pytorch(steps[RESNET], PLAIN),
         "– ResNet-8, times the speed of one core": _times_one_core(steps[RESNET]),
     }
+    record = name_of(RecordStep(programs=()))
+    rows["CIFAR-10 at 94 %, a step of the recipe, batch 2,000"] = _pytorch(record)
+    rows["– the recipe, times the speed of one core"] = _times_one_core(record)
     for network in PUBLISHED:
         photo = name_of(Photo(programs=(), network=network))
         rows[f"{network}, one image of 224x224"] = _pytorch(photo)

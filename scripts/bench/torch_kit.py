@@ -4,7 +4,7 @@ make(params, path) -> module     # params: arrays by path, such as conv1/w; path
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -50,7 +50,7 @@ def conv2d(
     kernel: int,
     *,
     stride: int = 1,
-    padding: int = 0,
+    padding: int | str = 0,
     dilation: int = 1,
     groups: int = 1,
     bias: bool = True,
@@ -96,6 +96,30 @@ def relu() -> Make:
 def relu6() -> Make:
     """The greater of x and 0, and 6 at most."""
     return lambda params, path: nn.ReLU6()
+
+
+def gelu() -> Make:
+    """By erf, not an approximation."""
+    return lambda params, path: nn.GELU()
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std, a number each or one a channel."""
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        for name, value in (("mean", mean), ("std", std)):
+            tensor = torch.tensor(value)
+            self.register_buffer(name, tensor.reshape(-1, 1, 1) if tensor.ndim else tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x, moved and scaled."""
+        return (x - self.mean) / self.std  # type: ignore[no-any-return]
+
+
+def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Make:
+    """(x - mean) / std."""
+    return lambda params, path: Normalize(mean, std)
 
 
 def dropout(rate: float) -> Make:

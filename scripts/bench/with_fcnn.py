@@ -12,9 +12,10 @@ from typing import Any
 
 import attrs
 import numpy as np
+from records import cifar10
 
 import fcnn
-from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, Step
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, RecordStep, Step
 from bench.inputs import ORDER
 from bench.networks import NETWORKS
 from bench.programs import (
@@ -34,6 +35,7 @@ from fcnn.ops.layout import block, unblock
 from fcnn.values.arrays import frozen, keep
 from fcnn.values.tree import unflatten
 
+RECORD_STEPS = 200  # in which the rates fall
 EVALUATED = 125  # images at most, in inference
 
 
@@ -45,7 +47,12 @@ def opened(threads: int, form: str = "") -> Iterator[Makers]:
         return
     workers = parallel.threads if form == "threads" else parallel.processes
     with workers(threads) as for_steps, parallel.threads(threads) as for_layers:
-        maps = {Step: (training, for_steps), Epoch: (training, for_steps), Predict: (predict, for_steps)}
+        maps = {
+            Step: (training, for_steps),
+            RecordStep: (training, for_steps),
+            Epoch: (training, for_steps),
+            Predict: (predict, for_steps),
+        }
         maps |= {Conv: (conv, for_layers), Pool: (pool, for_layers)}  # few long calls, whose results need not travel
         makers = {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
         yield {**makers, Photo: photo}
@@ -55,6 +62,9 @@ def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn | None) 
     """Steps over shards; without a map, of whole batches."""
     network = NETWORKS[case.network]
     model, loss, optimizer = network.make(fcnn), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
+    if isinstance(case, RecordStep):
+        model, loss = cifar10.network(), fcnn.softmax_cross_entropy(cifar10.SMOOTHING)
+        optimizer = cifar10.optimizer(RECORD_STEPS, RECORD_STEPS, case.batch)
     start = fcnn.init_state(model, optimizer, fcnn.key(0), network.in_shape)
     state = start = attrs.evolve(start, params=unflatten(params_of(inputs)))
     plain = train = fcnn.train_step(model, loss, optimizer)

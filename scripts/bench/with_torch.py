@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench import torch_kit
-from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, Step, Whole
+from bench import torch_kit, torch_recipe
+from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, RecordStep, Step, Whole
 from bench.networks import NETWORKS, described
 from bench.programs import (
     Array,
@@ -34,7 +34,15 @@ def opened(threads: int, form: str) -> Iterator[Makers]:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # that of earlier runs would hide how long compiling takes
-        made = {Step: training, Epoch: training, Predict: predict, Photo: photo, Conv: conv, Pool: pool}
+        made = {
+            Step: training,
+            RecordStep: record,
+            Epoch: training,
+            Predict: predict,
+            Photo: photo,
+            Conv: conv,
+            Pool: pool,
+        }
         yield {kind: functools.partial(function, form=form) for kind, function in made.items()}
 
 
@@ -60,6 +68,22 @@ def training(case: Step | Epoch, inputs: Inputs, form: str) -> Prepared:
         loss.backward()
         optimizer.step()
         return float(loss.item())
+
+    return prepare_training(case, inputs, step, lambda x, y: (_floats(x, form), torch.from_numpy(y)))
+
+
+def record(case: RecordStep, inputs: Inputs, form: str) -> Prepared:
+    """The step of the record's recipe; compiled, model and loss are one graph."""
+    model = network(case, inputs, form)
+    optimizer = torch_recipe.Optimizer(model, case.batch)
+    compute = _compiled(lambda x, y: torch_recipe.loss_of(model(x), y), form)
+
+    def step(x: Tensor, y: Tensor) -> float:
+        model.zero_grad()
+        loss = compute(x, y)
+        loss.backward()
+        optimizer.step()
+        return float(loss.item()) / case.batch
 
     return prepare_training(case, inputs, step, lambda x, y: (_floats(x, form), torch.from_numpy(y)))
 

@@ -30,7 +30,7 @@ WIDTHS, DIVISOR, SMOOTHING, SHIFT = (64, 256, 256), 256.0, 0.2, 2
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training images' pixels, 0 to 1
 WHITENED, WHITENING_EPOCHS = 5000, 3  # images that make the filters, and epochs in which their bias learns
 # Rates are of the sum of a batch's losses, and fall to 0.
-BIAS_RATE, HEAD_RATE, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6 * BATCH
+BIAS_RATE, HEAD_RATE, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6
 MUON_RATE, MUON_MOMENTUM, MUON_STEPS = 0.24, 0.6, 3
 
 
@@ -47,12 +47,12 @@ def views(network: fcnn.Layer) -> fcnn.Layer:
     return fcnn.averaged_views(network, fcnn.identity(), fcnn.mirror(), *moved, *mirrored, weights=(2, 2, 1, 1, 1, 1))
 
 
-def optimizer(steps: int, whitening_steps: int) -> fcnn.Transform:
+def optimizer(steps: int, whitening_steps: int, batch: int = BATCH) -> fcnn.Transform:
     """Which parameters learn, and how; the loss is a batch's mean, so that rates are times its size."""
 
     def sgd(rate: float, steps: int) -> fcnn.Transform:
-        falling = fcnn.piecewise_linear([(0, rate * BATCH), (steps, 0.0)])
-        return fcnn.sgd(falling, MOMENTUM, nesterov=True, weight_decay=DECAY / rate / BATCH)
+        falling = fcnn.piecewise_linear([(0, rate * batch), (steps, 0.0)])
+        return fcnn.sgd(falling, MOMENTUM, nesterov=True, weight_decay=DECAY / rate)
 
     falling = fcnn.piecewise_linear([(0, MUON_RATE), (steps, 0.0)])
     return fcnn.by_path(
@@ -61,7 +61,7 @@ def optimizer(steps: int, whitening_steps: int) -> fcnn.Transform:
             "*/beta": sgd(BIAS_RATE, steps),
             "whiten/b": sgd(BIAS_RATE, whitening_steps),
             "head/w": sgd(HEAD_RATE, steps),
-            "*": fcnn.muon(falling, MUON_MOMENTUM, steps=MUON_STEPS, eps=1e-7 / BATCH, rescale=True),
+            "*": fcnn.muon(falling, MUON_MOMENTUM, steps=MUON_STEPS, eps=1e-7 / batch, rescale=True),
         }
     )
 
