@@ -34,7 +34,8 @@ SCRIPT_ROOMS = {
     "study.page": {"machine", "study.figures", "study.findings", "study.experiment", *LIBRARY},
     "study": {"console", "machine", "options", "stopping"}
     | {"study.page", "study.figures", "study.findings", "study.experiment", *LIBRARY},
-    "bench": {"console", "machine", "options", "stopping", *LIBRARY},
+    "records": {"console", "machine", "options", "stopping", *LIBRARY},
+    "bench": {"records", "console", "machine", "options", "stopping", *LIBRARY},
     "machine": {"fcnn"},
     "options": {"fcnn"},
     "console": {"stopping", *LIBRARY},

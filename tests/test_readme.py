@@ -71,6 +71,7 @@ def reader(tmp_path, monkeypatch, small_data):
 ELSEWHERE = {
     "scripts/study": "tests/test_study.py",
     "scripts/one_file.py": "tests/test_one_file.py",
+    "scripts/records": "tests/test_records.py",
     "mpiexec": "tests/test_mpi.py",
     "pip install": "the commands that are CI itself",
 }
@@ -111,7 +112,9 @@ def test_the_readme_shows_how_to_install_and_to_train():
 
 
 def test_every_script_that_the_readme_runs_exists():
-    named = {name for _, code in blocks("bash", "console", "sh") for name in re.findall(r"\bscripts/\w+\.py\b", code)}
+    named = {
+        name for _, code in blocks("bash", "console", "sh") for name in re.findall(r"\bscripts/[\w/]+\.py\b", code)
+    }
     assert named
     assert not [name for name in sorted(named) if not (ROOT / name).is_file()]
 

@@ -1,4 +1,4 @@
-"""What scripts/records/cifar10.py does with gradients, as a script for PyTorch has it: Muon for filters, SGD for the rest.
+"""The loss and the optimizer of scripts/records/cifar10.py as a script for PyTorch has them: Muon, and SGD beside it.
 
 K. Jordan's airbench94_muon; losses are summed over a batch. Its numbers are written again, as no fcnn may be imported
 here: the benchmark compares the losses of first steps.
@@ -19,7 +19,7 @@ def loss_of(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 class Muon:
-    """K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; in the dtype of the weights."""
+    """K. Jordan et al., "Muon: An optimizer for hidden layers", 2024; in the dtype of the weights."""
 
     def __init__(self, weights: Sequence[Tensor], lr: float, momentum: float, steps: int, rescale: bool) -> None:
         self.weights, self.lr, self.momentum, self.steps, self.rescale = weights, lr, momentum, steps, rescale

@@ -47,12 +47,8 @@ def opened(threads: int, form: str = "") -> Iterator[Makers]:
         return
     workers = parallel.threads if form == "threads" else parallel.processes
     with workers(threads) as for_steps, parallel.threads(threads) as for_layers:
-        maps = {
-            Step: (training, for_steps),
-            RecordStep: (training, for_steps),
-            Epoch: (training, for_steps),
-            Predict: (predict, for_steps),
-        }
+        maps = dict.fromkeys((Step, RecordStep, Epoch), (training, for_steps))
+        maps |= {Predict: (predict, for_steps)}
         maps |= {Conv: (conv, for_layers), Pool: (pool, for_layers)}  # few long calls, whose results need not travel
         makers = {kind: functools.partial(function, map_fn=map_fn) for kind, (function, map_fn) in maps.items()}
         yield {**makers, Photo: photo}

@@ -1,0 +1,155 @@
+"""The records' scripts: what they train, that killed runs go on to the same bits, and that what is told is so.
+
+What they reach takes an hour of two cores and stands in scripts/records/results; here they learn from few images.
+"""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from records import cifar10, mnist, mnist_one_epoch, seeds
+from running import few_digits, runner
+
+import fcnn
+from fcnn.training import runs
+from fcnn.values.tree import flatten
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {script.RECIPE.name: script for script in (mnist_one_epoch, mnist, cifar10)}
+
+
+def noise(count):
+    """Images like CIFAR-10's, of nothing."""
+    rng = np.random.default_rng(0)
+    split = fcnn.Split(rng.integers(0, 256, (count, 3, 32, 32), np.uint8), rng.integers(0, 10, count))
+    return fcnn.Dataset(split, split.take(10), "cifar10")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few images and a narrow network in the place of what the recipes are for."""
+    digits = few_digits(20)
+    small = fcnn.Dataset(digits.train.take(60), digits.test, "mnist", digits.classes)
+    monkeypatch.setattr(seeds, "load_data", lambda name, root: noise(24) if name == "cifar10" else small)
+    for script in (mnist, cifar10):
+        for name, value in {"WIDTHS": (4, 4, 4), "EPOCHS": 4, "BATCH": 8, "SHARD": 4, "WHITENING_EPOCHS": 2}.items():
+            monkeypatch.setattr(script, name, value, raising=script is cifar10)
+
+
+def kept(folder):
+    """The bits of a run's last checkpoint: its path, and every array in it."""
+    path = max(folder.rglob("epoch-*.npz"), key=lambda path: (path.parent.name, path.name))
+    with np.load(path) as arrays:
+        return path.name, {name: arrays[name].tobytes() for name in arrays.files if not name.startswith("meta")}
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(name, tmp_path, capsys, monkeypatch):
+    script, real, saved = SCRIPTS[name], runs.RunFolder.save_epoch, []
+    main = runner(script, capsys)
+    assert main("--seeds", 3, "--out", tmp_path / "whole")[0] == 1  # so few images don't reach it
+
+    def dies(run, at):
+        saved.append(at)
+        if len(saved) in (1, 3):  # in the first go, and in the second
+            raise MemoryError("killed")
+        return real(run, at)
+
+    monkeypatch.setattr(runs.RunFolder, "save_epoch", dies)
+    outcomes = [main("--seeds", 3, "--out", tmp_path / "killed") for _ in range(3)]
+    assert [error for _, _, error in outcomes if "killed" in error]
+    assert (outcomes[-1][0], outcomes[-1][2]) == (1, "")
+    (whole,), (killed,) = (list((tmp_path / how).glob("*.json")) for how in ("whole", "killed"))
+    one, other = (json.loads(path.read_text())["runs"][0] for path in (whole, killed))
+    assert (one["seed"], one["accuracy"], one["one_view"]) == (3, other["accuracy"], other["one_view"])
+    assert [item["train_loss"] for item in one["history"]] == [item["train_loss"] for item in other["history"]]
+    assert len(one["history"]) == script.EPOCHS
+    assert kept(whole.with_suffix("")) == kept(killed.with_suffix(""))
+
+
+@pytest.mark.usefixtures("few")
+def test_the_exit_code_says_whether_the_target_is_reached(tmp_path, capsys, monkeypatch):
+    main = runner(mnist_one_epoch, capsys)
+    code, said, _ = main("--seeds", 0, 1, 1, "--out", tmp_path)
+    assert code == 1
+    assert "not reached" in said
+    (results,) = tmp_path.glob("*.json")
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(results.read_text())
+    assert [run["seed"] for run in found["runs"]] == [0, 1]
+    accuracies = [run["accuracy"] for run in found["runs"]]
+    summary = seeds.summary(found["runs"])
+    assert summary["mean"] == pytest.approx(np.mean(accuracies))
+    assert summary["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    monkeypatch.setattr(mnist_one_epoch, "RECIPE", attrs.evolve(mnist_one_epoch.RECIPE, target=summary["mean"]))
+    code, said, _ = main("--seeds", 0, 1, "--out", tmp_path)
+    assert code == 0
+    assert "not reached" not in said
+
+
+@pytest.mark.usefixtures("few")
+def test_a_signal_ends_it_with_a_sentence(tmp_path, capsys, monkeypatch):
+    def stops(*args, **kwargs):
+        raise fcnn.InterruptedFit("interrupted after step 3; it is kept", None, signal.SIGTERM)
+
+    monkeypatch.setattr(fcnn, "fit", stops)
+    code, _, error = runner(mnist_one_epoch, capsys)("--out", tmp_path)
+    assert (code, error) == (143, "\ninterrupted after step 3; it is kept; called again the script does so\n")
+
+
+def test_the_benchmark_times_the_network_of_the_recipe():
+    from bench.networks import AIRBENCH, NETWORKS
+
+    theirs, ours = NETWORKS[AIRBENCH].make(fcnn), cifar10.network()
+    assert [*flatten(ours.init(fcnn.key(0), (3, 32, 32)).params)] == [
+        *flatten(theirs.init(fcnn.key(0), (3, 32, 32)).params)
+    ]
+    x = np.random.default_rng(0).random((4, 3, 32, 32))
+    made = ours.init(
+        fcnn.key(0),
+        (3, 32, 32),
+    )
+    values = [fcnn.tree.map(lambda leaf: leaf.astype(np.float64), each) for each in (made.params, made.state)]
+    outputs = [network.apply(*values, x, train=True).y for network in (ours, theirs)]
+    assert outputs[0].tobytes() == outputs[1].tobytes()
+
+
+def test_first_weights_whiten_and_the_head_is_of_deviation_one():
+    model = cifar10.first_model(cifar10.network(), noise(50), 0)
+    assert model.params["head"]["w"].std() == pytest.approx(1, rel=1e-6)
+    assert (model.params["whiten"]["w"][:12] == -model.params["whiten"]["w"][12:]).all()
+    other = cifar10.first_model(cifar10.network(), noise(50), 1)
+    assert (other.params["whiten"]["w"] == model.params["whiten"]["w"]).all()
+    assert (other.params["head"]["w"] != model.params["head"]["w"]).any()
+
+
+# What is committed.
+
+
+def results_of(name):
+    """The files of one record."""
+    return {file: found for file, found in seeds.kept().items() if found["record"] == name}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_was_reached_is_told_as_it_is(name):
+    recipe = SCRIPTS[name].RECIPE
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    about = " ".join(SCRIPTS[name].__doc__.split())
+    assert results_of(name)
+    for file, found in results_of(name).items():
+        assert file.startswith(f"{name}-")
+        assert (seeds.KEPT / f"{file}.png").is_file()
+        assert found["train_size"] == (50_000 if recipe.dataset == "cifar10" else 60_000)
+        assert [run["seed"] for run in found["runs"]] == [*recipe.seeds]  # all of them, and no other
+        assert all(len(run["history"]) == SCRIPTS[name].EPOCHS for run in found["runs"])
+        assert all(run["history"][-1]["validation_accuracy"] == run["one_view"] for run in found["runs"])
+        assert seeds.in_words(found) in about, file
+        summary = seeds.summary(found["runs"])
+        assert f"{summary['mean']:.2%}".replace("%", " %") in readme
+        assert re.search(rf"{len(found['runs'])} seeds?|n = {len(found['runs'])}", readme)
