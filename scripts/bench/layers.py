@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 import fcnn
-from bench.networks import resnet8, vgg
+from bench.networks import airbench, resnet8, vgg
 from fcnn import parallel
 from fcnn.network.layer import Shape
 from fcnn.training.optim import apply_updates
@@ -25,12 +25,21 @@ def wide(widths: tuple[int, ...] = (64, 64, 128, 256)) -> fcnn.Layer:
     return fcnn.serial(**layers, pool=fcnn.global_avg_pool2d(), head=fcnn.dense(10))
 
 
+def flat(network: fcnn.Layer) -> fcnn.Layer:
+    """A serial of serials as one, so that each layer is a line."""
+    layers: dict[str, fcnn.Layer] = {}
+    for name, child in network.children.items():
+        layers |= {f"{name}_{inner}": layer for inner, layer in child.children.items()} or {name: child}
+    return fcnn.serial(**layers)
+
+
 NETWORKS: dict[str, tuple[Callable[[], fcnn.Layer], Shape]] = {
     "lenet5": (fcnn.lenet5, (1, 28, 28)),
     "lenet5_bn": (lambda: fcnn.lenet5(batch_norm=True), (1, 28, 28)),
     "cifar": (wide, (3, 32, 32)),
     "vgg": (lambda: vgg(fcnn), (3, 32, 32)),
     "resnet8": (lambda: resnet8(fcnn), (3, 32, 32)),
+    "airbench": (lambda: flat(airbench(fcnn)), (3, 32, 32)),
 }
 
 
