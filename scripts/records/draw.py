@@ -33,6 +33,6 @@ def figure(results: Mapping[str, Any]) -> Figure:
     for axes in (loss, error):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     error.legend(frameon=False)
-    drawn.suptitle(f"{results['record']}: {len(results['runs'])} seeds", color=INK)
+    drawn.suptitle(f"{results['record']}, n = {len(results['runs'])}", color=INK)
     drawn.supxlabel("\n".join(textwrap.wrap(described(results["machine"]), 120)), fontsize=8, color=INK)
     return drawn

@@ -1,7 +1,7 @@
 """What the records have in common: one seed after another, each in a folder of its own, and what is told of them.
 
-A run is killed at any moment and goes on when the script is called again, to the same bits: its folder has a checkpoint
-an epoch. Accuracies are those of the last epoch; the test images choose nothing.
+A run may be killed at any moment; it goes on when the script is called again, to the same bits, as its folder has a
+checkpoint an epoch. Accuracies are those of the last epoch; the test images choose nothing.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from console import in_sentences, load_data
+from console import Stop, in_sentences, load_data
 from machine import commit, described, machine, processor, slug
 from options import whole
 
@@ -69,9 +69,21 @@ def in_words(results: Mapping[str, Any]) -> str:
     runs, found = results["runs"], summary(results["runs"])
     one_view = statistics.fmean(one["one_view"] for one in runs)
     views = "" if one_view == found["mean"] else f"; {one_view:.2%} by one view"
+    deviation = f", standard deviation {found['sd'] * 100:.2f}" if len(runs) > 1 else ""
     return (
-        f"{found['mean']:.2%} (n = {len(runs)}, standard deviation {found['sd'] * 100:.2f}{views}), "
+        f"{found['mean']:.2%} (n = {len(runs)}{deviation}{views}), "
         f"{lasting(found['seconds'])} of training each, at most {lasting(found['most_seconds'])}"
+    )
+
+
+def verdict(recipe: Recipe, runs: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
+    """Whether the mean reaches the target, and a line that says so, and whether the time was enough."""
+    found = summary(runs)
+    reached = found["mean"] > recipe.target - 1e-9  # rounded, the mean of numbers that are the target may be below it
+    enough = found["most_seconds"] <= recipe.seconds
+    return reached, (
+        f"the target, a mean of {recipe.target:.2%}, is {'' if reached else 'not '}reached; {lasting(recipe.seconds)} "
+        f"of training, the most that a seed should take on two cores, were {'' if enough else 'not '}enough"
     )
 
 
@@ -101,15 +113,20 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
     data = load_data(recipe.dataset, arguments.data)
     name = f"{recipe.name}-{slug(processor())}"  # of a processor's own: bits and times are its own, too
     if arguments.train_size:
+        if arguments.train_size > len(data.train):
+            raise Stop(f"--train-size {arguments.train_size} is more than the {len(data.train)} images of {data.name}")
         data, name = attrs.evolve(data, train=data.train.take(arguments.train_size)), f"{name}-{arguments.train_size}"
-    folder, runs = arguments.out / name, []
-    for seed in dict.fromkeys(arguments.seeds):
+    seeds, folder, runs = [*dict.fromkeys(arguments.seeds)], arguments.out / name, []
+    path = arguments.out / f"{name}{_of_others(recipe, seeds)}.json"
+    for seed in seeds:
         print(f"seed {seed} …", flush=True)
         try:
             goes = recipe.train(data, seed, folder / f"seed-{seed}")
         except fcnn.InterruptedFit as stop:
             print(f"\n{stop}; called again the script does so", file=sys.stderr)
             return 128 + stop.signal
+        except fcnn.DivergedError as error:
+            raise Stop(f"seed {seed}: {error}") from None
         runs.append(_outcome(recipe, data.test, seed, goes))
         print(f"seed {seed}: {runs[-1]['accuracy']:.2%}, {lasting(runs[-1]['seconds'])} of training", flush=True)
         results = {
@@ -122,14 +139,21 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
             "train_size": len(data.train),
             "runs": runs,
         }
-        with replacing(folder.with_suffix(".json")) as file:
+        with replacing(path) as file:
             file.write(json.dumps(results, indent=1).encode())
-    reached = summary(runs)["mean"] >= recipe.target
-    print(in_words(results))
-    print(f"the target, {recipe.target:.2%} within {lasting(recipe.seconds)}: {'' if reached else 'not '}reached")
-    print(f"{described(results['machine'])}; in {folder.with_suffix('.json')}")
-    _draw(results, folder.with_suffix(".png"))
+    reached, line = verdict(recipe, runs)
+    print(in_words(results), line, f"{described(results['machine'])}; in {path}", sep="\n")
+    _draw(results, path.with_suffix(".png"))
     return 0 if reached else 1
+
+
+def _of_others(recipe: Recipe, seeds: Sequence[int]) -> str:
+    """What the name of results has besides where the seeds are not the recipe's, whose results they don't replace."""
+    if {*seeds} == {*recipe.seeds}:
+        return ""
+    first, last = seeds[0], seeds[-1]
+    in_a_row = last > first and [*seeds] == [*range(first, last + 1)]
+    return f"-seeds-{first}-to-{last}" if in_a_row else f"-seeds-{'-'.join(map(str, seeds))}"
 
 
 def _outcome(recipe: Recipe, test: fcnn.Split, seed: int, goes: Sequence[fcnn.Fitted]) -> dict[str, Any]:
