@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bench.torch_recipe import Muon
 from parity import F, one_thread, tensor, tensors, torch
+from records import cifar10
 
 import fcnn
 from fcnn import optim, tree
@@ -77,18 +78,7 @@ def of_the_paper(total: int, whitening_steps: int) -> fcnn.Transform:
 
 
 def by_muon(total: int, whitening_steps: int) -> fcnn.Transform:
-    def falling(steps: int) -> Callable[[float], Any]:
-        return lambda lr: fcnn.piecewise_linear([(0, lr), (steps, 0.0)])
-
-    return fcnn.by_path(
-        {
-            "*/gamma": optim.set_to_zero(),
-            "*/beta": sgd(0.053, falling(total)),
-            "whiten/b": sgd(0.053, falling(whitening_steps)),
-            "head/w": sgd(0.67, falling(total)),
-            "*": fcnn.muon(falling(total)(0.24), 0.6, steps=3, eps=1e-7 / N, rescale=True),  # of a mean, not of a sum
-        }
-    )
+    return cifar10.optimizer(total, whitening_steps, N)
 
 
 # As a script for PyTorch has it.
@@ -138,7 +128,7 @@ class ByMuon:
         self.total, self.whitening_steps, self.at = total, whitening_steps, 0
         rates = {"whiten/b": 0.053, "beta": 0.053, "head/w": 0.67}
         groups = [
-            {"params": chosen(weights, end), "lr": lr, "initial_lr": lr, "weight_decay": DECAY / lr}
+            {"params": chosen(weights, end), "lr": lr, "initial_lr": lr, "weight_decay": 2e-6 * N / lr}
             for end, lr in rates.items()
         ]
         self.optimizer = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
