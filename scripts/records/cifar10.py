@@ -1,7 +1,7 @@
 """CIFAR-10 at 94 %, on two cores.
 
     python scripts/records/cifar10.py                           # three seeds; killed, it goes on when called again
-    python scripts/records/cifar10.py --seeds 0 --train-size 4000  # a minute or two, to see that it runs
+    python scripts/records/cifar10.py --seeds 0 --train-size 4000  # some minutes, to see that it runs
 
 The network, its start, augmentation and views are those of airbench94 (K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
 Single GPU", arXiv 2404.00498): whitening, dirac convolutions, batch norm whose biases alone learn, flips that alternate
