@@ -17,8 +17,9 @@ NOTES = (
     "peak memory of a step, of inference: the greatest proportional set size over all processes of a program, read "
     "every 5 ms in a run of its own, less what it has after its imports",
     "import times: a fresh interpreter's, less an empty one's",
-    "fcnn takes LeNet-5 in shards of 64 images (125 in inference) and the others in shards of 32 over forked "
-    "processes, and layers in halves over threads; so its batch norm is over a shard, the peers' over a batch",
+    "fcnn takes LeNet-5 in shards of 64 images (125 in inference), the record's network in shards of 125 and the "
+    "others of 32 over forked processes, and layers in halves over threads; so its batch norm is over a shard, the "
+    "peers' over a batch",
     "one image 224x224: numbers at random, by fcnn.predictor with nothing set around it but the count of threads; "
     "onnxruntime takes the file that fcnn.save_onnx writes",
     "plain train_step: fcnn without shards, processes or threads set around it; batch norm over the batch",

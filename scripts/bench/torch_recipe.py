@@ -66,7 +66,7 @@ class Optimizer:
 
     def step(self) -> None:
         """Change all that learns, at rates that fall with the steps."""
-        left = 1 - self.at / STEPS
+        left = max(0.0, 1 - self.at / STEPS)
         for group in self.sgd.param_groups:
             group["lr"] = group["rate"] * left
         self.muon.lr = 0.24 * left

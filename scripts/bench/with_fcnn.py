@@ -12,7 +12,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-from records import cifar10
 
 import fcnn
 from bench.cases import ALL, BACKWARD, BOTH, FORWARD, WEIGHT, Conv, Epoch, Photo, Pool, Predict, RecordStep, Step
@@ -59,6 +58,8 @@ def training(case: Step | Epoch, inputs: Inputs, map_fn: parallel.MapFn | None) 
     network = NETWORKS[case.network]
     model, loss, optimizer = network.make(fcnn), fcnn.softmax_cross_entropy(), fcnn.adam(1e-3)
     if isinstance(case, RecordStep):
+        from records import cifar10  # not at the top: what a script imports besides would count in every case's memory
+
         model, loss = cifar10.network(), fcnn.softmax_cross_entropy(cifar10.SMOOTHING)
         optimizer = cifar10.optimizer(RECORD_STEPS, RECORD_STEPS, case.batch)
     start = fcnn.init_state(model, optimizer, fcnn.key(0), network.in_shape)
