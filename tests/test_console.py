@@ -15,7 +15,8 @@ from running import SCRIPTS, few_digits, runner
 import fcnn
 from fcnn.training.runs import checkpoints
 
-ALL = ("train.py", "predict.py", "tour.py", "bench", "study")
+RECORDS = ("records/mnist_one_epoch.py", "records/mnist.py", "records/cifar10.py")
+ALL = ("train.py", "predict.py", "tour.py", "bench", "study", *RECORDS)
 TINY = ["--dataset", "digits", "--train-size", "64", "--batch-size", "32", "--epochs", "3", "--out"]
 posix = pytest.mark.skipif(os.name != "posix", reason="shells and signals are POSIX's")
 # Terminals and files of few characters.

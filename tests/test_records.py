@@ -94,6 +94,28 @@ def test_the_exit_code_says_whether_the_target_is_reached(tmp_path, capsys, monk
 
 
 @pytest.mark.usefixtures("few")
+def test_a_run_tells_with_what_it_began_and_goes_on_with_nothing_else(tmp_path, capsys, monkeypatch):
+    main = runner(mnist_one_epoch, capsys)
+    main("--seeds", 4, "--out", tmp_path)
+    (results,) = tmp_path.glob("*.json")
+    (run,) = json.loads(results.read_text())["runs"]
+    assert run["machine"]["processor"] == seeds.processor()
+    (began,) = tmp_path.glob("*/seed-4.json")
+    then = json.loads(began.read_text())
+    began.write_text(json.dumps({**then, "commit": "abc1234"}))
+    main("--seeds", 4, "--out", tmp_path)
+    assert json.loads(results.read_text())["runs"][0]["commit"] == "abc1234"  # of the training, not of the last call
+    then["machine"]["blas"] = "other 1.0"
+    began.write_text(json.dumps(then))
+    code, _, error = main("--seeds", 4, "--out", tmp_path)
+    assert code == 1
+    assert f"seed-4.json began with BLAS other 1.0, now {run['machine']['blas']}; go on with that" in error
+    began.write_text("{")
+    code, _, error = main("--seeds", 4, "--out", tmp_path)
+    assert (code, "is damaged" in error) == (1, True)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_signal_ends_it_with_a_sentence(tmp_path, capsys, monkeypatch):
     def stops(*args, **kwargs):
         raise fcnn.InterruptedFit("interrupted after step 3; it is kept", None, signal.SIGTERM)

@@ -46,6 +46,7 @@ from fcnn.training.transform import Transform, expect_transform
 from fcnn.values import html, tree
 from fcnn.values.arrays import digest
 from fcnn.values.checks import boolean, file_path, instance, integer, told
+from fcnn.values.cores import cores
 from fcnn.values.keys import fold_in, key
 
 _SHARD = 64  # inputs a thread takes at a time: few enough that a small network's arrays stay in cache
@@ -337,7 +338,7 @@ def _shard_size(shard_size: int | None, state: TrainState) -> int:
 def _workers(workers: Any) -> contextlib.AbstractContextManager[parallel.MapFn]:
     """What maps shards, once it is entered."""
     if workers is None:
-        return parallel.threads(os.cpu_count() or 1)
+        return parallel.threads(cores())
     if isinstance(workers, (int, float, np.integer)):
         return parallel.threads(integer("workers", workers, least=1))
     kind: Any = contextlib.AbstractContextManager

@@ -34,5 +34,5 @@ def figure(results: Mapping[str, Any]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     error.legend(frameon=False)
     drawn.suptitle(f"{results['record']}, n = {len(results['runs'])}", color=INK)
-    drawn.supxlabel("\n".join(textwrap.wrap(described(results["machine"]), 120)), fontsize=8, color=INK)
+    drawn.supxlabel("\n".join(textwrap.wrap(described(results["runs"][0]["machine"]), 120)), fontsize=8, color=INK)
     return drawn

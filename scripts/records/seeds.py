@@ -88,7 +88,7 @@ def verdict(recipe: Recipe, runs: Sequence[Mapping[str, Any]]) -> tuple[bool, st
 
 
 def lasting(seconds: float) -> str:
-    """A time in the unit that it is read in."""
+    """A time in the unit that it is read in. Of training it is that of the steps, without evaluation."""
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
@@ -117,9 +117,9 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
             raise Stop(f"--train-size {arguments.train_size} is more than the {len(data.train)} images of {data.name}")
         data, name = attrs.evolve(data, train=data.train.take(arguments.train_size)), f"{name}-{arguments.train_size}"
     seeds, folder, runs = [*dict.fromkeys(arguments.seeds)], arguments.out / name, []
-    path = arguments.out / f"{name}{_of_others(recipe, seeds)}.json"
     for seed in seeds:
         print(f"seed {seed} …", flush=True)
+        began = _began(folder / f"seed-{seed}.json")
         try:
             goes = recipe.train(data, seed, folder / f"seed-{seed}")
         except fcnn.InterruptedFit as stop:
@@ -127,24 +127,51 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
             return 128 + stop.signal
         except fcnn.DivergedError as error:
             raise Stop(f"seed {seed}: {error}") from None
-        runs.append(_outcome(recipe, data.test, seed, goes))
+        runs.append({"seed": seed, **began, **_outcome(recipe, data.test, goes)})
         print(f"seed {seed}: {runs[-1]['accuracy']:.2%}, {lasting(runs[-1]['seconds'])} of training", flush=True)
-        results = {
-            "format": 1,
-            "record": recipe.name,
-            "target": recipe.target,
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "commit": commit(),
-            "machine": machine(("numpy",)),
-            "train_size": len(data.train),
-            "runs": runs,
-        }
-        with replacing(path) as file:
-            file.write(json.dumps(results, indent=1).encode())
+    results = {
+        "format": 1,
+        "record": recipe.name,
+        "target": recipe.target,
+        "train_size": len(data.train),
+        "runs": runs,
+    }
+    path = arguments.out / f"{name}{_of_others(recipe, seeds)}.json"
+    _write(path, results)
     reached, line = verdict(recipe, runs)
-    print(in_words(results), line, f"{described(results['machine'])}; in {path}", sep="\n")
+    print(in_words(results), line, f"{described(runs[0]['machine'])}; in {path}", sep="\n")
     _draw(results, path.with_suffix(".png"))
     return 0 if reached else 1
+
+
+def _began(path: Path) -> dict[str, Any]:
+    """When, where and with what a seed's run began, as the file says; this is written where the run begins."""
+    now = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": machine(("numpy",))}
+    try:
+        began: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, now)
+        return now
+    except ValueError:
+        raise Stop(
+            f"{path} is damaged: it says with what a run began; without it and the run's folder, it begins anew"
+        ) from None
+
+    def facts(one: Mapping[str, Any]) -> dict[str, Any]:  # on which the bits depend
+        found = one["machine"]
+        return {"processor": found["processor"], "BLAS": found["blas"], "NumPy": found["versions"]["numpy"]}
+
+    then, here = facts(began), facts(now)
+    different = [f"{what} {then[what]}, now {here[what]}" for what in then if then[what] != here[what]]
+    if different:
+        raise Stop(f"the run of {path} began with {'; '.join(different)}; go on with that, or choose another --out")
+    return began
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=1).encode())
 
 
 def _of_others(recipe: Recipe, seeds: Sequence[int]) -> str:
@@ -156,7 +183,7 @@ def _of_others(recipe: Recipe, seeds: Sequence[int]) -> str:
     return f"-seeds-{first}-to-{last}" if in_a_row else f"-seeds-{'-'.join(map(str, seeds))}"
 
 
-def _outcome(recipe: Recipe, test: fcnn.Split, seed: int, goes: Sequence[fcnn.Fitted]) -> dict[str, Any]:
+def _outcome(recipe: Recipe, test: fcnn.Split, goes: Sequence[fcnn.Fitted]) -> dict[str, Any]:
     model, history = goes[-1].model, [item for fitted in goes for item in fitted.history]
     one_view = accuracy = history[-1]["validation_accuracy"]
     if recipe.views is not None:
@@ -165,13 +192,14 @@ def _outcome(recipe: Recipe, test: fcnn.Split, seed: int, goes: Sequence[fcnn.Fi
         )
         accuracy = fcnn.evaluate(recipe.views(model.network), params, state, test).accuracy
     seconds = sum(item["seconds"] for item in history)
-    return {"seed": seed, "accuracy": accuracy, "one_view": one_view, "seconds": seconds, "history": history}
+    return {"accuracy": accuracy, "one_view": one_view, "seconds": seconds, "history": history}
 
 
 def _draw(results: Mapping[str, Any], path: Path) -> None:
     try:
         from records.draw import figure
     except ModuleNotFoundError as error:
+        path.unlink(missing_ok=True)  # of an earlier call
         print(f"no {path.name}: {error}")
         return
     with replacing(path) as file:
