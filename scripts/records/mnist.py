@@ -23,7 +23,7 @@ from console import program
 import fcnn
 from records.seeds import Recipe, run
 
-EPOCHS, BATCH, SHARD = 12, 250, 125  # batch norm is over a shard
+EPOCHS, BATCH = 10, 250
 WIDTHS, DROPOUT, SMOOTHING = (32, 64, 128), 0.3, 0.1
 MEAN, STD = 0.1307, 0.3081  # of the training images' pixels, 0 to 1
 DEGREES, SCALE, SHIFT = 10.0, 0.1, 2.0  # at most, of turns, factors and moves (in pixels)
@@ -75,7 +75,6 @@ def train(data: fcnn.Dataset, seed: int, folder: Path) -> Sequence[fcnn.Fitted]:
             loss=fcnn.softmax_cross_entropy(SMOOTHING),
             average=fcnn.moving_average(AVERAGED),
             transform=fcnn.data.random_affine(DEGREES, SCALE, SHIFT),
-            shard_size=SHARD,
             seed=seed,
             folder=folder,
             resume=True,
