@@ -6,7 +6,12 @@
 The network, its start, augmentation and views are those of airbench94 (K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
 Single GPU", arXiv 2404.00498): whitening, dirac convolutions, batch norm whose biases alone learn, flips that alternate
 from epoch to epoch, shifts, and six views of a test image. Filters learn by Muon (K. Jordan et al., 2024), all else by
-SGD, as in the author's later variant.
+SGD, as in the author's later variant, which has 8 epochs of whole batches: 94.01 % (n = 200). Here batch norm is over
+shards of 125 images, which takes less than half the time.
+
+Reached, of the last epoch: 94.49% (n = 3, standard deviation 0.08; 93.64% by one view), 20.5 minutes of training each,
+at most 21.4 minutes, on 2 cores of an AMD EPYC (family 26, model 2: Zen 5, AVX-512), NumPy 2.4.6 with OpenBLAS 0.3.31,
+Python 3.11.
 """
 
 import sys
