@@ -134,6 +134,8 @@ def test_an_alternating_flip_needs_nothing_but_its_own_key_and_what_the_batch_sa
     even, odd = (flip(key(epoch), Batch(x, np.arange(4), rows, epoch)).x[:, 0, 0] for epoch in (8, 9))
     np.testing.assert_array_equal(even, odd[:, ::-1])
     np.testing.assert_array_equal(even[1], even[3])
+    unsigned = flip(key(8), Batch(x, np.arange(4), rows.astype(np.uint8), 8)).x[:, 0, 0]
+    np.testing.assert_array_equal(unsigned, even)
 
 
 def test_transforms_take_and_give_plain_pairs():

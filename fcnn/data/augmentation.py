@@ -132,7 +132,7 @@ def alternating_flip(key: Key) -> Augment:
     def apply(_: Key, batch: Batch) -> Array:
         rows = _rows("alternating_flip", batch)
         odd = integer("a batch's epoch", batch.epoch, least=0) % 2 == 1
-        at_first = generator(key).integers(0, 2, int(rows.max(initial=-1)) + 1, dtype=bool)  # draw i is that of image i
+        at_first = generator(key).integers(0, 2, int(rows.max(initial=0)) + 1, dtype=bool)  # draw i is that of image i
         return _mirrored(batch.x, at_first[rows] != odd)
 
     return Augment("alternating_flip", {"key": key}, apply, alternating_flip)
