@@ -905,6 +905,12 @@ MISUSES = [
            "whitening_filters expects images (N, C, H, W) of at least 2x2 pixels, got (3, 4, 4)"),
     Misuse("whitening of images that are too small", lambda: fcnn.whitening_filters(np.zeros((9, 3, 4, 4)), (5, 1)),
            ValueError, "whitening_filters expects images (N, C, H, W) of at least 5x1 pixels, got (9, 3, 4, 4)"),
+    Misuse("whitening of what is no number", lambda: fcnn.whitening_filters(np.full((2, 1, 4, 4), np.nan)), ValueError,
+           "whitening_filters expects finite images whose squares have a finite sum, got float64 (2, 1, 4, 4) "
+           "with numbers from nan to nan"),
+    Misuse("whitening of numbers whose squares are none", lambda: fcnn.whitening_filters(np.full((2, 1, 4, 4), 1e200)),
+           ValueError, "whitening_filters expects finite images whose squares have a finite sum, got "
+           "float64 (2, 1, 4, 4) with numbers from 1e+200 to 1e+200"),
     Misuse("whitening without an eps", lambda: fcnn.whitening_filters(np.zeros((9, 3, 4, 4)), eps=0), ValueError,
            "eps is a number in (0, inf), got 0"),
     Misuse("an initializer that draws another shape", lambda: short()(KEY, (3, 4), Fan(4, 3)),

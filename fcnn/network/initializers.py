@@ -205,8 +205,14 @@ def whitening_filters(images: Array, kernel: Pair = 2, *, eps: float = 5e-4) -> 
         part = images[first : first + rows].astype(np.float64)
         windows = np.lib.stride_tricks.sliding_window_view(part, (height, width), axis=(2, 3))
         flat = windows.transpose(1, 4, 5, 0, 2, 3).reshape(size, -1)
-        moments += flat @ flat.T
+        with np.errstate(over="ignore", invalid="ignore"):  # it is told below
+            moments += flat @ flat.T
         patches += flat.shape[1]
+    if not np.isfinite(moments).all():
+        raise ValueError(
+            "whitening_filters expects finite images whose squares have a finite sum, got "
+            f"{told(images)} with numbers from {images.min()} to {images.max()}"
+        )
     values, vectors = np.linalg.eigh(moments / patches)
     filters = vectors.T[::-1] / np.sqrt(np.maximum(values[::-1, None], 0) + eps)
     furthest = np.take_along_axis(filters, np.abs(filters).argmax(axis=1)[:, None], axis=1)
