@@ -6,6 +6,8 @@ What they reach takes an hour of two cores and stands in scripts/records/results
 import json
 import re
 import signal
+import sys
+import types
 from pathlib import Path
 
 import attrs
@@ -110,9 +112,63 @@ def test_a_run_tells_with_what_it_began_and_goes_on_with_nothing_else(tmp_path, 
     code, _, error = main("--seeds", 4, "--out", tmp_path)
     assert code == 1
     assert f"seed-4.json began with BLAS other 1.0, now {run['machine']['blas']}; go on with that" in error
-    began.write_text("{")
+    machine = then["machine"]
+    damaged = ({}, [], None, {"machine": 3}, {**then, "machine": {**machine, "versions": {}}}, {**then, "commit": 3})
+    without = [{**then, "machine": {name: machine[name] for name in machine if name != one}} for one in machine]
+    for content in ("", "{", "[" * 100_000, *map(json.dumps, (*damaged, *without))):
+        began.write_text(content)
+        code, _, error = main("--seeds", 4, "--out", tmp_path)
+        assert (code, error) == (
+            1,
+            f"error: {began} is damaged: it says with what a run began; without it and the run's folder, "
+            "it begins anew\n",
+        )
+    began.unlink()
     code, _, error = main("--seeds", 4, "--out", tmp_path)
-    assert (code, "is damaged" in error) == (1, True)
+    run = began.with_suffix("")
+    assert (code, error) == (
+        1,
+        f"error: {began} is missing: it says with what the run in {run} began; without that folder, it begins anew\n",
+    )
+
+
+@pytest.mark.usefixtures("few")
+def test_what_no_run_can_be_kept_in_is_told(tmp_path, capsys):
+    main, file = runner(mnist_one_epoch, capsys), tmp_path / "file"
+    file.touch()
+    code, _, error = main("--seeds", 4, "--out", file)
+    assert (code, error.startswith(f"error: no run can begin or go on with {file}")) == (1, True)
+    assert error.endswith("seed-4.json (Not a directory); choose another --out\n")
+    code, said, error = main("--seeds", *range(0, 300, 2), "--out", tmp_path / "long")
+    assert (code, said) == (1, "")  # before the first seed
+    assert re.fullmatch(
+        r"error: --seeds makes a file's name of \d+ characters; take fewer or a row, such as 0 1 2\n", error
+    )
+
+
+@pytest.mark.usefixtures("few")
+def test_without_what_draws_there_is_no_figure_and_the_rest_is_as_ever(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(mnist_one_epoch, "RECIPE", attrs.evolve(mnist_one_epoch.RECIPE, target=0.0))
+    main = runner(mnist_one_epoch, capsys)
+    assert main("--seeds", 4, "--out", tmp_path)[0] == 0
+    for hidden in (None, types.ModuleType("records.draw")):  # one that isn't there, and one that isn't whole
+        monkeypatch.setitem(sys.modules, "records.draw", hidden)
+        code, said, error = main("--seeds", 4, "--out", tmp_path)
+        assert (code, error) == (0, "")
+        assert said.endswith('python -m pip install -e ".[full]" adds what it needs\n')
+        assert not [*tmp_path.glob("*.png")]
+
+
+def test_a_figure_of_one_epoch_has_that_epoch_at_its_axis():
+    pytest.importorskip("matplotlib")
+    from records.draw import figure
+
+    item = {"epoch": 1, "train_loss": 0.2, "validation_accuracy": 0.99}
+    run = {"seed": 0, "accuracy": 0.99, "one_view": 0.99, "history": [item], "machine": seeds.machine()}
+    drawn = figure({"record": "one", "target": 0.99, "runs": [run]})
+    for axes in drawn.axes:
+        first, last = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if first <= tick <= last] == [1]
 
 
 @pytest.mark.usefixtures("few")

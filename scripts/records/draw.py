@@ -35,7 +35,7 @@ def figure(results: Mapping[str, Any]) -> Figure:
     error.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     error.yaxis.set_minor_formatter(NullFormatter())
     for axes in (loss, error):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     error.legend(frameon=False)
     drawn.suptitle(f"{results['record']}, {len(runs)} seed{'s' if len(runs) > 1 else ''}", color=INK)
     drawn.supxlabel("\n".join(textwrap.wrap(described(runs[0]["machine"]), 110)), fontsize=8, color=INK)

@@ -5,6 +5,7 @@ checkpoint an epoch. Accuracies are those of the last epoch; the test images cho
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -19,9 +20,10 @@ from machine import commit, described, machine, processor, slug
 from options import whole
 
 import fcnn
-from fcnn.values.files import replacing
+from fcnn.values.files import opened, replacing
 
 KEPT = Path(__file__).resolve().parent / "results"
+_LONGEST = 255  # characters of a file's name, as most file systems have it
 
 
 @attrs.frozen
@@ -117,6 +119,9 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
             raise Stop(f"--train-size {arguments.train_size} is more than the {len(data.train)} images of {data.name}")
         data, name = attrs.evolve(data, train=data.train.take(arguments.train_size)), f"{name}-{arguments.train_size}"
     seeds, folder, runs = [*dict.fromkeys(arguments.seeds)], arguments.out / name, []
+    path = arguments.out / f"{name}{_of_others(recipe, seeds)}.json"
+    if len(path.name) > _LONGEST:  # told before the training, not after it
+        raise Stop(f"--seeds makes a file's name of {len(path.name)} characters; take fewer or a row, such as 0 1 2")
     for seed in seeds:
         print(f"seed {seed} …", flush=True)
         began = _began(folder / f"seed-{seed}.json")
@@ -136,7 +141,6 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
         "train_size": len(data.train),
         "runs": runs,
     }
-    path = arguments.out / f"{name}{_of_others(recipe, seeds)}.json"
     _write(path, results)
     reached, line = verdict(recipe, runs)
     print(in_words(results), line, f"{described(runs[0]['machine'])}; in {path}", sep="\n")
@@ -148,15 +152,28 @@ def _began(path: Path) -> dict[str, Any]:
     """When, where and with what a seed's run began, as the file says; this is written where the run begins."""
     now = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": machine(("numpy",))}
     try:
-        began: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        with contextlib.suppress(FileNotFoundError), opened(path) as file:
+            return _as_it_began(path, file.read(), now)
+        run = path.with_suffix("")
+        if any(run.rglob("*.npz")):
+            raise Stop(
+                f"{path} is missing: it says with what the run in {run} began; without that folder, it begins anew"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, now)
-        return now
-    except ValueError:
-        raise Stop(
-            f"{path} is damaged: it says with what a run began; without it and the run's folder, it begins anew"
-        ) from None
+    except OSError as error:
+        raise Stop(f"no run can begin or go on with {path} ({error.strerror}); choose another --out") from None
+    return now
+
+
+def _as_it_began(path: Path, content: bytes, now: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says, if the run can go on with what there is now."""
+    try:
+        began = json.loads(content)
+    except (ValueError, RecursionError):
+        began = None
+    if not _is_like(began, now):
+        raise Stop(f"{path} is damaged: it says with what a run began; without it and the run's folder, it begins anew")
 
     def facts(one: Mapping[str, Any]) -> dict[str, Any]:  # on which the bits depend
         found = one["machine"]
@@ -166,7 +183,17 @@ def _began(path: Path) -> dict[str, Any]:
     different = [f"{what} {then[what]}, now {here[what]}" for what in then if then[what] != here[what]]
     if different:
         raise Stop(f"the run of {path} began with {'; '.join(different)}; go on with that, or choose another --out")
-    return began
+    found: dict[str, Any] = began
+    return found
+
+
+def _is_like(value: object, example: object) -> bool:
+    """Whether a value has all that the example has, of the same types; None is what isn't known."""
+    if isinstance(example, Mapping):
+        return isinstance(value, Mapping) and all(
+            key in value and _is_like(value[key], example[key]) for key in example
+        )
+    return value is None or example is None or type(value) is type(example)
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
@@ -198,9 +225,9 @@ def _outcome(recipe: Recipe, test: fcnn.Split, goes: Sequence[fcnn.Fitted]) -> d
 def _draw(results: Mapping[str, Any], path: Path) -> None:
     try:
         from records.draw import figure
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         path.unlink(missing_ok=True)  # of an earlier call
-        print(f"no {path.name}: {error}")
+        print(f'no {path.name}: {error}; python -m pip install -e ".[full]" adds what it needs')
         return
     with replacing(path) as file:
         figure(results).savefig(file, format="png")
