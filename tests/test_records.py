@@ -184,6 +184,8 @@ def test_a_signal_ends_it_with_a_sentence(tmp_path, capsys, monkeypatch):
 @pytest.mark.usefixtures("few")
 def test_a_loss_that_is_no_number_and_too_few_images_are_told_in_a_sentence(tmp_path, capsys, monkeypatch):
     main = runner(mnist_one_epoch, capsys)
+    code, said, _ = main("--out", tmp_path, "--train-size", 40, "--seeds", 0)
+    assert (code, "a trial, of the first 40 images: it says nothing of the target\n" in said) == (1, True)
     code, _, error = main("--out", tmp_path, "--train-size", 61)
     assert (code, error) == (1, "error: --train-size 61 is more than the 60 images of mnist\n")
 

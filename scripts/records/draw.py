@@ -22,7 +22,12 @@ def figure(results: Mapping[str, Any]) -> Figure:
         of_test = [100 * (1 - item["validation_accuracy"]) for item in run["history"]]
         look = {"color": BLUE, "alpha": 0.6, "linewidth": 1.2, "marker": "o", "markersize": 3}
         loss.plot(epochs, [item["train_loss"] for item in run["history"]], **look)
-        error.plot(epochs, of_test, label="" if number else "a seed, by one view of each image", **look)
+        error.plot(
+            epochs,
+            of_test,
+            label="" if number else f"a seed{', by one view of each image' if has_views else ''}",
+            **look,
+        )
         if has_views:
             label = "" if number else "its outcome, by all views"
             error.plot(epochs[-1], 100 * (1 - run["accuracy"]), "D", color=ORANGE, markersize=5, label=label)
@@ -37,6 +42,7 @@ def figure(results: Mapping[str, Any]) -> Figure:
     for axes in (loss, error):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     error.legend(frameon=False)
-    drawn.suptitle(f"{results['record']}, {len(runs)} seed{'s' if len(runs) > 1 else ''}", color=INK)
+    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    drawn.suptitle(f"{results['record']}: {results['train_size']:,} training images, {seeds}", color=INK)
     drawn.supxlabel("\n".join(textwrap.wrap(described(runs[0]["machine"]), 110)), fontsize=8, color=INK)
     return drawn

@@ -143,6 +143,8 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
     }
     _write(path, results)
     reached, line = verdict(recipe, runs)
+    if arguments.train_size:
+        line = f"a trial, of the first {arguments.train_size:,} images: it says nothing of the target"
     print(in_words(results), line, f"{described(runs[0]['machine'])}; in {path}", sep="\n")
     _draw(results, path.with_suffix(".png"))
     return 0 if reached else 1
