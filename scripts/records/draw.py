@@ -22,12 +22,8 @@ def figure(results: Mapping[str, Any]) -> Figure:
         of_test = [100 * (1 - item["validation_accuracy"]) for item in run["history"]]
         look = {"color": BLUE, "alpha": 0.6, "linewidth": 1.2, "marker": "o", "markersize": 3}
         loss.plot(epochs, [item["train_loss"] for item in run["history"]], **look)
-        error.plot(
-            epochs,
-            of_test,
-            label="" if number else f"a seed{', by one view of each image' if has_views else ''}",
-            **look,
-        )
+        label = "a seed, by one view of each image" if has_views else "a seed"
+        error.plot(epochs, of_test, label="" if number else label, **look)
         if has_views:
             label = "" if number else "its outcome, by all views"
             error.plot(epochs[-1], 100 * (1 - run["accuracy"]), "D", color=ORANGE, markersize=5, label=label)
