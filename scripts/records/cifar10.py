@@ -10,8 +10,8 @@ SGD, as in the author's later variant, which has 8 epochs of whole batches: 94.0
 shards of 125 images, which takes less than half the time.
 
 Reached, of the last epoch: 94.49% (n = 3, standard deviation 0.08; 93.64% by one view), 20.5 minutes of training each,
-at most 21.4 minutes, on 2 cores of an AMD EPYC (family 26, model 2: Zen 5, AVX-512), NumPy 2.4.6 with OpenBLAS 0.3.31,
-Python 3.11.
+at most 21.4 minutes (the second, beside other work), on 2 cores of an AMD EPYC (family 26, model 2: Zen 5, AVX-512),
+NumPy 2.4.6 with OpenBLAS 0.3.31, Python 3.11.
 """
 
 import sys

@@ -28,16 +28,17 @@ def figure(results: Mapping[str, Any]) -> Figure:
             label = "" if number else "its outcome, by all views"
             error.plot(epochs[-1], 100 * (1 - run["accuracy"]), "D", color=ORANGE, markersize=5, label=label)
     target = 100 * (1 - results["target"])
-    error.axhline(target, color=INK, linewidth=1, linestyle="--", label=f"the target for the mean: {target:.2f} %")
+    error.axhline(target, color=INK, linewidth=1, linestyle="--", label=f"target of the mean: {target:.2f} %")
     style(loss, "epoch", "training loss, mean of the epoch (nats)")
     style(error, "epoch", "test error (%)")
-    error.set_yscale("log")
-    error.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    if error.get_ylim()[1] > 3 * error.get_ylim()[0]:
+        error.set_yscale("log")
+        error.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        error.yaxis.set_minor_formatter(NullFormatter())
     error.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    error.yaxis.set_minor_formatter(NullFormatter())
     for axes in (loss, error):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    error.legend(frameon=False)
+    error.legend(frameon=False, fontsize=8, loc="upper right")
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
     drawn.suptitle(f"{results['record']}: {results['train_size']:,} training images, {seeds}", color=INK)
     drawn.supxlabel("\n".join(textwrap.wrap(described(runs[0]["machine"]), 110)), fontsize=8, color=INK)

@@ -1,4 +1,4 @@
-"""MNIST at 99.7 %, by one network.
+"""MNIST at 99.67 %, by one network.
 
     python scripts/records/mnist.py                                # five seeds; killed, it goes on when called again
     python scripts/records/mnist.py --seeds 0 --train-size 2000    # a minute, to see that it runs
@@ -6,6 +6,10 @@
 Five convolutions with batch norm and ReLU; images that are turned, scaled and moved anew each epoch (and never
 mirrored); labels that are smoothed; Adam on a rate that rises and falls; and the moving average of all values. A test
 image is seen in its place and moved by a pixel in each of four directions.
+
+Reached, of the last epoch: 99.67% (n = 5, standard deviation 0.02; 99.65% by one view), 5.7 minutes of training each,
+at most 6.4 minutes (the first, beside other work), on 2 cores of an AMD EPYC (family 26, model 2: Zen 5, AVX-512),
+NumPy 2.4.6 with OpenBLAS 0.3.31, Python 3.11.
 """
 
 import sys

@@ -122,9 +122,10 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
     path = arguments.out / f"{name}{_of_others(recipe, seeds)}.json"
     if len(path.name) > _LONGEST:  # told before the training, not after it
         raise Stop(f"--seeds makes a file's name of {len(path.name)} characters; take fewer or a row, such as 0 1 2")
+    now = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": machine(("numpy",))}
     for seed in seeds:
         print(f"seed {seed} …", flush=True)
-        began = _began(folder / f"seed-{seed}.json")
+        began = _began(folder / f"seed-{seed}.json", now)
         try:
             goes = recipe.train(data, seed, folder / f"seed-{seed}")
         except fcnn.InterruptedFit as stop:
@@ -150,9 +151,8 @@ def _run(recipe: Recipe, arguments: argparse.Namespace) -> int:
     return 0 if reached else 1
 
 
-def _began(path: Path) -> dict[str, Any]:
-    """When, where and with what a seed's run began, as the file says; this is written where the run begins."""
-    now = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit(), "machine": machine(("numpy",))}
+def _began(path: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """When, where and with what a seed's run began, as the file says; where it begins, it is now, which is written."""
     try:
         with contextlib.suppress(FileNotFoundError), opened(path) as file:
             return _as_it_began(path, file.read(), now)
