@@ -38,8 +38,8 @@ def figure(results: Mapping[str, Any]) -> Figure:
     error.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for axes in (loss, error):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    error.legend(frameon=False, fontsize=8, loc="upper right")
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    drawn.suptitle(f"{results['record']}: {results['train_size']:,} training images, {seeds}", color=INK)
+    title = f"{results['record']}: {results['train_size']:,} training images, {seeds}"
+    drawn.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8, title=title, title_fontsize=11)
     drawn.supxlabel("\n".join(textwrap.wrap(described(runs[0]["machine"]), 110)), fontsize=8, color=INK)
     return drawn
