@@ -67,7 +67,8 @@ def _programs(axes: Axes, row: Mapping[str, Any]) -> None:
         colour = next(colour for family, colour in FAMILIES.items() if name.startswith(family))
         axes.plot([ms["low"], ms["high"]], [y, y], color=colour, linewidth=1.5)
         axes.plot(ms["median"], y, color=colour, marker="o", markersize=6)
-        axes.annotate(f"{ms['median']:.3g}", (ms["high"], y), (6, -3), textcoords="offset points", fontsize=8)
+        said = f"{ms['median']:.3g}" if ms["median"] < 1000 else f"{ms['median']:,.0f}"
+        axes.annotate(said, (ms["high"], y), (6, -3), textcoords="offset points", fontsize=8)
     axes.set_title(report.name_of(row), fontsize=11, color=INK, loc="left")
     _finish(axes, list(row["ms"]), "milliseconds")
 
