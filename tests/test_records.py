@@ -165,7 +165,7 @@ def test_a_figure_of_one_epoch_has_that_epoch_at_its_axis():
 
     item = {"epoch": 1, "train_loss": 0.2, "validation_accuracy": 0.99}
     run = {"seed": 0, "accuracy": 0.99, "one_view": 0.99, "history": [item], "machine": seeds.machine()}
-    drawn = figure({"record": "one", "target": 0.99, "runs": [run]})
+    drawn = figure({"record": "one", "target": 0.99, "train_size": 60, "runs": [run]})
     for axes in drawn.axes:
         first, last = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if first <= tick <= last] == [1]
@@ -243,7 +243,7 @@ def test_the_step_that_the_benchmark_has_of_pytorch_is_the_recipes():
     case = RecordStep(programs=(), batch=16)
     inputs = make_inputs(case, lambda name: noise(32))
     found = [made.check() for made in (with_fcnn.training(case, inputs, None), with_torch.record(case, inputs, "NCHW"))]
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)  # 2e-7 was seen, and 1e-4 where biases didn't learn
+    np.testing.assert_allclose(found[1], found[0], rtol=5e-5)  # 2e-7 was seen, and 1e-4 where biases didn't learn
 
 
 def test_the_benchmark_times_the_network_of_the_recipe():
