@@ -14,6 +14,8 @@ from fcnn.ops.piecewise import clip_bounds
 from fcnn.values.tree import flatten
 
 torch = pytest.importorskip("torch")
+from bench.torch_recipe import Muon  # noqa: E402, F401 (it imports PyTorch; others take it from here)
+
 F = torch.nn.functional
 
 

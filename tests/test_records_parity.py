@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench.torch_recipe import Muon
-from parity import F, one_thread, tensor, tensors, torch
+from parity import F, Muon, one_thread, tensor, tensors, torch
 from records import cifar10
 
 import fcnn

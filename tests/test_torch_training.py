@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench.torch_recipe import Muon
-from parity import F, assert_close, one_thread, run, tensor, tensors, torch
+from parity import F, Muon, assert_close, one_thread, run, tensor, tensors, torch
 
 import fcnn
 from fcnn import Tree
